@@ -1,0 +1,135 @@
+/* The shared state of a simulated node: one file in shared memory, DIR/state, that every process of the node maps.
+ *
+ * Who writes: `gpushare sim` creates it, libcuda accounts work and memory, libnvidia-ml reads it (and changes what NVML
+ * can change), `gpushare sim inject` plays faults. A process may be killed anywhere, so the lock is robust, a client's
+ * slot is kept alive by a kernel lock on a byte of DIR/clients that dies with the process, and whatever a dead client
+ * held is freed by the next reader. Version, size and offsets are asserted; another version is refused, not guessed at. */
+#ifndef GPUSHARE_SIM_STATE_H
+#define GPUSHARE_SIM_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+enum {
+	SIM_GPUS_MAX = 32,
+	SIM_CLIENTS_MAX = 1024,     /* (process, GPU) pairs */
+	SIM_EVENTS_MAX = 256,       /* ring of NVML events */
+	SIM_BUCKETS = 64,           /* busy time is kept in buckets of SIM_BUCKET_NS each */
+	SIM_PROCESS_NAME_SIZE = 256,
+};
+#define SIM_BUCKET_NS 100000000ull
+
+/* Client kinds, as NVML lists them. */
+enum sim_client_kind { SIM_CLIENT_COMPUTE = 1, SIM_CLIENT_GRAPHICS = 2, SIM_CLIENT_MPS = 3 };
+
+/* One GPU. Static data (memory size, clocks, ...) comes from the model table by `model`. */
+struct sim_gpu {
+	uint32_t model;             /* position in sim_models */
+	uint32_t present;           /* 0: unplugged (the slot stays) */
+	uint32_t lost;              /* fallen off the bus: NVML answers GPU_IS_LOST, CUDA errors */
+	uint32_t minor;
+	char uuid[48];              /* "GPU-xxxxxxxx-xxxx-..." stable per node */
+	uint8_t uuid_bytes[16];
+	char serial[32];
+	uint32_t pci_domain, pci_bus, pci_device;
+	int32_t numa_node;
+	uint64_t memory_total, memory_reserved; /* bytes, as NVML v2 reports them */
+	uint32_t temperature_override;          /* degrees C; 0: follows load */
+	uint32_t compute_mode;                  /* nvmlComputeMode_t */
+	uint32_t persistence_mode;
+	uint32_t recovery_action;               /* nvmlDeviceGpuRecoveryAction_t: 0 none, 1 reset, ... */
+	uint64_t ecc_double_volatile, ecc_double_aggregate, ecc_single_volatile, ecc_single_aggregate;
+	uint32_t remap_correctable, remap_uncorrectable, remap_pending, remap_failed;
+	uint32_t power_limit_mw;                /* enforced */
+	uint64_t last_xid, last_xid_time_ns;
+	uint64_t busy_until_ns;                 /* end of the queue of the GPU's timeline, CLOCK_MONOTONIC */
+	uint64_t energy_mj_base, energy_time_ns;
+	uint64_t launches;
+	uint64_t reserved[32];
+};
+
+/* A process that uses a GPU. Freed when the process dies. */
+struct sim_client {
+	uint32_t used;
+	uint32_t gpu;
+	int32_t pid;                /* as the process itself sees it */
+	uint32_t kind;              /* enum sim_client_kind */
+	uint64_t start_ns;
+	uint64_t memory_bytes;
+	uint64_t busy_ns_total;     /* work submitted so far, including what is still queued */
+	uint32_t busy_us[SIM_BUCKETS];      /* busy time of bucket b = (time / SIM_BUCKET_NS) % SIM_BUCKETS */
+	uint64_t bucket_of[SIM_BUCKETS];    /* which absolute bucket each cell holds */
+	char name[SIM_PROCESS_NAME_SIZE];   /* executable path */
+};
+
+struct sim_event {
+	uint64_t sequence;          /* 1, 2, ...; 0: empty */
+	uint32_t gpu;
+	uint32_t reserved;
+	uint64_t type;              /* nvmlEventType* bit */
+	uint64_t data;              /* the XID */
+};
+
+struct sim_state;               /* the whole mapping; layout in state.c's own part of this header's comment */
+struct sim_node;                /* a process's handle */
+
+/* What to create. */
+struct sim_gpu_spec { uint32_t model; uint32_t count; };
+struct sim_spec {
+	struct sim_gpu_spec groups[SIM_GPUS_MAX];
+	size_t group_count;
+	uint64_t seed;              /* UUIDs, serials; same seed, same node. 0: from the directory's name */
+	char driver_version[32];    /* "550.163.01" */
+};
+
+/* Makes DIR (0700 if absent) with DIR/state, DIR/clients and a root of device and proc files under DIR/root.
+ * Fails if a live node is there. */
+int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_node **node, struct gs_error *err);
+/* Joins the node in DIR; NULL: $GPUSHARE_SIM. Re-opened after fork by itself is not supported: open again in the child. */
+int sim_node_open(const char *dir, struct sim_node **node, struct gs_error *err);
+void sim_node_close(struct sim_node *node);
+const char *sim_node_dir(const struct sim_node *node);
+const char *sim_node_driver_version(const struct sim_node *node);
+
+uint64_t sim_now_ns(void); /* CLOCK_MONOTONIC */
+
+/* GPUs. Slots are stable for the node's life; sim_gpu_count counts slots ever used. The copy is consistent. */
+uint32_t sim_gpu_count(struct sim_node *node);
+bool sim_gpu_get(struct sim_node *node, uint32_t gpu, struct sim_gpu *copy);
+/* Changes one GPU under the lock. */
+void sim_gpu_update(struct sim_node *node, uint32_t gpu, void (*change)(struct sim_gpu *gpu, void *user), void *user);
+/* A new GPU; its slot, or -1. */
+int sim_gpu_plug(struct sim_node *node, uint32_t model, struct gs_error *err);
+
+/* Clients. Attach once per process and GPU; the slot is this process's until detach or death. */
+int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err); /* slot */
+void sim_client_detach(struct sim_node *node, int slot);
+/* 0, or -1 when the GPU has not that much memory left. */
+int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
+void sim_client_release(struct sim_node *node, int slot, uint64_t bytes);
+/* Queues `duration_ns` of work not before `earliest_ns`; returns when it will be done on the GPU's one timeline. */
+uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns, uint64_t duration_ns);
+/* Live clients of a GPU (dead ones are swept first); returns how many there are, fills at most `capacity`. */
+size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copies, size_t capacity);
+/* Bytes in use by clients, and busy permille over the last `window_ns` (<= 6 s), of a GPU. */
+uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu);
+uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t window_ns);
+uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_ns, uint64_t window_ns);
+
+/* Events: post wakes every waiter (a futex in the mapping). `*sequence` is the last event seen (start with
+ * sim_events_last); waits until a later one matches the GPU and type masks or timeout_ms passes: 1, or 0 on timeout. */
+void sim_event_post(struct sim_node *node, uint32_t gpu, uint64_t type, uint64_t data);
+uint64_t sim_events_last(struct sim_node *node);
+int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence, unsigned timeout_ms,
+		   struct sim_event *event);
+
+/* NVML calls made to fail on purpose: "nvmlDeviceGetUUID" -> 15; count 0 takes the rule away, UINT32_MAX is for ever. */
+int sim_nvml_fault_set(struct sim_node *node, const char *function, int code, uint32_t count, struct gs_error *err);
+/* 0, or the code this call must return (and one use of the rule is spent). */
+int sim_nvml_fault_take(struct sim_node *node, const char *function);
+
+#endif

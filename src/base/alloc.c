@@ -1,0 +1,54 @@
+#include "base/alloc.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *check(void *block)
+{
+	if (!block) {
+		fputs("gpushare: out of memory\n", stderr);
+		abort();
+	}
+	return block;
+}
+
+void *gs_malloc(size_t size)
+{
+	return check(malloc(size ? size : 1));
+}
+
+void *gs_calloc(size_t count, size_t size)
+{
+	return check(calloc(count ? count : 1, size ? size : 1));
+}
+
+void *gs_reallocarray(void *block, size_t count, size_t size)
+{
+	if (size && count > SIZE_MAX / size)
+		return check(NULL);
+	size_t total = count * size;
+	return check(realloc(block, total ? total : 1));
+}
+
+char *gs_strdup(const char *text)
+{
+	return check(strdup(text));
+}
+
+char *gs_strndup(const char *text, size_t length)
+{
+	return check(strndup(text, length));
+}
+
+char *gs_printf(const char *format, ...)
+{
+	char *text = NULL;
+	va_list args;
+	va_start(args, format);
+	int length = vasprintf(&text, format, args);
+	va_end(args);
+	return check(length < 0 ? NULL : text);
+}

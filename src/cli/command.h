@@ -1,0 +1,49 @@
+/* Every command in one table: it drives dispatch, --help, man pages and shell completion. */
+#ifndef GPUSHARE_CLI_COMMAND_H
+#define GPUSHARE_CLI_COMMAND_H
+
+#include <stdbool.h>
+
+/* Exit codes, stable: scripts rely on them. */
+enum gs_exit { GS_EXIT_OK = 0, GS_EXIT_FAILURE = 1, GS_EXIT_USAGE = 2 };
+
+struct gs_option {
+	const char *name;      /* "config", without dashes */
+	char letter;           /* 0: none */
+	const char *argument;  /* "FILE"; NULL: a switch */
+	const char *env;       /* environment variable that sets it too; NULL: none */
+	const char *fallback;  /* default, as shown in help; NULL: none */
+	const char *help;      /* one sentence, no full stop */
+	const char *complete;  /* completion: "file", "dir", or a space separated word list; NULL: nothing */
+};
+
+struct gs_command {
+	const char *name;      /* "node", or "config check" for a sub-command */
+	const char *synopsis;  /* arguments after the name: "FILE..." */
+	const char *summary;   /* one line for the list of commands */
+	const char *description; /* paragraphs for --help and the man page */
+	const char *examples;  /* lines "command  # what it does"; NULL: none */
+	const struct gs_option *options; /* ends with a NULL name; NULL: none */
+	/* argv[0] is the command's own name. Returns an exit code. */
+	int (*run)(int argc, char **argv);
+	bool rest_is_command;  /* parsing stops at the first operand: the rest is somebody else's command line */
+};
+
+extern const struct gs_command *const gs_commands[]; /* ends with NULL */
+
+/* Parsed options of a command: values[i] belongs to options[i] (the flag's argument, "" for a switch that is on, the
+ * environment's value, or NULL). operands ends with NULL. */
+struct gs_arguments {
+	const char *values[32];
+	char **operands;
+	int operand_count;
+};
+/* Runs the command that argv names; an exit code. */
+int gs_cli_main(int argc, char **argv);
+
+/* 0, or an exit code + 1 when the caller must return at once (help was shown, or a usage error was printed with a
+ * did-you-mean): `int r = gs_parse_arguments(...); if (r) return r - 1;` */
+int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments);
+const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name);
+
+#endif

@@ -1,0 +1,57 @@
+/* What hardware a node has, as plain values: GPUs, the devices shares hang on, and how GPUs are linked. */
+#ifndef GPUSHARE_CORE_INVENTORY_H
+#define GPUSHARE_CORE_INVENTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	GS_UUID_SIZE = 96,        /* NVML_DEVICE_UUID_V2_BUFFER_SIZE */
+	GS_GPU_NAME_SIZE = 96,    /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
+	GS_PCI_BUS_ID_SIZE = 32,  /* NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE */
+	GS_GPUS_MAX = 64,
+	GS_DEVICES_MAX = 1024,
+};
+
+struct gs_gpu {
+	char uuid[GS_UUID_SIZE];               /* "GPU-..." */
+	char name[GS_GPU_NAME_SIZE];           /* "NVIDIA A100-SXM4-80GB" */
+	char pci_bus_id[GS_PCI_BUS_ID_SIZE];   /* "00000000:3B:00.0", upper case, as NVML prints it */
+	unsigned index;                        /* NVML's index */
+	int minor;                             /* /dev/nvidia<minor>; -1 unknown */
+	uint64_t memory_bytes;
+	int numa_node;                         /* -1 unknown */
+	int compute_major, compute_minor;
+	bool mig_capable;
+	bool mig_enabled;
+};
+
+/* A GPU, or a MIG instance of one. Nothing above core asks which. */
+struct gs_device {
+	char uuid[GS_UUID_SIZE];   /* "GPU-..." or "MIG-..." */
+	char index[16];            /* "0" or "0:1", as NVIDIA's device plugin numbers them */
+	uint32_t gpu;              /* position in gs_inventory.gpus */
+	bool mig;
+	char mig_profile[32];      /* "1g.10gb"; empty for a GPU */
+	uint64_t memory_bytes;
+};
+
+/* Ordered by NVML index. `link_score[a * gpu_count + b]` is how well two GPUs talk: NVIDIA's pair scores
+ * (cross-CPU 10, same CPU 20, host bridge 30, several switches 40, one switch 50, same board 60, plus 100 for each
+ * NVLink); 0 on the diagonal. Owns its arrays. */
+struct gs_inventory {
+	struct gs_gpu *gpus;
+	size_t gpu_count;
+	struct gs_device *devices;
+	size_t device_count;
+	uint32_t *link_score;
+};
+
+void gs_inventory_free(struct gs_inventory *inventory);
+/* Deep copy. */
+void gs_inventory_copy(struct gs_inventory *to, const struct gs_inventory *from);
+/* Whether anything that a plan depends on differs. */
+bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory *b);
+
+#endif

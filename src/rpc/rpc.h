@@ -1,0 +1,73 @@
+/* gRPC over nghttp2 on unix sockets, in a libuv loop. Knows bytes and paths; nothing of Kubernetes or protobuf.
+ *
+ * Everything runs on the loop's thread. Handlers may answer at once or later. Limits guard every direction: message
+ * size, connections, streams, queued bytes. */
+#ifndef GPUSHARE_RPC_RPC_H
+#define GPUSHARE_RPC_RPC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+/* https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+enum rpc_status {
+	RPC_OK = 0, RPC_CANCELLED = 1, RPC_UNKNOWN = 2, RPC_INVALID_ARGUMENT = 3, RPC_DEADLINE_EXCEEDED = 4,
+	RPC_NOT_FOUND = 5, RPC_PERMISSION_DENIED = 7, RPC_RESOURCE_EXHAUSTED = 8, RPC_FAILED_PRECONDITION = 9,
+	RPC_UNIMPLEMENTED = 12, RPC_INTERNAL = 13, RPC_UNAVAILABLE = 14,
+};
+
+enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024 /* what grpc-go accepts by default */ };
+
+struct rpc_server;
+struct rpc_call;
+
+/* A method. The request is valid during the handler only. The handler, or someone later, must end the call once with
+ * rpc_call_finish (streams may send before). `closed` (may be NULL) tells a call that was not finished by us that the
+ * peer went away: the call is gone after it returns. */
+struct rpc_method {
+	const char *path; /* "/v1beta1.DevicePlugin/Allocate" */
+	void (*handler)(struct rpc_call *call, const uint8_t *request, size_t length, void *user);
+	void (*closed)(struct rpc_call *call, void *user);
+};
+
+struct rpc_server_limits {
+	unsigned connections;   /* 0: 64 */
+	unsigned streams;       /* concurrent per connection; 0: 100 */
+	size_t message_bytes;   /* 0: RPC_MESSAGE_MAX */
+};
+
+/* Binds `path` (0600, an old socket file there is removed), listens and serves. `methods` must outlive the server; it
+ * ends with a NULL path. Peers whose uid is neither root's nor ours are refused. */
+int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
+		     const struct rpc_server_limits *limits, struct rpc_server **server, struct gs_error *err);
+/* Ends streams with OK, sends GOAWAY, removes the socket file if it is still ours, and frees everything once flushed or
+ * after a short grace; `done` (may be NULL) runs last. */
+void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *user);
+
+/* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips what it missed. */
+void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length);
+/* Ends the call. `text` may be NULL; it is percent-encoded as the gRPC wire format asks. The call is gone afterwards. */
+void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *text);
+void rpc_call_set_data(struct rpc_call *call, void *data);
+void *rpc_call_data(struct rpc_call *call);
+
+/* A client connection to one unix socket; connects at the first call and again after a failure. */
+struct rpc_client;
+struct rpc_client_call;
+int rpc_client_new(uv_loop_t *loop, const char *path, struct rpc_client **client, struct gs_error *err);
+void rpc_client_free(struct rpc_client *client); /* outstanding calls end with CANCELLED first */
+
+/* One message of the reply (a stream calls it many times); bytes are valid during the call only. */
+typedef void rpc_message_cb(void *user, const uint8_t *message, size_t length);
+/* Once, at the end: status, and the peer's decoded text ("" if none). */
+typedef void rpc_done_cb(void *user, enum rpc_status status, const char *text);
+/* timeout_ms 0: none. Never calls back before it returns. NULL only when out of local limits (1,000 open calls). */
+struct rpc_client_call *rpc_client_start(struct rpc_client *client, const char *path, const uint8_t *request,
+					 size_t length, unsigned timeout_ms, rpc_message_cb *on_message,
+					 rpc_done_cb *on_done, void *user);
+void rpc_client_cancel(struct rpc_client_call *call); /* on_done is not called */
+
+#endif
