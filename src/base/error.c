@@ -21,7 +21,8 @@ static void trim_partial_utf8(char *text, size_t capacity)
 		text[start - 1] = '\0';
 }
 
-static void fill(struct gs_error *err, enum gs_error_source source, int code, const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static void fill(struct gs_error *err, enum gs_error_source source, int code,
+						       const char *format, va_list args)
 {
 	err->source = source;
 	err->code = code;
