@@ -1,0 +1,111 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/strbuf.h"
+
+char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err)
+{
+	GS_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		gs_fail_errno(err, "cannot read %s", path);
+		return NULL;
+	}
+	GS_AUTO_STRBUF struct gs_strbuf content = {0};
+	char block[16384];
+	for (;;) {
+		ssize_t got = read(fd, block, sizeof block);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			gs_fail_errno(err, "cannot read %s", path);
+			return NULL;
+		}
+		if (got == 0)
+			break;
+		if (content.length + (size_t)got > limit) {
+			gs_fail(err, GS_ERROR_LIMIT, EFBIG, "%s is larger than %zu bytes", path, limit);
+			return NULL;
+		}
+		gs_strbuf_add_bytes(&content, block, (size_t)got);
+	}
+	*length = content.length;
+	return gs_strbuf_take(&content);
+}
+
+static int write_all(int fd, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		ssize_t put = write(fd, bytes, length);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return -1;
+		bytes += put;
+		length -= (size_t)put;
+	}
+	return 0;
+}
+
+int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mode, struct gs_error *err)
+{
+	GS_AUTO_FREE char *temporary = gs_printf("%s.tmp-%d", path, (int)getpid());
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	if (fd < 0)
+		return gs_fail_errno(err, "cannot write %s", path);
+	int failed = write_all(fd, bytes, length) < 0 || fsync(fd) < 0;
+	int saved = errno;
+	if (close(fd) < 0 && !failed) {
+		failed = 1;
+		saved = errno;
+	}
+	if (!failed && rename(temporary, path) < 0) {
+		failed = 1;
+		saved = errno;
+	}
+	if (failed) {
+		unlink(temporary);
+		errno = saved;
+		return gs_fail_errno(err, "cannot write %s", path);
+	}
+	/* The rename itself survives a power cut only when the directory is synced; some file systems refuse, which is
+	 * no reason to call a written file unwritten. */
+	GS_AUTO_FREE char *copy = gs_strdup(path);
+	GS_AUTO_CLOSE int directory = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (directory >= 0)
+		(void)!fsync(directory);
+	return 0;
+}
+
+int gs_make_directories(const char *path, mode_t mode, struct gs_error *err)
+{
+	GS_AUTO_FREE char *partial = gs_strdup(path);
+	for (char *slash = partial + 1;; slash++) {
+		if (*slash != '/' && *slash != '\0')
+			continue;
+		char kept = *slash;
+		*slash = '\0';
+		if (mkdir(partial, mode) < 0 && errno != EEXIST)
+			return gs_fail_errno(err, "cannot make the directory %s", partial);
+		if (kept == '\0')
+			break;
+		*slash = kept;
+	}
+	struct stat status;
+	if (stat(path, &status) < 0)
+		return gs_fail_errno(err, "cannot use the directory %s", path);
+	if (!S_ISDIR(status.st_mode)) {
+		errno = ENOTDIR;
+		return gs_fail_errno(err, "cannot use the directory %s", path);
+	}
+	return 0;
+}

@@ -1,0 +1,21 @@
+/* Whole files: bounded reads, and writes that leave either the old content or the new. */
+#ifndef GPUSHARE_BASE_FILE_H
+#define GPUSHARE_BASE_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/* The content with a NUL behind it (owned by the caller), or NULL. More than `limit` bytes is an error; "-" is not
+ * special. Files of unknown size (/proc, pipes, /dev/null) are read to their end. */
+char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err);
+
+/* Writes PATH.tmp-<pid>, syncs, renames over PATH and syncs the directory. On failure PATH is as it was and nothing
+ * is left behind. */
+int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mode, struct gs_error *err);
+
+/* Makes a directory and its parents, each with `mode` when new. */
+int gs_make_directories(const char *path, mode_t mode, struct gs_error *err);
+
+#endif
