@@ -20,8 +20,13 @@ enum {
 	SIM_EVENTS_MAX = 256,       /* ring of NVML events */
 	SIM_BUCKETS = 64,           /* busy time is kept in buckets of SIM_BUCKET_NS each */
 	SIM_PROCESS_NAME_SIZE = 256,
+	SIM_FAULTS_MAX = 64,        /* rules that make NVML calls fail */
+	SIM_FUNCTION_NAME_SIZE = 80,
 };
 #define SIM_BUCKET_NS 100000000ull
+#define SIM_WINDOW_MAX_NS 6000000000ull /* longest window that busy time can be asked for */
+#define SIM_FAULT_FOREVER UINT32_MAX
+#define SIM_DRIVER_VERSION_DEFAULT "550.163.01"
 
 /* Client kinds, as NVML lists them. */
 enum sim_client_kind { SIM_CLIENT_COMPUTE = 1, SIM_CLIENT_GRAPHICS = 2, SIM_CLIENT_MPS = 3 };
@@ -49,7 +54,15 @@ struct sim_gpu {
 	uint64_t busy_until_ns;                 /* end of the queue of the GPU's timeline, CLOCK_MONOTONIC */
 	uint64_t energy_mj_base, energy_time_ns;
 	uint64_t launches;
-	uint64_t reserved[32];
+	uint64_t busy_ns_total;                 /* work done so far by all clients, also those that are gone */
+	uint64_t plugged;                       /* how many boards this slot has held; a new one has a new UUID */
+	uint64_t reserved[30];
+};
+
+/* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */
+struct sim_busy {
+	uint64_t bucket_of[SIM_BUCKETS];    /* which absolute bucket (time / SIM_BUCKET_NS) each cell holds */
+	uint32_t busy_ns[SIM_BUCKETS];
 };
 
 /* A process that uses a GPU. Freed when the process dies. */
@@ -61,8 +74,9 @@ struct sim_client {
 	uint64_t start_ns;
 	uint64_t memory_bytes;
 	uint64_t busy_ns_total;     /* work submitted so far, including what is still queued */
-	uint32_t busy_us[SIM_BUCKETS];      /* busy time of bucket b = (time / SIM_BUCKET_NS) % SIM_BUCKETS */
-	uint64_t bucket_of[SIM_BUCKETS];    /* which absolute bucket each cell holds */
+	uint64_t queued_ns;         /* of that, what has not run yet: spread evenly over queued_from .. queued_to */
+	uint64_t queued_from_ns, queued_to_ns;
+	struct sim_busy busy;
 	char name[SIM_PROCESS_NAME_SIZE];   /* executable path */
 };
 
@@ -74,26 +88,41 @@ struct sim_event {
 	uint64_t data;              /* the XID */
 };
 
-struct sim_state;               /* the whole mapping; layout in state.c's own part of this header's comment */
+struct sim_state;               /* the whole mapping: sim/layout.h */
 struct sim_node;                /* a process's handle */
 
 /* What to create. */
-struct sim_gpu_spec { uint32_t model; uint32_t count; };
+struct sim_gpu_spec {
+	uint32_t model;             /* position in sim_models */
+	uint32_t count;
+	uint64_t memory_total;      /* bytes; 0: the model's */
+	bool numa_set;              /* false: GPUs are spread over two NUMA nodes when there are four or more */
+	int32_t numa_node;
+};
 struct sim_spec {
 	struct sim_gpu_spec groups[SIM_GPUS_MAX];
 	size_t group_count;
 	uint64_t seed;              /* UUIDs, serials; same seed, same node. 0: from the directory's name */
-	char driver_version[32];    /* "550.163.01" */
+	char driver_version[32];    /* "550.163.01"; empty: SIM_DRIVER_VERSION_DEFAULT */
 };
 
-/* Makes DIR (0700 if absent) with DIR/state, DIR/clients and a root of device and proc files under DIR/root.
- * Fails if a live node is there. */
+/* Makes DIR (0700 if absent) with DIR/state, DIR/clients and a root of device, proc and sysfs files under DIR/root.
+ * Fails with EBUSY if a live node is there, and refuses a directory that holds something else. The node is live until
+ * this handle is closed or its process dies; its files stay (sim_node_remove takes them away). */
 int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_node **node, struct gs_error *err);
-/* Joins the node in DIR; NULL: $GPUSHARE_SIM. Re-opened after fork by itself is not supported: open again in the child. */
+/* Joins the node in DIR; NULL: $GPUSHARE_SIM. After fork the child's copy of the handle still reads, but no client slot
+ * is the child's: it attaches anew. Works too when the node's owner has died and only its processes are left. */
 int sim_node_open(const char *dir, struct sim_node **node, struct gs_error *err);
+/* Detaches this handle's clients. NULL is fine. */
 void sim_node_close(struct sim_node *node);
+/* Absolute path, owned by the handle. */
 const char *sim_node_dir(const struct sim_node *node);
+/* Owned by the handle. */
 const char *sim_node_driver_version(const struct sim_node *node);
+/* Whether the process that created the node in DIR still runs it. */
+bool sim_node_is_live(const char *dir);
+/* Removes a node's files and DIR itself if nothing else is in it. */
+int sim_node_remove(const char *dir, struct gs_error *err);
 
 uint64_t sim_now_ns(void); /* CLOCK_MONOTONIC */
 
@@ -102,34 +131,42 @@ uint32_t sim_gpu_count(struct sim_node *node);
 bool sim_gpu_get(struct sim_node *node, uint32_t gpu, struct sim_gpu *copy);
 /* Changes one GPU under the lock. */
 void sim_gpu_update(struct sim_node *node, uint32_t gpu, void (*change)(struct sim_gpu *gpu, void *user), void *user);
-/* A new GPU; its slot, or -1. */
+/* A new GPU of a model (position in sim_models); its slot, or -1. */
 int sim_gpu_plug(struct sim_node *node, uint32_t model, struct gs_error *err);
+/* The GPU vanishes: its slot stays, not present, and its proc and sysfs files go. */
+int sim_gpu_unplug(struct sim_node *node, uint32_t gpu, struct gs_error *err);
 
-/* Clients. Attach once per process and GPU; the slot is this process's until detach or death. */
-int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err); /* slot */
+/* Clients. Attach once per process and GPU; the slot is this process's until detach or death.
+ * Returns the slot, or -1 with err->code: ENODEV the GPU is unplugged or lost, EBUSY its compute mode forbids it
+ * (exclusive process, prohibited), ENOSPC too many clients, EIO no liveness file. */
+int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err);
 void sim_client_detach(struct sim_node *node, int slot);
-/* 0, or -1 when the GPU has not that much memory left. */
+/* 0, or -1 when the GPU has not that much memory left (or is gone, or the slot is not this handle's). */
 int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
 void sim_client_release(struct sim_node *node, int slot, uint64_t bytes);
-/* Queues `duration_ns` of work not before `earliest_ns`; returns when it will be done on the GPU's one timeline. */
+/* Queues `duration_ns` of work not before `earliest_ns`; returns when it will be done on the GPU's one timeline, first
+ * come first served. A caller should not run far ahead of the clock: whoever comes after waits behind all that is queued. */
 uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns, uint64_t duration_ns);
 /* Live clients of a GPU (dead ones are swept first); returns how many there are, fills at most `capacity`. */
 size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copies, size_t capacity);
-/* Bytes in use by clients, and busy permille over the last `window_ns` (<= 6 s), of a GPU. */
+/* Bytes in use by clients, and busy permille over the last `window_ns` (<= SIM_WINDOW_MAX_NS), of a GPU. */
 uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu);
 uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t window_ns);
+/* The same of one client, from a copy that sim_clients made at `now_ns`. */
 uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_ns, uint64_t window_ns);
 
 /* Events: post wakes every waiter (a futex in the mapping). `*sequence` is the last event seen (start with
- * sim_events_last); waits until a later one matches the GPU and type masks or timeout_ms passes: 1, or 0 on timeout. */
+ * sim_events_last); waits until a later one matches the GPU and type masks or timeout_ms passes: 1, or 0 on timeout.
+ * A waiter that was more than SIM_EVENTS_MAX events late gets those that are still in the ring. */
 void sim_event_post(struct sim_node *node, uint32_t gpu, uint64_t type, uint64_t data);
 uint64_t sim_events_last(struct sim_node *node);
 int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence, unsigned timeout_ms,
 		   struct sim_event *event);
 
-/* NVML calls made to fail on purpose: "nvmlDeviceGetUUID" -> 15; count 0 takes the rule away, UINT32_MAX is for ever. */
+/* NVML calls made to fail on purpose: "nvmlDeviceGetUUID" -> 15 (GPU is lost), `count` times; 0 takes the rule away,
+ * SIM_FAULT_FOREVER keeps it. */
 int sim_nvml_fault_set(struct sim_node *node, const char *function, int code, uint32_t count, struct gs_error *err);
-/* 0, or the code this call must return (and one use of the rule is spent). */
+/* 0, or the code this call must return (and one use of the rule is spent). Costs one load when there are no rules. */
 int sim_nvml_fault_take(struct sim_node *node, const char *function);
 
 #endif

@@ -1,0 +1,366 @@
+/* Processes on the GPUs: who is alive, what memory they hold, and the one timeline of work per GPU. */
+#include "sim/layout.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { COMPUTE_MODE_PROHIBITED = 2, COMPUTE_MODE_EXCLUSIVE_PROCESS = 3 };
+
+/* An hour of work in one call, or an end two centuries away, is a caller's mistake and would only overflow sums. */
+#define DURATION_MAX_NS 3600000000000ull
+#define END_MAX_NS (UINT64_MAX / 4)
+
+/* The byte of DIR/clients that belongs to a slot. */
+static struct flock slot_lock(int slot, short type)
+{
+	return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1};
+}
+
+static bool is_alive(const struct sim_node *node, int slot)
+{
+	if (node->mine[slot] || node->clients_fd < 0)
+		return true;
+	struct flock lock = slot_lock(slot, F_WRLCK);
+	return fcntl(node->clients_fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
+}
+
+/* The client of a slot that this handle holds and whose GPU still has it; NULL otherwise. */
+static struct sim_client *own_client(struct sim_node *node, int slot)
+{
+	if (slot < 0 || slot >= SIM_CLIENTS_MAX || !node->mine[slot])
+		return NULL;
+	struct sim_client *client = &node->state->clients[slot];
+	return client->used && client->gpu < sim_slots(node->state) ? client : NULL;
+}
+
+/* Adds `amount` ns of work that ran evenly over from .. to. */
+static void charge(struct sim_busy *busy, uint64_t from, uint64_t to, uint64_t amount)
+{
+	if (to - from > SIM_BUCKETS * SIM_BUCKET_NS) { /* only the end is still in the ring */
+		uint64_t kept = SIM_BUCKETS * SIM_BUCKET_NS;
+		amount = (uint64_t)((unsigned __int128)amount * kept / (to - from));
+		from = to - kept;
+	}
+	uint64_t span = to - from, given = 0;
+	for (uint64_t at = from; at < to;) {
+		uint64_t bucket = at / SIM_BUCKET_NS;
+		uint64_t end = (bucket + 1) * SIM_BUCKET_NS < to ? (bucket + 1) * SIM_BUCKET_NS : to;
+		uint64_t due = (uint64_t)((unsigned __int128)amount * (end - from) / span);
+		size_t cell = bucket % SIM_BUCKETS;
+		if (busy->bucket_of[cell] != bucket) {
+			busy->bucket_of[cell] = bucket;
+			busy->busy_ns[cell] = 0;
+		}
+		uint64_t sum = busy->busy_ns[cell] + (due - given);
+		busy->busy_ns[cell] = sum < SIM_BUCKET_NS ? (uint32_t)sum : (uint32_t)SIM_BUCKET_NS;
+		given = due;
+		at = end;
+	}
+}
+
+/* Moves what has run by `now_ns` from the client's queue to the histories. */
+static void settle(struct sim_state *state, struct sim_client *client, uint64_t now_ns)
+{
+	uint64_t from = client->queued_from_ns, to = client->queued_to_ns;
+	if (!client->queued_ns || now_ns <= from)
+		return;
+	if (to <= from || to > END_MAX_NS) { /* damaged */
+		client->queued_ns = 0;
+		return;
+	}
+	uint64_t until = now_ns < to ? now_ns : to;
+	uint64_t done = (uint64_t)((unsigned __int128)client->queued_ns * (until - from) / (to - from));
+	charge(&client->busy, from, until, done);
+	charge(&state->gpu_busy[client->gpu], from, until, done);
+	state->gpus[client->gpu].busy_ns_total += done;
+	client->queued_ns -= done;
+	client->queued_from_ns = until;
+}
+
+/* The timeline ends where the last live client's work ends: what a dead one had queued is not run. */
+static void shorten_timeline(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
+{
+	uint64_t end = now_ns;
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		const struct sim_client *client = &state->clients[slot];
+		if (client->used && client->gpu == gpu && client->queued_ns && client->queued_to_ns > end)
+			end = client->queued_to_ns;
+	}
+	if (state->gpus[gpu].busy_until_ns > end)
+		state->gpus[gpu].busy_until_ns = end;
+}
+
+void sim_settle_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
+{
+	struct sim_state *state = node->state;
+	bool died = false;
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		struct sim_client *client = &state->clients[slot];
+		if (!client->used || client->gpu != gpu)
+			continue;
+		settle(state, client, now_ns);
+		if (!is_alive(node, slot)) {
+			client->used = 0;
+			died = true;
+		}
+	}
+	if (died)
+		shorten_timeline(state, gpu, now_ns);
+}
+
+void sim_repair_clients(struct sim_state *state)
+{
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		struct sim_client *client = &state->clients[slot];
+		if (client->used && client->gpu >= sim_slots(state))
+			client->used = 0;
+		client->name[sizeof client->name - 1] = '\0';
+		if (client->queued_to_ns < client->queued_from_ns)
+			client->queued_ns = 0;
+	}
+}
+
+static uint64_t memory_used(const struct sim_state *state, uint32_t gpu)
+{
+	uint64_t used = 0;
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++)
+		if (state->clients[slot].used && state->clients[slot].gpu == gpu)
+			used += state->clients[slot].memory_bytes;
+	return used;
+}
+
+/* A free slot whose byte of DIR/clients is now locked by this handle, or -1. */
+static int take_slot(struct sim_node *node)
+{
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		if (node->state->clients[slot].used || node->mine[slot])
+			continue;
+		struct flock lock = slot_lock(slot, F_WRLCK);
+		if (fcntl(node->clients_fd, F_OFD_SETLK, &lock) == 0)
+			return slot;
+	}
+	return -1;
+}
+
+/* Whether the GPU takes one more process. */
+static int check_admission(struct sim_state *state, uint32_t gpu_index, struct gs_error *err)
+{
+	if (gpu_index >= sim_slots(state) || !state->gpus[gpu_index].present)
+		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u is not there", gpu_index);
+	const struct sim_gpu *gpu = &state->gpus[gpu_index];
+	if (gpu->lost)
+		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u has fallen off the bus", gpu_index);
+	if (gpu->compute_mode == COMPUTE_MODE_PROHIBITED)
+		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Prohibited", gpu_index);
+	if (gpu->compute_mode != COMPUTE_MODE_EXCLUSIVE_PROCESS)
+		return 0;
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++)
+		if (state->clients[slot].used && state->clients[slot].gpu == gpu_index &&
+		    state->clients[slot].kind != SIM_CLIENT_GRAPHICS && state->clients[slot].pid != getpid())
+			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Exclusive_Process and in use",
+				       gpu_index);
+	return 0;
+}
+
+int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err)
+{
+	if (node->clients_fd < 0)
+		return gs_fail(err, GS_ERROR_SYSTEM, EIO, "%s/clients cannot be opened", node->dir);
+	if (!sim_lock(node))
+		return gs_fail(err, GS_ERROR_SYSTEM, EIO, "the lock of the simulated node in %s is broken", node->dir);
+	uint64_t now = sim_now_ns();
+	int slot = -1;
+	if (gpu < sim_slots(node->state))
+		sim_settle_gpu(node, gpu, now);
+	if (check_admission(node->state, gpu, err) < 0)
+		goto out;
+	slot = take_slot(node);
+	if (slot < 0) { /* the dead of the other GPUs may hold some */
+		for (uint32_t other = 0; other < sim_slots(node->state); other++)
+			sim_settle_gpu(node, other, now);
+		slot = take_slot(node);
+	}
+	if (slot < 0) {
+		gs_fail(err, GS_ERROR_LIMIT, ENOSPC, "the simulated node has room for %d (process, GPU) pairs", SIM_CLIENTS_MAX);
+		goto out;
+	}
+	struct sim_client *client = &node->state->clients[slot];
+	memset(client, 0, sizeof *client);
+	client->gpu = gpu;
+	client->pid = getpid();
+	client->kind = kind;
+	client->start_ns = now;
+	if (readlink("/proc/self/exe", client->name, sizeof client->name - 1) < 0)
+		snprintf(client->name, sizeof client->name, "[Not Found]");
+	node->mine[slot] = true;
+	client->used = 1;
+out:
+	sim_unlock(node);
+	return slot;
+}
+
+void sim_client_detach(struct sim_node *node, int slot)
+{
+	if (slot < 0 || slot >= SIM_CLIENTS_MAX || !sim_lock(node))
+		return;
+	if (node->mine[slot]) {
+		struct sim_client *client = own_client(node, slot);
+		if (client) {
+			uint64_t now = sim_now_ns();
+			settle(node->state, client, now);
+			client->used = 0;
+			shorten_timeline(node->state, client->gpu, now);
+		}
+		node->mine[slot] = false;
+		struct flock lock = slot_lock(slot, F_UNLCK);
+		fcntl(node->clients_fd, F_OFD_SETLK, &lock);
+	}
+	sim_unlock(node);
+}
+
+/* Whether `bytes` more fit, given what clients hold now. */
+static bool fits(const struct sim_state *state, uint32_t gpu, uint64_t bytes)
+{
+	uint64_t total = state->gpus[gpu].memory_total, reserved = state->gpus[gpu].memory_reserved;
+	uint64_t room = total > reserved ? total - reserved : 0, used = memory_used(state, gpu);
+	return used <= room && bytes <= room - used;
+}
+
+int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes)
+{
+	int result = -1;
+	if (!sim_lock(node))
+		return -1;
+	struct sim_client *client = own_client(node, slot);
+	if (client && node->state->gpus[client->gpu].present && !node->state->gpus[client->gpu].lost) {
+		/* Looking for the dead costs a system call a client, so only when memory is short. */
+		if (!fits(node->state, client->gpu, bytes))
+			sim_settle_gpu(node, client->gpu, sim_now_ns());
+		if (fits(node->state, client->gpu, bytes)) {
+			client->memory_bytes += bytes;
+			result = 0;
+		}
+	}
+	sim_unlock(node);
+	return result;
+}
+
+void sim_client_release(struct sim_node *node, int slot, uint64_t bytes)
+{
+	if (!sim_lock(node))
+		return;
+	struct sim_client *client = own_client(node, slot);
+	if (client)
+		client->memory_bytes -= bytes < client->memory_bytes ? bytes : client->memory_bytes;
+	sim_unlock(node);
+}
+
+uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns, uint64_t duration_ns)
+{
+	uint64_t now = sim_now_ns(), end = now;
+	if (!sim_lock(node))
+		return now;
+	struct sim_client *client = own_client(node, slot);
+	if (client) {
+		struct sim_gpu *gpu = &node->state->gpus[client->gpu];
+		if (gpu->busy_until_ns > now + SIM_BUCKET_NS) /* a long queue: is all of it from the living? */
+			sim_settle_gpu(node, client->gpu, now);
+		if (gpu->busy_until_ns > END_MAX_NS)
+			gpu->busy_until_ns = now;
+		if (duration_ns > DURATION_MAX_NS)
+			duration_ns = DURATION_MAX_NS;
+		uint64_t start = earliest_ns < END_MAX_NS && earliest_ns > now ? earliest_ns : now;
+		if (start < gpu->busy_until_ns)
+			start = gpu->busy_until_ns;
+		end = start + duration_ns;
+		settle(node->state, client, now);
+		if (!client->queued_ns)
+			client->queued_from_ns = start;
+		client->queued_to_ns = end;
+		client->queued_ns += duration_ns;
+		client->busy_ns_total += duration_ns;
+		gpu->busy_until_ns = end;
+		gpu->launches++;
+	}
+	sim_unlock(node);
+	return end;
+}
+
+size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copies, size_t capacity)
+{
+	size_t count = 0;
+	if (!sim_lock(node))
+		return 0;
+	if (gpu < sim_slots(node->state))
+		sim_settle_gpu(node, gpu, sim_now_ns());
+	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		const struct sim_client *client = &node->state->clients[slot];
+		if (!client->used || client->gpu != gpu)
+			continue;
+		if (count < capacity) {
+			copies[count] = *client;
+			copies[count].name[sizeof client->name - 1] = '\0';
+		}
+		count++;
+	}
+	sim_unlock(node);
+	return count;
+}
+
+uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu)
+{
+	if (!sim_lock(node))
+		return 0;
+	uint64_t used = 0;
+	if (gpu < sim_slots(node->state)) {
+		sim_settle_gpu(node, gpu, sim_now_ns());
+		used = memory_used(node->state, gpu);
+	}
+	sim_unlock(node);
+	return used;
+}
+
+/* Busy permille of the window that ends now, which every cell is settled to. */
+static uint32_t busy_permille(const struct sim_busy *busy, uint64_t now_ns, uint64_t window_ns)
+{
+	if (window_ns > SIM_WINDOW_MAX_NS)
+		window_ns = SIM_WINDOW_MAX_NS;
+	if (window_ns > now_ns)
+		window_ns = now_ns;
+	if (!window_ns)
+		return 0;
+	uint64_t from = now_ns - window_ns, sum = 0;
+	for (size_t cell = 0; cell < SIM_BUCKETS; cell++) {
+		uint64_t bucket = busy->bucket_of[cell];
+		if (bucket < from / SIM_BUCKET_NS || bucket > now_ns / SIM_BUCKET_NS)
+			continue;
+		uint64_t begin = bucket * SIM_BUCKET_NS;
+		/* The oldest bucket counts by the part of it that lies in the window. */
+		uint64_t share = begin < from ? begin + SIM_BUCKET_NS - from : SIM_BUCKET_NS;
+		sum += busy->busy_ns[cell] * share / SIM_BUCKET_NS;
+	}
+	uint64_t permille = sum * 1000 / window_ns;
+	return permille < 1000 ? (uint32_t)permille : 1000;
+}
+
+uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t window_ns)
+{
+	if (!sim_lock(node))
+		return 0;
+	uint32_t permille = 0;
+	if (gpu < sim_slots(node->state)) {
+		uint64_t now = sim_now_ns();
+		sim_settle_gpu(node, gpu, now);
+		permille = busy_permille(&node->state->gpu_busy[gpu], now, window_ns);
+	}
+	sim_unlock(node);
+	return permille;
+}
+
+uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_ns, uint64_t window_ns)
+{
+	return busy_permille(&client->busy, now_ns, window_ns);
+}

@@ -1,0 +1,96 @@
+/* Inside of the simulated node's state: the layout of DIR/state and the handle. Only sim/{state,clients,events,root}.c
+ * include this; everybody else goes through sim/state.h. */
+#ifndef GPUSHARE_SIM_LAYOUT_H
+#define GPUSHARE_SIM_LAYOUT_H
+
+#include <assert.h>
+#include <pthread.h>
+
+#include "sim/state.h"
+
+#define SIM_STATE_MAGIC 0x314D495348535047ull /* "GPSHSIM1" */
+enum { SIM_STATE_VERSION = 1 };
+
+struct sim_fault {
+	char function[SIM_FUNCTION_NAME_SIZE];
+	int32_t code;
+	uint32_t count; /* uses left; 0: free cell */
+};
+
+struct sim_state {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t size;              /* sizeof (struct sim_state) */
+	uint64_t seed;
+	uint64_t clients_inode;     /* the DIR/clients that belongs to this state */
+	char driver_version[32];
+	uint32_t gpu_count;         /* slots ever used */
+	uint32_t fault_count;       /* rules in use; read without the lock */
+	uint32_t event_futex;       /* low half of event_sequence; waiters sleep on it */
+	uint32_t boards;            /* boards ever plugged: feeds the next UUID */
+	uint64_t event_sequence;
+	union {
+		pthread_mutex_t lock; /* process-shared and robust */
+		char lock_space[64];
+	};
+	struct sim_gpu gpus[SIM_GPUS_MAX];
+	struct sim_busy gpu_busy[SIM_GPUS_MAX];
+	struct sim_event events[SIM_EVENTS_MAX];
+	struct sim_fault faults[SIM_FAULTS_MAX];
+	struct sim_client clients[SIM_CLIENTS_MAX];
+};
+
+/* Several builds of the libraries may meet in one node: a change of layout must come with a new version. */
+static_assert(sizeof(struct sim_busy) == 768, "layout");
+static_assert(sizeof(struct sim_gpu) == 520, "layout");
+static_assert(sizeof(struct sim_client) == 1088, "layout");
+static_assert(sizeof(struct sim_event) == 32, "layout");
+static_assert(sizeof(struct sim_fault) == 88, "layout");
+static_assert(offsetof(struct sim_state, lock) == 88, "layout");
+static_assert(offsetof(struct sim_state, gpus) == 152, "layout");
+static_assert(offsetof(struct sim_state, gpu_busy) == 16792, "layout");
+static_assert(offsetof(struct sim_state, events) == 41368, "layout");
+static_assert(offsetof(struct sim_state, faults) == 49560, "layout");
+static_assert(offsetof(struct sim_state, clients) == 55192, "layout");
+static_assert(sizeof(struct sim_state) == 1169304, "layout");
+
+struct sim_node {
+	struct sim_state *state;
+	char *dir;
+	char driver_version[32];    /* a copy: the mapping may be scribbled on */
+	int clients_fd;             /* its description holds this handle's client locks; -1: lost in a fork */
+	int owner_fd;               /* the creator's lock on DIR; -1: not the creator */
+	bool mine[SIM_CLIENTS_MAX]; /* slots that this handle locks */
+	struct sim_node *next;      /* all handles of the process, for fork */
+};
+
+/* The descriptor, which the variable's own cleanup then leaves alone. */
+static inline int sim_take_fd(int *fd)
+{
+	int taken = *fd;
+	*fd = -1;
+	return taken;
+}
+
+/* The state's lock. A holder that died is survived: the state is made consistent again first.
+ * False when the lock itself is broken; then nothing may be touched. */
+bool sim_lock(struct sim_node *node);
+void sim_unlock(struct sim_node *node);
+
+/* GPU slots in use, bounded whatever the file says. Under the lock. */
+uint32_t sim_slots(const struct sim_state *state);
+
+/* Under the lock: brings clients of a GPU up to `now_ns`, and frees those whose process died. */
+void sim_settle_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns);
+/* Under the lock: makes clients' cells safe to use after a holder died in the middle of a change. */
+void sim_repair_clients(struct sim_state *state);
+void sim_repair_events(struct sim_state *state);
+
+/* The files under DIR/root. */
+int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err);
+int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struct sim_gpu *gpu, struct gs_error *err);
+void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu);
+/* Removes PATH and all under it, following no links; a missing path is fine. */
+int sim_remove_tree(const char *path, struct gs_error *err);
+
+#endif
