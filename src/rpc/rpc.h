@@ -15,8 +15,9 @@
 /* https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
 enum rpc_status {
 	RPC_OK = 0, RPC_CANCELLED = 1, RPC_UNKNOWN = 2, RPC_INVALID_ARGUMENT = 3, RPC_DEADLINE_EXCEEDED = 4,
-	RPC_NOT_FOUND = 5, RPC_PERMISSION_DENIED = 7, RPC_RESOURCE_EXHAUSTED = 8, RPC_FAILED_PRECONDITION = 9,
-	RPC_UNIMPLEMENTED = 12, RPC_INTERNAL = 13, RPC_UNAVAILABLE = 14,
+	RPC_NOT_FOUND = 5, RPC_ALREADY_EXISTS = 6, RPC_PERMISSION_DENIED = 7, RPC_RESOURCE_EXHAUSTED = 8,
+	RPC_FAILED_PRECONDITION = 9, RPC_ABORTED = 10, RPC_OUT_OF_RANGE = 11, RPC_UNIMPLEMENTED = 12,
+	RPC_INTERNAL = 13, RPC_UNAVAILABLE = 14, RPC_DATA_LOSS = 15, RPC_UNAUTHENTICATED = 16,
 };
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024 /* what grpc-go accepts by default */ };
@@ -54,20 +55,33 @@ void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *
 void rpc_call_set_data(struct rpc_call *call, void *data);
 void *rpc_call_data(struct rpc_call *call);
 
-/* A client connection to one unix socket; connects at the first call and again after a failure. */
+/* A client connection to one unix socket; connects at the first call and again after a failure or the peer's GOAWAY.
+ * All functions here may be called from inside the callbacks. */
 struct rpc_client;
 struct rpc_client_call;
+
+enum { RPC_CLIENT_CALLS = 1000 };
+
+/* Does not connect yet; fails only if `path` is too long for a socket. */
 int rpc_client_new(uv_loop_t *loop, const char *path, struct rpc_client **client, struct gs_error *err);
-void rpc_client_free(struct rpc_client *client); /* outstanding calls end with CANCELLED first */
+/* Outstanding calls end with CANCELLED before it returns; memory goes when the loop next turns. */
+void rpc_client_free(struct rpc_client *client);
+/* The largest reply message taken, RPC_MESSAGE_MAX unless set; larger ones end their call with RESOURCE_EXHAUSTED. */
+void rpc_client_set_message_bytes(struct rpc_client *client, size_t bytes);
 
 /* One message of the reply (a stream calls it many times); bytes are valid during the call only. */
 typedef void rpc_message_cb(void *user, const uint8_t *message, size_t length);
-/* Once, at the end: status, and the peer's decoded text ("" if none). */
+/* Once, at the end: status, and the peer's decoded text ("" if none). A peer that cannot be reached or goes away is
+ * UNAVAILABLE, and the text says why. */
 typedef void rpc_done_cb(void *user, enum rpc_status status, const char *text);
-/* timeout_ms 0: none. Never calls back before it returns. NULL only when out of local limits (1,000 open calls). */
+/* timeout_ms 0: none. `path` must outlive the call, the request is copied. Never calls back before it returns.
+ * on_message may be NULL. NULL only when out of local limits (RPC_CLIENT_CALLS open calls). */
 struct rpc_client_call *rpc_client_start(struct rpc_client *client, const char *path, const uint8_t *request,
 					 size_t length, unsigned timeout_ms, rpc_message_cb *on_message,
 					 rpc_done_cb *on_done, void *user);
 void rpc_client_cancel(struct rpc_client_call *call); /* on_done is not called */
+
+/* "UNAVAILABLE"; "UNKNOWN" for numbers that are no gRPC status. */
+const char *rpc_status_name(int status);
 
 #endif
