@@ -35,11 +35,15 @@ struct gs_device {
 	bool mig;
 	char mig_profile[32];      /* "1g.10gb"; empty for a GPU */
 	uint64_t memory_bytes;
+	/* /dev/nvidia-caps/nvidia-cap<n> of the GPU instance and the compute instance, from
+	 * /proc/driver/nvidia-caps/mig-minors; 0: none or unknown (1 and 2 are the driver's own). */
+	unsigned gi_cap, ci_cap;
 };
 
-/* Ordered by NVML index. `link_score[a * gpu_count + b]` is how well two GPUs talk: NVIDIA's pair scores
- * (cross-CPU 10, same CPU 20, host bridge 30, several switches 40, one switch 50, same board 60, plus 100 for each
- * NVLink); 0 on the diagonal. Owns its arrays. */
+/* Ordered by NVML index. Every GPU has a device of its own, also one with MIG enabled (what is published is the
+ * plan's choice); its MIG devices follow it. `link_score[a * gpu_count + b]` is how well two GPUs talk: NVIDIA's pair
+ * scores (cross-CPU 10, same CPU 20, host bridge 30, several switches 40, one switch 50, same board 60, plus 100 for
+ * each NVLink); 0 on the diagonal; NULL: not known. Owns its arrays. */
 struct gs_inventory {
 	struct gs_gpu *gpus;
 	size_t gpu_count;
@@ -48,10 +52,11 @@ struct gs_inventory {
 	uint32_t *link_score;
 };
 
+/* Frees the arrays and leaves an empty inventory. */
 void gs_inventory_free(struct gs_inventory *inventory);
-/* Deep copy. */
+/* Deep copy; what `to` held before is not freed. */
 void gs_inventory_copy(struct gs_inventory *to, const struct gs_inventory *from);
-/* Whether anything that a plan depends on differs. */
+/* Whether both describe the same hardware: if so, plans made from them are the same. */
 bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory *b);
 
 #endif

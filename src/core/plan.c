@@ -1,0 +1,430 @@
+/* From a configuration and an inventory to resources with shares. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "core/share.h"
+
+#define DEFAULT_NAME "nvidia.com/gpu"
+
+/* The name a device has before anything is shared; empty: it is not published. */
+struct base_name {
+	char text[GS_RESOURCE_NAME_MAX + 1];
+};
+
+/* Who has a device. */
+struct claim {
+	const struct gs_strategy *strategy;
+	const struct gs_sharing *section;
+	const struct gs_sharing_resource *entry; /* NULL: nobody so far */
+};
+
+static const struct section {
+	const char *key;
+	size_t offset;
+} sections[] = {
+	{"timeSlicing", offsetof(struct gs_config, time_slicing)},
+	{"mps", offsetof(struct gs_config, mps)},
+};
+
+static const struct gs_sharing *section_of(const struct gs_config *config, const struct section *section)
+{
+	return (const struct gs_sharing *)((const char *)config + section->offset);
+}
+
+static const char *section_key(const struct gs_config *config, const struct gs_sharing *sharing)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++)
+		if (section_of(config, &sections[i]) == sharing)
+			return sections[i].key;
+	return "?";
+}
+
+/* "sharing.timeSlicing.resources[1] (line 12)" */
+static void describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
+			   const struct gs_sharing_resource *entry)
+{
+	int length = snprintf(text, size, "sharing.%s.resources[%zu]", section_key(config, sharing),
+			      (size_t)(entry - sharing->resources));
+
+	if (entry->line && length >= 0 && (size_t)length < size)
+		snprintf(text + length, size - (size_t)length, " (line %d)", entry->line);
+}
+
+/* A glob with * only. */
+static bool matches(const char *pattern, const char *text)
+{
+	const char *star = NULL, *retry = NULL;
+
+	while (*text) {
+		if (*pattern == '*') {
+			star = pattern++;
+			retry = text;
+		} else if (*pattern == *text) {
+			pattern++;
+			text++;
+		} else if (star) {
+			pattern = star + 1;
+			text = ++retry;
+		} else {
+			return false;
+		}
+	}
+	while (*pattern == '*')
+		pattern++;
+	return !*pattern;
+}
+
+static const char *first_match(const struct gs_resource_pattern *patterns, size_t count, const char *text)
+{
+	for (size_t i = 0; i < count; i++)
+		if (matches(patterns[i].pattern, text))
+			return patterns[i].name;
+	return NULL;
+}
+
+static int check_name(const char *name, struct gs_error *err)
+{
+	if (strlen(name) <= GS_RESOURCE_NAME_MAX)
+		return 0;
+	return gs_fail(err, GS_ERROR_LIMIT, 0,
+		       "resource name \"%s\" has %zu characters and Kubernetes allows %d; choose a shorter one with "
+		       "`rename` or resources.gpus", name, strlen(name), GS_RESOURCE_NAME_MAX);
+}
+
+static int name_mig_device(const struct gs_config *config, const struct gs_device *device, struct base_name *name,
+			   struct gs_error *err)
+{
+	const char *configured = first_match(config->mig_patterns, config->mig_pattern_count, device->mig_profile);
+
+	if (!configured && config->flags.mig_strategy == GS_MIG_SINGLE)
+		configured = DEFAULT_NAME;
+	GS_AUTO_FREE char *full = configured ? gs_strdup(configured) : gs_printf("nvidia.com/mig-%s", device->mig_profile);
+	if (!configured)
+		for (char *plus = full; (plus = strchr(plus, '+'));)
+			*plus = '.';
+	if (check_name(full, err))
+		return -1;
+	snprintf(name->text, sizeof name->text, "%s", full);
+	return 0;
+}
+
+static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct base_name *name, struct gs_error *err)
+{
+	const char *configured = first_match(config->gpu_patterns, config->gpu_pattern_count, gpu->name);
+
+	if (!configured)
+		configured = DEFAULT_NAME;
+	if (check_name(configured, err))
+		return -1;
+	snprintf(name->text, sizeof name->text, "%s", configured);
+	return 0;
+}
+
+/* Fills names[device] of every device. */
+static int name_devices(const struct gs_config *config, const struct gs_inventory *inventory, struct base_name *names,
+			struct gs_error *err)
+{
+	bool none = config->flags.mig_strategy == GS_MIG_NONE;
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		const struct gs_gpu *gpu = &inventory->gpus[device->gpu];
+		names[i].text[0] = '\0';
+		if (device->mig ? none : gpu->mig_enabled && !none)
+			continue;
+		if (device->mig ? name_mig_device(config, device, &names[i], err) : name_gpu(config, gpu, &names[i], err))
+			return -1;
+	}
+	return 0;
+}
+
+/* migStrategy single promises that every nvidia.com/gpu is alike. */
+static int check_single(const struct gs_config *config, const struct gs_inventory *inventory, struct gs_error *err)
+{
+	const struct gs_device *first = NULL;
+	const struct gs_gpu *with = NULL, *without = NULL;
+
+	if (config->flags.mig_strategy != GS_MIG_SINGLE)
+		return 0;
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		*(inventory->gpus[i].mig_enabled ? &with : &without) = &inventory->gpus[i];
+	if (with && without)
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "migStrategy single: GPU %u has MIG enabled and GPU %u has not; make them alike or use "
+			       "migStrategy mixed", with->index, without->index);
+	for (size_t i = 0; i < inventory->gpu_count; i++) {
+		bool empty = inventory->gpus[i].mig_enabled;
+		for (size_t j = 0; j < inventory->device_count; j++)
+			empty = empty && !(inventory->devices[j].mig && inventory->devices[j].gpu == i);
+		if (empty)
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "migStrategy single: GPU %u has MIG enabled but no MIG devices; create some, "
+				       "disable MIG on it, or use migStrategy mixed", inventory->gpus[i].index);
+	}
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		if (!device->mig)
+			continue;
+		if (!first)
+			first = device;
+		if (strcmp(first->mig_profile, device->mig_profile))
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "migStrategy single: MIG devices %s (%s) and %s (%s) differ; make them alike or use "
+				       "migStrategy mixed", first->index, first->mig_profile, device->index,
+				       device->mig_profile);
+	}
+	return 0;
+}
+
+static bool selector_names(const struct gs_device_selector *selector, const struct gs_device *device)
+{
+	for (size_t i = 0; i < selector->list_length; i++)
+		if (!strcmp(selector->list[i], device->index) || !strcasecmp(selector->list[i], device->uuid))
+			return true;
+	return false;
+}
+
+/* Whether an entry takes a device, which is the `nth` (from 0) of the entry's name. */
+static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs_device *device, unsigned nth)
+{
+	switch (entry->devices.kind) {
+	case GS_SELECT_ALL:
+		return true;
+	case GS_SELECT_COUNT:
+		return nth < entry->devices.count;
+	case GS_SELECT_LIST:
+		return selector_names(&entry->devices, device);
+	}
+	return false;
+}
+
+static int claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
+		       const struct base_name *names, const struct claim *mine, struct claim *claims, struct gs_error *err)
+{
+	unsigned nth = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, device, nth++))
+			continue;
+		if (claims[i].entry) {
+			char theirs[96], ours[96];
+			describe_entry(theirs, sizeof theirs, config, claims[i].section, claims[i].entry);
+			describe_entry(ours, sizeof ours, config, mine->section, mine->entry);
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "%s and %s both claim device %s (%s); a device can be in one entry only: list the "
+				       "devices of each with `devices`", theirs, ours, device->index, device->uuid);
+		}
+		claims[i] = *mine;
+	}
+	return 0;
+}
+
+static const struct gs_strategy *strategy_for(const struct gs_config *config, const struct gs_sharing *sharing,
+					      const struct gs_strategy *const *strategies, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strategies[i]->section && strategies[i]->section(config) == sharing)
+			return strategies[i];
+	return NULL;
+}
+
+static int claim_devices(const struct gs_config *config, const struct gs_inventory *inventory,
+			 const struct gs_strategy *const *strategies, size_t strategy_count,
+			 const struct base_name *names, struct claim *claims, struct gs_error *err)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
+		const struct gs_sharing *sharing = section_of(config, &sections[i]);
+		if (!sharing->present)
+			continue;
+		const struct gs_strategy *strategy = strategy_for(config, sharing, strategies, strategy_count);
+		if (!strategy)
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "sharing.%s: this version cannot run it yet; remove the section, or share these "
+				       "devices another way", sections[i].key);
+		for (size_t j = 0; j < sharing->resource_count; j++) {
+			struct claim mine = {strategy, sharing, &sharing->resources[j]};
+			if (claim_entry(config, inventory, names, &mine, claims, err))
+				return -1;
+		}
+	}
+	return 0;
+}
+
+static struct gs_resource *resource_named(struct gs_plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		if (!strcmp(plan->resources[i].name, name))
+			return &plan->resources[i];
+	plan->resources = gs_reallocarray(plan->resources, plan->resource_count + 1, sizeof *plan->resources);
+	struct gs_resource *resource = &plan->resources[plan->resource_count++];
+	*resource = (struct gs_resource){0};
+	snprintf(resource->name, sizeof resource->name, "%s", name);
+	return resource;
+}
+
+/* Memory counts on a node: thousands of shares should not lie in arrays twice as long. */
+static void trim(struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++) {
+		struct gs_resource *resource = &plan->resources[i];
+		resource->shares = gs_reallocarray(resource->shares, resource->share_count, sizeof *resource->shares);
+		resource->share_capacity = resource->share_count;
+	}
+}
+
+static bool fails_above_one(const struct claim *claim)
+{
+	if (claim->section->fail_requests_greater_than_one == GS_UNSET)
+		return claim->strategy->one_share_per_request;
+	return claim->section->fail_requests_greater_than_one == GS_TRUE;
+}
+
+static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
+		   const struct claim *claim, struct gs_error *err)
+{
+	GS_AUTO_FREE char *name = NULL;
+
+	if (claim->entry && claim->entry->rename)
+		name = gs_strdup(claim->entry->rename);
+	else
+		name = gs_printf("%s%s", base, claim->entry && claim->section->rename_by_default ? ".shared" : "");
+	if (check_name(name, err))
+		return -1;
+	struct gs_resource *resource = resource_named(plan, name);
+	claim->strategy->plan(claim->entry, inventory, device, resource);
+	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
+	added->strategy = claim->strategy;
+	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
+	if (resource->list_bytes <= GS_RESOURCE_LIST_BYTES_MAX)
+		return 0;
+	return gs_fail(err, GS_ERROR_LIMIT, 0,
+		       "%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
+		       "use fewer `replicas`, or publish some devices under another name with `rename`", name,
+		       resource->share_count);
+}
+
+int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
+		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
+		  struct gs_error *err)
+{
+	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
+	GS_AUTO_FREE struct claim *claims = gs_calloc(inventory->device_count, sizeof *claims);
+	struct gs_plan built = {0};
+
+	if (check_single(config, inventory, err) || name_devices(config, inventory, names, err) ||
+	    claim_devices(config, inventory, strategies, strategy_count, names, claims, err))
+		return -1;
+	for (uint32_t i = 0; i < inventory->device_count; i++) {
+		if (!names[i].text[0])
+			continue;
+		if (!claims[i].entry)
+			claims[i].strategy = strategies[0];
+		if (publish(&built, inventory, i, names[i].text, &claims[i], err)) {
+			gs_plan_free(&built);
+			return -1;
+		}
+	}
+	trim(&built);
+	*plan = built;
+	return 0;
+}
+
+void gs_plan_free(struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++) {
+		free(plan->resources[i].shares);
+		free(plan->resources[i].devices);
+		free(plan->resources[i].slots);
+	}
+	free(plan->resources);
+	*plan = (struct gs_plan){0};
+}
+
+const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		if (!strcmp(plan->resources[i].name, name))
+			return &plan->resources[i];
+	return NULL;
+}
+
+struct warnings {
+	char **items;
+	size_t count, capacity;
+};
+
+static void warn_selectors(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
+			   const struct base_name *names, struct warnings *warnings)
+{
+	for (size_t i = 0; i < entry->devices.list_length; i++) {
+		const struct gs_device_selector one = {.kind = GS_SELECT_LIST, .list = &entry->devices.list[i],
+						       .list_length = 1};
+		const char *other = NULL;
+		bool found = false;
+		for (size_t j = 0; j < inventory->device_count && !found; j++) {
+			if (!selector_names(&one, &inventory->devices[j]))
+				continue;
+			other = names[j].text;
+			found = !strcmp(names[j].text, entry->name);
+		}
+		if (found)
+			continue;
+		if (other)
+			*GS_VEC_PUSH(warnings) = gs_printf("%s: device %s is published as %s, not as %s, so it is not shared "
+							   "by this entry", where, one.list[0], *other ? other : "nothing",
+							   entry->name);
+		else
+			*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no device %s now", where, one.list[0]);
+	}
+}
+
+static void warn_entry(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
+		       const struct base_name *names, struct warnings *warnings)
+{
+	unsigned available = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++)
+		available += !strcmp(names[i].text, entry->name);
+	if (!available) {
+		*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no %s now", where, entry->name);
+		return;
+	}
+	if (entry->devices.kind == GS_SELECT_COUNT && available < entry->devices.count)
+		*GS_VEC_PUSH(warnings) = gs_printf("%s: asks for %u devices and this node has %u of %s now", where,
+						   entry->devices.count, available, entry->name);
+	if (entry->devices.kind == GS_SELECT_LIST)
+		warn_selectors(entry, where, inventory, names, warnings);
+}
+
+size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings)
+{
+	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
+	struct warnings found = {0};
+
+	*warnings = NULL;
+	if (name_devices(config, inventory, names, NULL))
+		return 0; /* gs_plan_build says why */
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
+		const struct gs_sharing *sharing = section_of(config, &sections[i]);
+		for (size_t j = 0; sharing->present && j < sharing->resource_count; j++) {
+			char where[96];
+			describe_entry(where, sizeof where, config, sharing, &sharing->resources[j]);
+			warn_entry(&sharing->resources[j], where, inventory, names, &found);
+		}
+	}
+	*warnings = found.items;
+	return found.count;
+}
+
+void gs_plan_warnings_free(char **warnings, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(warnings[i]);
+	free(warnings);
+}

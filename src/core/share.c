@@ -1,0 +1,177 @@
+/* Resources: their shares, and finding a share by the bytes of its id. */
+#include "core/share.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+/* An item of ListAndWatchResponse beside its id, at most: tags and lengths of the item (3) and the id (2), health
+ * "Unhealthy" (11), topology with one NUMA node below 128 (6). */
+enum { LIST_ITEM_BYTES = 3 + 2 + 11 + 6 };
+
+static void *grow(void *items, size_t wanted, size_t *capacity, size_t size)
+{
+	if (wanted <= *capacity)
+		return items;
+	/* The first device tells how many there will be at least; after that, doubling. */
+	size_t doubled = *capacity * 2;
+	*capacity = doubled > wanted ? doubled : wanted;
+	return gs_reallocarray(items, *capacity, size);
+}
+
+/* A multiply a word is enough: UUIDs are random text, and what a peer looks up is never inserted. */
+static uint32_t hash(const char *bytes, size_t length)
+{
+	uint64_t value = length;
+
+	while (length >= sizeof(uint64_t)) {
+		uint64_t word;
+		memcpy(&word, bytes, sizeof word);
+		value = (value ^ word) * 0x9e3779b97f4a7c15u;
+		value ^= value >> 32;
+		bytes += sizeof word;
+		length -= sizeof word;
+	}
+	uint64_t word = 0;
+	memcpy(&word, bytes, length);
+	value = (value ^ word) * 0x9e3779b97f4a7c15u;
+	return (uint32_t)(value >> 32);
+}
+
+/* Length of the UUID at the start of a share's id. */
+static size_t uuid_length(const char *id, bool replicated)
+{
+	const char *mark = replicated ? strstr(id, "::") : NULL;
+
+	return mark ? (size_t)(mark - id) : strlen(id);
+}
+
+static void insert(struct gs_resource *resource, uint32_t position)
+{
+	const struct gs_resource_device *device = &resource->devices[position];
+	const char *id = resource->shares[device->first_share].id;
+	uint32_t slot = hash(id, uuid_length(id, device->replicated)) & resource->slot_mask;
+
+	while (resource->slots[slot])
+		slot = (slot + 1) & resource->slot_mask;
+	resource->slots[slot] = position + 1;
+}
+
+static void index_device(struct gs_resource *resource)
+{
+	uint32_t size = resource->slots ? resource->slot_mask + 1 : 0;
+
+	if (resource->device_count * 2 <= size) {
+		insert(resource, (uint32_t)resource->device_count - 1);
+		return;
+	}
+	size = size ? size * 2 : 16;
+	free(resource->slots);
+	resource->slots = gs_calloc(size, sizeof *resource->slots);
+	resource->slot_mask = size - 1;
+	for (uint32_t i = 0; i < resource->device_count; i++)
+		insert(resource, i);
+}
+
+struct gs_share *gs_resource_add_device(struct gs_resource *resource, const struct gs_inventory *inventory,
+					uint32_t device, uint32_t replicas)
+{
+	const struct gs_device *hardware = &inventory->devices[device];
+	uint32_t count = replicas ? replicas : 1;
+
+	resource->shares = grow(resource->shares, resource->share_count + count, &resource->share_capacity,
+				sizeof *resource->shares);
+	resource->devices = grow(resource->devices, resource->device_count + 1, &resource->device_capacity,
+				 sizeof *resource->devices);
+	struct gs_share *first = &resource->shares[resource->share_count];
+	for (uint32_t n = 0; n < count; n++) {
+		struct gs_share *share = &first[n];
+		memset(share, 0, sizeof *share);
+		if (replicas)
+			snprintf(share->id, sizeof share->id, "%s::%u", hardware->uuid, n);
+		else
+			snprintf(share->id, sizeof share->id, "%s", hardware->uuid);
+		share->device = device;
+		share->replica = n;
+		share->memory_bytes = hardware->memory_bytes / count;
+		share->compute_permille = 1000 / count;
+		resource->list_bytes += strlen(share->id) + LIST_ITEM_BYTES;
+	}
+	resource->devices[resource->device_count++] = (struct gs_resource_device){
+		.device = device,
+		.gpu = hardware->gpu,
+		.first_share = (uint32_t)resource->share_count,
+		.share_count = count,
+		.replicated = replicas > 0,
+	};
+	resource->share_count += count;
+	index_device(resource);
+	return first;
+}
+
+/* The number behind "::" without sign, blanks or leading zeros, as we write it; -1 if it is anything else. */
+static int64_t parse_replica(const char *digits, size_t length)
+{
+	int64_t number = 0;
+
+	if (!length || length > 9 || (length > 1 && *digits == '0'))
+		return -1;
+	for (size_t i = 0; i < length; i++) {
+		unsigned digit = (unsigned)(unsigned char)digits[i] - '0';
+		if (digit > 9)
+			return -1;
+		number = number * 10 + digit;
+	}
+	return number;
+}
+
+static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length)
+{
+	if (!resource->slots)
+		return NULL;
+	for (uint32_t slot = hash(uuid, length) & resource->slot_mask; resource->slots[slot];
+	     slot = (slot + 1) & resource->slot_mask) {
+		const struct gs_resource_device *device = &resource->devices[resource->slots[slot] - 1];
+		const char *id = resource->shares[device->first_share].id;
+		if (memcmp(id, uuid, length))
+			continue;
+		/* The whole UUID, not its beginning. */
+		if (device->replicated ? id[length] == ':' && id[length + 1] == ':' : id[length] == '\0')
+			return device;
+	}
+	return NULL;
+}
+
+int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length)
+{
+	if (!length || length >= GS_SHARE_ID_SIZE)
+		return -1;
+	size_t uuid = length;
+	while (uuid && (unsigned)(unsigned char)id[uuid - 1] - '0' <= 9)
+		uuid--;
+	if (uuid < length && uuid > 2 && id[uuid - 1] == ':' && id[uuid - 2] == ':') {
+		const struct gs_resource_device *device = find_device(resource, id, uuid - 2);
+		int64_t replica = parse_replica(id + uuid, length - uuid);
+		if (!device || !device->replicated || replica < 0 || replica >= device->share_count)
+			return -1;
+		return device->first_share + replica;
+	}
+	const struct gs_resource_device *device = find_device(resource, id, length);
+	return device && !device->replicated ? (int64_t)device->first_share : -1;
+}
+
+const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share)
+{
+	size_t low = 0, high = resource->device_count;
+
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+		if (resource->devices[middle].first_share <= share)
+			low = middle;
+		else
+			high = middle;
+	}
+	return &resource->devices[low];
+}

@@ -1,0 +1,486 @@
+#include "fixture.h"
+
+#define TEXT(literal) ((char *)(uintptr_t)(literal))
+
+static void free_both(struct gs_plan *plan, struct gs_inventory *inventory)
+{
+	gs_plan_free(plan);
+	gs_inventory_free(inventory);
+}
+
+static void test_exclusive_without_sharing(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(2, 0);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+
+	assert_int_equal(plan.resource_count, 1);
+	const struct gs_resource *resource = &plan.resources[0];
+	assert_string_equal(resource->name, "nvidia.com/gpu");
+	assert_int_equal(resource->share_count, 2);
+	assert_string_equal(resource->shares[1].id, inventory.gpus[1].uuid);
+	assert_int_equal(resource->shares[1].compute_permille, 1000);
+	assert_int_equal(resource->shares[1].memory_bytes, 80ull << 30);
+	assert_ptr_equal(resource->devices[0].strategy, &gs_strategy_exclusive);
+	assert_false(resource->devices[0].replicated);
+	free_both(&plan, &inventory);
+}
+
+static void test_empty_inventory_publishes_nothing(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 4);
+	struct gs_inventory inventory = {0};
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+
+	assert_int_equal(plan.resource_count, 0);
+	gs_plan_free(&plan);
+}
+
+static void test_replicas(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 4);
+	struct gs_inventory inventory = fixture_inventory(8, 0);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	char expected[GS_SHARE_ID_SIZE];
+
+	assert_int_equal(plan.resource_count, 1);
+	const struct gs_resource *resource = &plan.resources[0];
+	assert_string_equal(resource->name, "nvidia.com/gpu");
+	assert_int_equal(resource->share_count, 32);
+	for (unsigned i = 0; i < 32; i++) {
+		snprintf(expected, sizeof expected, "%s::%u", inventory.gpus[i / 4].uuid, i % 4);
+		assert_string_equal(resource->shares[i].id, expected);
+		assert_int_equal(resource->shares[i].device, i / 4);
+		assert_int_equal(resource->shares[i].replica, i % 4);
+		assert_int_equal(resource->shares[i].memory_bytes, 20ull << 30);
+		assert_int_equal(resource->shares[i].compute_permille, 250);
+		assert_int_equal(gs_resource_find(resource, expected, strlen(expected)), i);
+		assert_int_equal(gs_resource_device_of(resource, i)->gpu, i / 4);
+	}
+	assert_ptr_equal(resource->devices[3].strategy, &gs_strategy_time_slicing);
+	assert_false(resource->devices[3].fail_requests_greater_than_one);
+	free_both(&plan, &inventory);
+}
+
+static void test_rename(void **state)
+{
+	struct gs_sharing_resource entries[2];
+	struct gs_config config = fixture_time_slicing(entries, "nvidia.com/gpu", 2);
+	struct gs_inventory inventory = fixture_inventory(4, 0);
+	char *first[] = {TEXT("0")}, *second[] = {TEXT("2")};
+
+	entries[1] = entries[0];
+	entries[0].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = first, .list_length = 1};
+	entries[1].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = second, .list_length = 1};
+	entries[1].rename = TEXT("nvidia.com/gpu.half");
+	config.time_slicing.rename_by_default = true;
+	config.time_slicing.resource_count = 2;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 3);
+	assert_string_equal(plan.resources[0].name, "nvidia.com/gpu.shared");
+	assert_int_equal(plan.resources[0].share_count, 2);
+	assert_string_equal(plan.resources[1].name, "nvidia.com/gpu");
+	assert_int_equal(plan.resources[1].share_count, 2);
+	assert_string_equal(plan.resources[1].shares[0].id, inventory.gpus[1].uuid);
+	assert_string_equal(plan.resources[1].shares[1].id, inventory.gpus[3].uuid);
+	assert_string_equal(plan.resources[2].name, "nvidia.com/gpu.half");
+	assert_ptr_equal(gs_plan_find(&plan, "nvidia.com/gpu.half"), &plan.resources[2]);
+	assert_null(gs_plan_find(&plan, "nvidia.com/gpu.quarter"));
+	free_both(&plan, &inventory);
+}
+
+static void test_one_resource_of_shared_and_whole_devices(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 3);
+	struct gs_inventory inventory = fixture_inventory(3, 0);
+
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 1};
+	config.time_slicing.fail_requests_greater_than_one = GS_TRUE;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 1);
+	const struct gs_resource *resource = &plan.resources[0];
+	assert_int_equal(resource->share_count, 5);
+	assert_true(resource->devices[0].fail_requests_greater_than_one);
+	assert_false(resource->devices[1].fail_requests_greater_than_one);
+	assert_ptr_equal(resource->devices[2].strategy, &gs_strategy_exclusive);
+	assert_int_equal(gs_resource_find(resource, inventory.gpus[2].uuid, strlen(inventory.gpus[2].uuid)), 4);
+	free_both(&plan, &inventory);
+}
+
+static void test_one_replica_is_still_a_replica(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 1);
+	struct gs_inventory inventory = fixture_inventory(1, 0);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	GS_AUTO_FREE char *expected = gs_printf("%s::0", inventory.gpus[0].uuid);
+
+	assert_string_equal(plan.resources[0].shares[0].id, expected);
+	free_both(&plan, &inventory);
+}
+
+static void test_selectors_by_uuid_and_index(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/mig-1g.10gb", 2);
+	struct gs_inventory inventory = fixture_inventory(2, 3);
+	char *list[] = {TEXT("0:1"), inventory.devices[7].uuid, inventory.devices[7].index, TEXT("5:5")};
+
+	config.flags.mig_strategy = GS_MIG_MIXED;
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 4};
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 1);
+	const struct gs_resource *resource = &plan.resources[0];
+	assert_string_equal(resource->name, "nvidia.com/mig-1g.10gb");
+	assert_int_equal(resource->device_count, 6);
+	for (size_t i = 0; i < 6; i++) {
+		bool shared = resource->devices[i].device == 2 || resource->devices[i].device == 7;
+		assert_int_equal(resource->devices[i].replicated, shared);
+		assert_int_equal(resource->devices[i].share_count, shared ? 2 : 1);
+	}
+	free_both(&plan, &inventory);
+}
+
+static void test_mig_strategies(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(2, 2);
+
+	struct gs_plan plan = fixture_plan(&config, &inventory); /* none: the whole GPUs */
+	assert_int_equal(plan.resource_count, 1);
+	assert_int_equal(plan.resources[0].share_count, 2);
+	assert_string_equal(plan.resources[0].shares[1].id, inventory.gpus[1].uuid);
+	gs_plan_free(&plan);
+
+	config.flags.mig_strategy = GS_MIG_SINGLE;
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 1);
+	assert_string_equal(plan.resources[0].name, "nvidia.com/gpu");
+	assert_int_equal(plan.resources[0].share_count, 4);
+	assert_string_equal(plan.resources[0].shares[0].id, inventory.devices[1].uuid);
+	gs_plan_free(&plan);
+
+	config.flags.mig_strategy = GS_MIG_MIXED;
+	inventory.gpus[1].mig_enabled = false;
+	snprintf(inventory.devices[2].mig_profile, sizeof inventory.devices[2].mig_profile, "1g.10gb+me");
+	plan = fixture_plan(&config, &inventory);
+	assert_non_null(gs_plan_find(&plan, "nvidia.com/mig-1g.10gb"));
+	assert_non_null(gs_plan_find(&plan, "nvidia.com/mig-1g.10gb.me"));
+	assert_int_equal(gs_plan_find(&plan, "nvidia.com/gpu")->share_count, 1);
+	free_both(&plan, &inventory);
+}
+
+static void assert_plan_fails(const struct gs_config *config, const struct gs_inventory *inventory, const char *part)
+{
+	struct gs_resource sentinel = {0};
+	struct gs_plan plan = {.resources = &sentinel, .resource_count = 77};
+	struct gs_error err = {0};
+
+	assert_int_equal(gs_plan_build(config, inventory, gs_strategies, gs_strategy_count, &plan, &err), -1);
+	if (!strstr(err.text, part))
+		fail_msg("\"%s\" lacks \"%s\"", err.text, part);
+	assert_ptr_equal(plan.resources, &sentinel);
+	assert_int_equal(plan.resource_count, 77);
+}
+
+static void test_single_wants_a_uniform_node(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(2, 1);
+
+	config.flags.mig_strategy = GS_MIG_SINGLE;
+	snprintf(inventory.devices[3].mig_profile, sizeof inventory.devices[3].mig_profile, "2g.20gb");
+	assert_plan_fails(&config, &inventory, "0:0 (1g.10gb) and 1:0 (2g.20gb) differ");
+	inventory.devices[3].gpu = 0;
+	assert_plan_fails(&config, &inventory, "GPU 1 has MIG enabled but no MIG devices");
+	inventory.gpus[1].mig_enabled = false;
+	assert_plan_fails(&config, &inventory, "GPU 0 has MIG enabled and GPU 1 has not");
+	gs_inventory_free(&inventory);
+}
+
+static void test_patterns(void **state)
+{
+	struct gs_resource_pattern patterns[] = {
+		{.pattern = TEXT("*T4*"), .name = TEXT("example.com/small")},
+		{.pattern = TEXT("NVIDIA*80GB"), .name = TEXT("example.com/big")},
+		{.pattern = TEXT("*"), .name = TEXT("example.com/any")},
+	};
+	struct gs_config config = {.gpu_patterns = patterns, .gpu_pattern_count = 3};
+	struct gs_inventory inventory = fixture_inventory(3, 0);
+
+	snprintf(inventory.gpus[0].name, sizeof inventory.gpus[0].name, "Tesla T4");
+	snprintf(inventory.gpus[2].name, sizeof inventory.gpus[2].name, "NVIDIA A100-SXM4-80GB-LC");
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 3);
+	assert_string_equal(plan.resources[0].name, "example.com/small");
+	assert_string_equal(plan.resources[1].name, "example.com/big");
+	assert_string_equal(plan.resources[2].name, "example.com/any");
+	gs_plan_free(&plan);
+	config.gpu_pattern_count = 2; /* what no pattern matches does not vanish */
+	plan = fixture_plan(&config, &inventory);
+	assert_string_equal(plan.resources[2].name, "nvidia.com/gpu");
+	free_both(&plan, &inventory);
+}
+
+static void test_overlap_names_both_entries(void **state)
+{
+	struct gs_sharing_resource entries[2];
+	struct gs_config config = fixture_time_slicing(entries, "nvidia.com/gpu", 2);
+	struct gs_inventory inventory = fixture_inventory(4, 0);
+	char *list[] = {TEXT("3")};
+
+	entries[1] = entries[0];
+	entries[0].line = 7;
+	entries[1].line = 9;
+	entries[1].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 1};
+	config.time_slicing.resource_count = 2;
+	assert_plan_fails(&config, &inventory, "sharing.timeSlicing.resources[0] (line 7) and "
+					       "sharing.timeSlicing.resources[1] (line 9) both claim device 3");
+	inventory.device_count = 3; /* without that GPU there is no quarrel */
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 6);
+	free_both(&plan, &inventory);
+}
+
+static void test_section_that_nobody_runs(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 2);
+	struct gs_inventory inventory = fixture_inventory(1, 0);
+
+	config.mps = config.time_slicing;
+	config.time_slicing.present = false;
+	assert_plan_fails(&config, &inventory, "sharing.mps: this version cannot run it yet");
+	gs_inventory_free(&inventory);
+}
+
+static void test_limits(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", GS_REPLICAS_MAX);
+	struct gs_inventory inventory = fixture_inventory(2, 0);
+
+	assert_plan_fails(&config, &inventory, "a kubelet takes no list above 4 MiB");
+	entry.replicas = 30000;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 60000);
+	assert_true(plan.resources[0].list_bytes <= GS_RESOURCE_LIST_BYTES_MAX);
+	gs_plan_free(&plan);
+
+	char name[80];
+	snprintf(name, sizeof name, "nvidia.com/%0*d", 50, 0);
+	struct gs_resource_pattern pattern = {.pattern = TEXT("*"), .name = name};
+	config.gpu_patterns = &pattern;
+	config.gpu_pattern_count = 1;
+	entry.name = name;
+	config.time_slicing.rename_by_default = true;
+	assert_plan_fails(&config, &inventory, "Kubernetes allows 63");
+	gs_inventory_free(&inventory);
+}
+
+static void assert_unknown(const struct gs_resource *resource, const char *id)
+{
+	/* Exactly as long as the id, so that a sanitizer sees a read behind it. */
+	GS_AUTO_FREE char *exact = gs_malloc(strlen(id));
+
+	memcpy(exact, id, strlen(id));
+	if (gs_resource_find(resource, exact, strlen(id)) != -1)
+		fail_msg("%s was found", id);
+}
+
+static void test_find_refuses_everything_else(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 10);
+	struct gs_inventory inventory = fixture_inventory(2, 0);
+
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 1};
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	const struct gs_resource *resource = &plan.resources[0];
+	static const char *const tails[] = {"", ":", "::", "::10", "::-1", "::+1", "::01", "::1 ", "::1x", ":1", ":::1",
+					    "::99999999999999999999", "::0::0", "x::1"};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(tails); i++) {
+		GS_AUTO_FREE char *id = gs_printf("%s%s", inventory.gpus[0].uuid, tails[i]);
+		assert_unknown(resource, id);
+	}
+	GS_AUTO_FREE char *whole_as_replica = gs_printf("%s::0", inventory.gpus[1].uuid);
+	assert_unknown(resource, whole_as_replica);
+	assert_unknown(resource, "");
+	assert_unknown(resource, "::");
+	assert_unknown(resource, "::1");
+	assert_unknown(resource, "7");
+	GS_AUTO_FREE char *cut = gs_strndup(inventory.gpus[1].uuid, strlen(inventory.gpus[1].uuid) - 1);
+	assert_unknown(resource, cut);
+	char longest[300];
+	memset(longest, ':', sizeof longest);
+	longest[sizeof longest - 1] = '\0';
+	assert_unknown(resource, longest);
+	struct gs_resource empty = {0};
+	assert_unknown(&empty, "GPU-1");
+	free_both(&plan, &inventory);
+}
+
+static void test_find_at_scale(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 900);
+	struct gs_inventory inventory = fixture_inventory(GS_GPUS_MAX, 0);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	const struct gs_resource *resource = &plan.resources[0];
+
+	for (size_t i = 0; i < resource->share_count; i++)
+		assert_int_equal(gs_resource_find(resource, resource->shares[i].id, strlen(resource->shares[i].id)), i);
+	free_both(&plan, &inventory);
+}
+
+static void test_unmatched(void **state)
+{
+	struct gs_sharing_resource entries[3];
+	struct gs_config config = fixture_time_slicing(entries, "nvidia.com/gpu", 2);
+	struct gs_inventory inventory = fixture_inventory(2, 0);
+	char *list[] = {TEXT("1"), TEXT("7"), TEXT("GPU-nobody")};
+	char **warnings;
+
+	entries[1] = entries[2] = entries[0];
+	entries[0].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 3};
+	entries[1].devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 5};
+	entries[2].name = TEXT("nvidia.com/mig-1g.10gb");
+	entries[2].line = 12;
+	config.time_slicing.resource_count = 3;
+	size_t count = gs_plan_unmatched(&config, &inventory, &warnings);
+	assert_int_equal(count, 4);
+	assert_string_equal(warnings[0], "sharing.timeSlicing.resources[0]: this node has no device 7 now");
+	assert_string_equal(warnings[1], "sharing.timeSlicing.resources[0]: this node has no device GPU-nobody now");
+	assert_string_equal(warnings[2], "sharing.timeSlicing.resources[1]: asks for 5 devices and this node has 2 of "
+					 "nvidia.com/gpu now");
+	assert_string_equal(warnings[3], "sharing.timeSlicing.resources[2] (line 12): this node has no "
+					 "nvidia.com/mig-1g.10gb now");
+	gs_plan_warnings_free(warnings, count);
+	gs_inventory_free(&inventory);
+}
+
+static void test_unmatched_device_of_another_name(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 2);
+	struct gs_inventory inventory = fixture_inventory(2, 1);
+	char *list[] = {TEXT("0"), TEXT("1")};
+	char **warnings;
+
+	config.flags.mig_strategy = GS_MIG_MIXED;
+	inventory.gpus[1].mig_enabled = false;
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 2};
+	size_t count = gs_plan_unmatched(&config, &inventory, &warnings);
+	assert_int_equal(count, 1);
+	assert_string_equal(warnings[0], "sharing.timeSlicing.resources[0]: device 0 is published as nothing, not as "
+					 "nvidia.com/gpu, so it is not shared by this entry");
+	gs_plan_warnings_free(warnings, count);
+	gs_inventory_free(&inventory);
+}
+
+static void test_diff(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 2);
+	struct gs_inventory before = fixture_inventory(3, 0), after = fixture_inventory(3, 0);
+	struct gs_plan_change *changes;
+
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 1};
+	config.time_slicing.rename_by_default = true;
+	struct gs_plan from = fixture_plan(&config, &before), to = fixture_plan(&config, &after);
+	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 2);
+	assert_int_equal(changes[0].change, GS_CHANGE_SAME);
+	assert_int_equal(changes[1].change, GS_CHANGE_SAME);
+	assert_ptr_equal(changes[1].from, &from.resources[1]);
+	assert_ptr_equal(changes[1].to, &to.resources[1]);
+	free(changes);
+
+	after.gpus[2].numa_node = 5; /* the kubelet is told NUMA nodes */
+	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 2);
+	assert_int_equal(changes[0].change, GS_CHANGE_SAME);
+	assert_int_equal(changes[1].change, GS_CHANGE_CHANGED);
+	free(changes);
+	gs_plan_free(&to);
+
+	entry.replicas = 3;
+	entry.rename = TEXT("nvidia.com/third");
+	to = fixture_plan(&config, &before);
+	assert_int_equal(gs_plan_diff(&from, &before, &to, &before, &changes), 3);
+	assert_int_equal(changes[0].change, GS_CHANGE_ADDED);
+	assert_string_equal(changes[0].name, "nvidia.com/third");
+	assert_null(changes[0].from);
+	assert_int_equal(changes[1].change, GS_CHANGE_SAME);
+	assert_int_equal(changes[2].change, GS_CHANGE_REMOVED);
+	assert_string_equal(changes[2].name, "nvidia.com/gpu.shared");
+	assert_null(changes[2].to);
+	free(changes);
+	free_both(&from, &before);
+	free_both(&to, &after);
+}
+
+static void test_diff_sees_a_gpu_swapped(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory before = fixture_inventory(2, 0), after = fixture_inventory(2, 0);
+	struct gs_plan_change *changes;
+
+	fixture_uuid(after.gpus[1].uuid, "GPU", 9);
+	fixture_uuid(after.devices[1].uuid, "GPU", 9);
+	struct gs_plan from = fixture_plan(&config, &before), to = fixture_plan(&config, &after);
+	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 1);
+	assert_int_equal(changes[0].change, GS_CHANGE_CHANGED);
+	free(changes);
+	free_both(&from, &before);
+	free_both(&to, &after);
+}
+
+static void test_inventory_copy_and_equal(void **state)
+{
+	struct gs_inventory one = fixture_inventory(3, 2), two;
+
+	gs_inventory_copy(&two, &one);
+	assert_ptr_not_equal(one.gpus, two.gpus);
+	assert_true(gs_inventory_equal(&one, &two));
+	two.link_score[1]++;
+	assert_false(gs_inventory_equal(&one, &two));
+	two.link_score[1]--;
+	two.devices[4].ci_cap++;
+	assert_false(gs_inventory_equal(&one, &two));
+	two.devices[4].ci_cap--;
+	two.gpus[2].minor = -1;
+	assert_false(gs_inventory_equal(&one, &two));
+	gs_inventory_free(&two);
+	assert_false(gs_inventory_equal(&one, &two));
+	gs_inventory_free(&one);
+	assert_true(gs_inventory_equal(&one, &two));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_exclusive_without_sharing),
+		cmocka_unit_test(test_empty_inventory_publishes_nothing),
+		cmocka_unit_test(test_replicas),
+		cmocka_unit_test(test_rename),
+		cmocka_unit_test(test_one_resource_of_shared_and_whole_devices),
+		cmocka_unit_test(test_one_replica_is_still_a_replica),
+		cmocka_unit_test(test_selectors_by_uuid_and_index),
+		cmocka_unit_test(test_mig_strategies),
+		cmocka_unit_test(test_single_wants_a_uniform_node),
+		cmocka_unit_test(test_patterns),
+		cmocka_unit_test(test_overlap_names_both_entries),
+		cmocka_unit_test(test_section_that_nobody_runs),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_find_refuses_everything_else),
+		cmocka_unit_test(test_find_at_scale),
+		cmocka_unit_test(test_unmatched),
+		cmocka_unit_test(test_unmatched_device_of_another_name),
+		cmocka_unit_test(test_diff),
+		cmocka_unit_test(test_diff_sees_a_gpu_swapped),
+		cmocka_unit_test(test_inventory_copy_and_equal),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
