@@ -620,6 +620,7 @@ nvmlReturn_t nvmlSystemGetDriverBranch(nvmlSystemDriverBranchInfo_v1_t *info, ui
 nvmlReturn_t nvmlSystemGetTopologyGpuSet(uint32_t cpu, uint32_t *count, nvmlDevice_t *devices);
 nvmlReturn_t nvmlUnitGetCount(uint32_t *count);
 nvmlReturn_t nvmlGetExcludedDeviceCount(uint32_t *count);
+nvmlReturn_t nvmlGetBlacklistDeviceCount(uint32_t *count); /* its old name */
 
 /* Handles. */
 nvmlReturn_t nvmlDeviceGetCount(uint32_t *count);
@@ -687,7 +688,6 @@ nvmlReturn_t nvmlDeviceGetAccountingBufferSize(nvmlDevice_t device, uint32_t *si
 nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, uint32_t *count, uint32_t *pids);
 nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, uint32_t pid, nvmlAccountingStats_t *stats);
 nvmlReturn_t nvmlDeviceGetAPIRestriction(nvmlDevice_t device, uint32_t api, nvmlEnableState_t *restricted);
-nvmlReturn_t nvmlDeviceSetAPIRestriction(nvmlDevice_t device, uint32_t api, nvmlEnableState_t restricted);
 nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uint32_t *pending);
 nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count);
 nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig);
@@ -790,7 +790,6 @@ nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, uint32_t w
 						 nvmlAffinityScope_t scope);
 nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set,
 					 nvmlAffinityScope_t scope);
-nvmlReturn_t nvmlDeviceGetNumaNodeId(nvmlDevice_t device, uint32_t *node);
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, uint32_t link, nvmlEnableState_t *active);
 nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, uint32_t link, uint32_t *version);
 nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, nvmlNvLinkCapability_t what, uint32_t *yes);

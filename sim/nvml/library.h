@@ -1,0 +1,70 @@
+/* Inside of the simulated libnvidia-ml.so.1: how a call begins and what every file of it shares.
+ *
+ * Each exported function starts with NVML_CALL or NVML_DEVICE_CALL, which do what is the same for all: trace it, let a
+ * planned fault answer instead, refuse it before nvmlInit, check its arguments, find the GPU, and keep the node open
+ * until the function returns even if another thread shuts the library down. */
+#ifndef GPUSHARE_SIM_NVML_LIBRARY_H
+#define GPUSHARE_SIM_NVML_LIBRARY_H
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+#include "sim/models.h"
+#include "sim/state.h"
+
+/* The library's only visible symbols are those that this header declares. */
+#pragma GCC visibility push(default)
+#include "gpushare/nvml.h"
+/* Asked for by nvidia-smi; not part of the documented interface. sim/nvml/export_table.c. */
+nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id);
+#pragma GCC visibility pop
+
+struct nvml_session;
+
+/* One call under way. */
+struct nvml_call {
+	nvmlReturn_t code;            /* why it ends at once, or NVML_SUCCESS */
+	struct nvml_session *session; /* held; NULL before nvmlInit */
+	struct sim_node *node;
+	uint32_t slot;                /* of the GPU; the rest is set by NVML_DEVICE_CALL only */
+	nvmlDevice_t device;
+	struct sim_gpu gpu;           /* as it was when the call began */
+	const struct sim_model *model;
+};
+
+nvmlReturn_t nvml_enter(struct nvml_call *call, const char *function, bool arguments_ok);
+nvmlReturn_t nvml_enter_device(struct nvml_call *call, const char *function, nvmlDevice_t device, bool arguments_ok);
+void nvml_leave(struct nvml_call *call);
+
+/* Declares `call` and returns from the function when the call must not go on. `arguments_ok` is about pointers etc. */
+#define NVML_CALL(call, arguments_ok)                                            \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                            \
+	if (nvml_enter(&(call), __func__, (arguments_ok)) != NVML_SUCCESS)       \
+		return (call).code
+#define NVML_DEVICE_CALL(call, device, arguments_ok)                             \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                            \
+	if (nvml_enter_device(&(call), __func__, (device), (arguments_ok)) != NVML_SUCCESS) \
+		return (call).code
+
+/* Handles: one per board that was ever plugged, so that a handle of a board that is gone never means its successor. */
+nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu);
+/* Whether the handle is one of ours and its board is in reach: SUCCESS, INVALID_ARGUMENT or GPU_IS_LOST. */
+nvmlReturn_t nvml_resolve(struct sim_node *node, nvmlDevice_t device, uint32_t *slot, struct sim_gpu *gpu);
+/* GPUs that are there, in NVML's order: fills at most SIM_GPUS_MAX slots, returns how many. */
+uint32_t nvml_present(struct sim_node *node, uint32_t slots[SIM_GPUS_MAX]);
+
+/* How long memory is read or written while a kernel runs, of its time: a guess that keeps the figure below the other. */
+#define NVML_MEMORY_BUSY(busy_permille) ((busy_permille) * 2 / 5)
+
+/* Copies text with its NUL, or answers INSUFFICIENT_SIZE. */
+nvmlReturn_t nvml_copy_text(char *to, uint32_t length, const char *text);
+/* "00000000:3B:00.0" into at least 32 bytes. */
+void nvml_bus_id(const struct sim_gpu *gpu, char *text);
+void nvml_fill_pci(const struct sim_gpu *gpu, nvmlPciInfo_t *pci);
+/* NVML's own clients disagree about a struct's version word (some give the bare number, or the size of a struct of
+ * another release), so only the number counts. */
+bool nvml_version_is(uint32_t word, uint32_t number);
+/* Microseconds of CLOCK_REALTIME, as NVML stamps samples, of a moment on sim_now_ns's clock. */
+uint64_t nvml_timestamp_us(uint64_t monotonic_ns);
+
+#endif

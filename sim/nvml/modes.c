@@ -1,0 +1,210 @@
+/* NVML calls about how a board may be used: persistence, compute mode, display, accounting, MIG. */
+#include <unistd.h>
+
+#include "sim/nvml/library.h"
+
+/* What NVML lets only root change. */
+static bool may_change(void)
+{
+	return geteuid() == 0;
+}
+
+/* A new value for one of the board's 32-bit settings. */
+struct change {
+	size_t offset;
+	uint32_t value;
+};
+
+static void apply(struct sim_gpu *gpu, void *user)
+{
+	const struct change *change = user;
+	*(uint32_t *)((char *)gpu + change->offset) = change->value;
+}
+
+static nvmlReturn_t change_setting(const struct nvml_call *call, size_t offset, uint32_t value)
+{
+	struct change change = {offset, value};
+	if (!may_change())
+		return NVML_ERROR_NO_PERMISSION;
+	sim_gpu_update(call->node, call->slot, apply, &change);
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	*mode = call.gpu.persistence_mode ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceSetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t mode)
+{
+	NVML_DEVICE_CALL(call, device, mode == NVML_FEATURE_DISABLED || mode == NVML_FEATURE_ENABLED);
+	return change_setting(&call, offsetof(struct sim_gpu, persistence_mode), mode);
+}
+
+nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	*mode = (nvmlComputeMode_t)call.gpu.compute_mode;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mode)
+{
+	NVML_DEVICE_CALL(call, device, (unsigned)mode <= NVML_COMPUTEMODE_EXCLUSIVE_PROCESS);
+	if (mode == NVML_COMPUTEMODE_EXCLUSIVE_THREAD)
+		mode = NVML_COMPUTEMODE_EXCLUSIVE_PROCESS; /* as drivers have done since it was taken away */
+	return change_setting(&call, offsetof(struct sim_gpu, compute_mode), mode);
+}
+
+nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	*mode = call.model->display ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetDisplayActive(nvmlDevice_t device, nvmlEnableState_t *active)
+{
+	NVML_DEVICE_CALL(call, device, active != NULL);
+	*active = NVML_FEATURE_DISABLED;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetVirtualizationMode(nvmlDevice_t device, uint32_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	*mode = NVML_GPU_VIRTUALIZATION_MODE_NONE;
+	return NVML_SUCCESS;
+}
+
+/* Accounting is there and off, as after each boot. */
+nvmlReturn_t nvmlDeviceGetAccountingMode(nvmlDevice_t device, nvmlEnableState_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	*mode = NVML_FEATURE_DISABLED;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetAccountingBufferSize(nvmlDevice_t device, uint32_t *size)
+{
+	NVML_DEVICE_CALL(call, device, size != NULL);
+	*size = 4000;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, uint32_t *count, uint32_t *pids)
+{
+	NVML_DEVICE_CALL(call, device, count != NULL);
+	(void)pids;
+	*count = 0;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, uint32_t pid, nvmlAccountingStats_t *stats)
+{
+	NVML_DEVICE_CALL(call, device, stats != NULL);
+	(void)pid;
+	return NVML_ERROR_NOT_FOUND;
+}
+
+nvmlReturn_t nvmlDeviceGetAPIRestriction(nvmlDevice_t device, uint32_t api, nvmlEnableState_t *restricted)
+{
+	NVML_DEVICE_CALL(call, device, restricted && api <= NVML_RESTRICTED_API_SET_AUTO_BOOSTED_CLOCKS);
+	*restricted = NVML_FEATURE_ENABLED;
+	return NVML_SUCCESS;
+}
+
+/* MIG: boards that can do it have it off, and no instances. */
+
+nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uint32_t *pending)
+{
+	NVML_DEVICE_CALL(call, device, current && pending);
+	if (!call.model->mig_capable)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*current = *pending = NVML_DEVICE_MIG_DISABLE;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count)
+{
+	NVML_DEVICE_CALL(call, device, count != NULL);
+	*count = 0;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig)
+{
+	NVML_DEVICE_CALL(call, device, mig != NULL);
+	(void)index;
+	return call.model->mig_capable ? NVML_ERROR_NOT_FOUND : NVML_ERROR_NOT_SUPPORTED;
+}
+
+nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, uint32_t *is_mig)
+{
+	NVML_DEVICE_CALL(call, device, is_mig != NULL);
+	*is_mig = 0;
+	return NVML_SUCCESS;
+}
+
+/* What only a MIG instance has, asked of a whole board. */
+static nvmlReturn_t not_mig(nvmlDevice_t device, const char *function, const void *out)
+{
+	GS_CLEANUP(nvml_leave) struct nvml_call call;
+	nvmlReturn_t code = nvml_enter_device(&call, function, device, out != NULL);
+	return code == NVML_SUCCESS ? NVML_ERROR_INVALID_ARGUMENT : code;
+}
+
+nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvmlDevice_t *device)
+{
+	return not_mig(mig, __func__, device);
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t mig, uint32_t *id)
+{
+	return not_mig(mig, __func__, id);
+}
+
+nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t mig, uint32_t *id)
+{
+	return not_mig(mig, __func__, id);
+}
+
+/* Of these NVML answers NOT_SUPPORTED for a board, not INVALID_ARGUMENT. */
+nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
+{
+	NVML_DEVICE_CALL(call, mig, attributes != NULL);
+	return NVML_ERROR_NOT_SUPPORTED;
+}
+
+nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
+{
+	NVML_DEVICE_CALL(call, mig, attributes != NULL);
+	return NVML_ERROR_NOT_SUPPORTED;
+}
+
+/* Power limit. */
+
+static nvmlReturn_t set_limit(const struct nvml_call *call, uint32_t milliwatts)
+{
+	if (milliwatts < call->model->power_min_mw || milliwatts > call->model->power_max_mw)
+		return NVML_ERROR_INVALID_ARGUMENT;
+	return change_setting(call, offsetof(struct sim_gpu, power_limit_mw), milliwatts);
+}
+
+nvmlReturn_t nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, uint32_t milliwatts)
+{
+	NVML_DEVICE_CALL(call, device, true);
+	return set_limit(&call, milliwatts);
+}
+
+nvmlReturn_t nvmlDeviceSetPowerManagementLimit_v2(nvmlDevice_t device, nvmlPowerValue_v2_t *limit)
+{
+	NVML_DEVICE_CALL(call, device, limit != NULL);
+	if (!nvml_version_is(limit->version, 2))
+		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+	if (limit->powerScope != NVML_POWER_SCOPE_GPU)
+		return NVML_ERROR_NOT_SUPPORTED;
+	return set_limit(&call, limit->powerValueMw);
+}
