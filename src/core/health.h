@@ -5,12 +5,14 @@
  *   lost or not answering      it answers
  *   contained XID              a clean look
  *   XID that needs a reset,    where the driver tells a recovery action: a look that says none; where it does not
- *   double-bit ECC error       (drivers before R570): the GPU was seen lost and came back, or one of its counters
- *                              started again, so it was reset, and no row remapping is pending
+ *   double-bit ECC error       (drivers before R570): a look found the GPU lost and a later one found it back, or one
+ *                              of its counters started again, so it was reset, and no row remapping is pending
+ *   XID 79, fallen off         both of the above: it answers, and it was reset
  *   recovery action asked for  a look that says none
  *   row remapping failed       a look that says it has not
  * and then every look for the waiting time was clean and nothing happened. A GPU that falls sick again within the
- * damping window waits twice as long each time, up to a limit. */
+ * damping window waits twice as long each time, up to a limit. Looks that fail for another reason than a lost GPU prove
+ * nothing: three in a row are a fault of their own. */
 #ifndef GPUSHARE_CORE_HEALTH_H
 #define GPUSHARE_CORE_HEALTH_H
 
@@ -42,22 +44,26 @@ struct gs_probe {
 	uint64_t energy_mj;         /* UINT64_MAX unknown */
 };
 
-enum { GS_HEALTH_REASON_SIZE = 192 };
+enum { GS_HEALTH_CAUSE_SIZE = 192, GS_HEALTH_REASON_SIZE = 320 };
 
-/* One GPU's health. Members are the machine's own; use the functions. */
+/* One GPU's health. Members are the machine's own; use the functions. A GPU that went away and came back by hot-plug
+ * gets a new one: it was enumerated anew, which is proof enough. */
 struct gs_health {
 	const struct gs_health_settings *settings;
 	const struct gs_xid_filter *filter;
 	unsigned faults;            /* bits of what stands */
 	bool healthy;
-	bool back_from_loss;        /* was lost after the fault that needs a reset */
-	bool restarted;             /* a counter went back after that fault */
+	bool seen_lost;             /* a look found it lost since the fault that needs a reset */
+	bool restarted;             /* a counter went back since that fault */
 	unsigned failed_looks;      /* in a row */
 	int64_t wait_ns;            /* the waiting time now */
-	int64_t clean_since_ns;     /* first clean look of an unbroken row; -1 none */
+	int64_t clean_since_ns;     /* first look of an unbroken row of clean ones; -1 none */
 	int64_t healthy_since_ns;   /* when it was healthy again; -1: never sick so far */
 	int64_t next_look_ns;
 	uint64_t ecc_last, energy_last;
+	bool looked;                /* reached it since the last event */
+	bool recovery_known;        /* that look could tell the recovery action */
+	char cause[GS_HEALTH_CAUSE_SIZE];
 	char reason[GS_HEALTH_REASON_SIZE];
 };
 
@@ -74,10 +80,10 @@ bool gs_health_remap_failed(struct gs_health *health, int64_t now_ns);
 bool gs_health_probe(struct gs_health *health, const struct gs_probe *probe, int64_t now_ns);
 
 bool gs_health_is_healthy(const struct gs_health *health);
-/* Why it is unhealthy, and what it waits for; why it is healthy again after it was not; "" when it never was sick. */
+/* Why it is unhealthy and what it waits for; what it recovered from; "" when it never was sick. */
 const char *gs_health_reason(const struct gs_health *health);
-/* When the next look is due; INT64_MAX: none, since nothing is watched. An event that arrives in between may make it
- * earlier. */
+/* When the next look is due (a time in the past: at once); INT64_MAX: none, since nothing is watched. Every event may
+ * make it earlier. */
 int64_t gs_health_next_look(const struct gs_health *health);
 
 #endif
