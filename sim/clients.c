@@ -13,6 +13,16 @@ enum { COMPUTE_MODE_PROHIBITED = 2, COMPUTE_MODE_EXCLUSIVE_PROCESS = 3 };
 #define DURATION_MAX_NS 3600000000000ull
 #define END_MAX_NS (UINT64_MAX / 4)
 
+static uint32_t client_slots(const struct sim_state *state)
+{
+	return state->client_slots < SIM_CLIENTS_MAX ? state->client_slots : SIM_CLIENTS_MAX;
+}
+
+static bool is_on(const struct sim_client *client, uint32_t gpu)
+{
+	return client->used && client->gpu == gpu;
+}
+
 /* The byte of DIR/clients that belongs to a slot. */
 static struct flock slot_lock(int slot, short type)
 {
@@ -84,28 +94,32 @@ static void settle(struct sim_state *state, struct sim_client *client, uint64_t 
 static void shorten_timeline(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
 {
 	uint64_t end = now_ns;
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
 		const struct sim_client *client = &state->clients[slot];
-		if (client->used && client->gpu == gpu && client->queued_ns && client->queued_to_ns > end)
+		if (is_on(client, gpu) && client->queued_ns && client->queued_to_ns > end)
 			end = client->queued_to_ns;
 	}
 	if (state->gpus[gpu].busy_until_ns > end)
 		state->gpus[gpu].busy_until_ns = end;
 }
 
-void sim_settle_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
+void sim_settle_gpu(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
+{
+	for (uint32_t slot = 0; slot < client_slots(state); slot++)
+		if (is_on(&state->clients[slot], gpu))
+			settle(state, &state->clients[slot], now_ns);
+}
+
+void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
 {
 	struct sim_state *state = node->state;
 	bool died = false;
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
-		struct sim_client *client = &state->clients[slot];
-		if (!client->used || client->gpu != gpu)
+	sim_settle_gpu(state, gpu, now_ns);
+	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
+		if (!is_on(&state->clients[slot], gpu) || is_alive(node, (int)slot))
 			continue;
-		settle(state, client, now_ns);
-		if (!is_alive(node, slot)) {
-			client->used = 0;
-			died = true;
-		}
+		state->clients[slot].used = 0;
+		died = true;
 	}
 	if (died)
 		shorten_timeline(state, gpu, now_ns);
@@ -113,10 +127,13 @@ void sim_settle_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
 
 void sim_repair_clients(struct sim_state *state)
 {
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+	state->client_slots = 0;
+	for (uint32_t slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
 		struct sim_client *client = &state->clients[slot];
-		if (client->used && client->gpu >= sim_slots(state))
+		if (client->gpu >= sim_slots(state))
 			client->used = 0;
+		if (client->used)
+			state->client_slots = slot + 1;
 		client->name[sizeof client->name - 1] = '\0';
 		if (client->queued_to_ns < client->queued_from_ns)
 			client->queued_ns = 0;
@@ -126,8 +143,8 @@ void sim_repair_clients(struct sim_state *state)
 static uint64_t memory_used(const struct sim_state *state, uint32_t gpu)
 {
 	uint64_t used = 0;
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++)
-		if (state->clients[slot].used && state->clients[slot].gpu == gpu)
+	for (uint32_t slot = 0; slot < client_slots(state); slot++)
+		if (is_on(&state->clients[slot], gpu))
 			used += state->clients[slot].memory_bytes;
 	return used;
 }
@@ -157,9 +174,9 @@ static int check_admission(struct sim_state *state, uint32_t gpu_index, struct g
 		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Prohibited", gpu_index);
 	if (gpu->compute_mode != COMPUTE_MODE_EXCLUSIVE_PROCESS)
 		return 0;
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++)
-		if (state->clients[slot].used && state->clients[slot].gpu == gpu_index &&
-		    state->clients[slot].kind != SIM_CLIENT_GRAPHICS && state->clients[slot].pid != getpid())
+	for (uint32_t slot = 0; slot < client_slots(state); slot++)
+		if (is_on(&state->clients[slot], gpu_index) && state->clients[slot].kind != SIM_CLIENT_GRAPHICS &&
+		    state->clients[slot].pid != getpid())
 			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Exclusive_Process and in use",
 				       gpu_index);
 	return 0;
@@ -174,13 +191,13 @@ int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind 
 	uint64_t now = sim_now_ns();
 	int slot = -1;
 	if (gpu < sim_slots(node->state))
-		sim_settle_gpu(node, gpu, now);
+		sim_sweep_gpu(node, gpu, now);
 	if (check_admission(node->state, gpu, err) < 0)
 		goto out;
 	slot = take_slot(node);
 	if (slot < 0) { /* the dead of the other GPUs may hold some */
 		for (uint32_t other = 0; other < sim_slots(node->state); other++)
-			sim_settle_gpu(node, other, now);
+			sim_sweep_gpu(node, other, now);
 		slot = take_slot(node);
 	}
 	if (slot < 0) {
@@ -196,6 +213,8 @@ int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind 
 	if (readlink("/proc/self/exe", client->name, sizeof client->name - 1) < 0)
 		snprintf(client->name, sizeof client->name, "[Not Found]");
 	node->mine[slot] = true;
+	if (client_slots(node->state) <= (uint32_t)slot)
+		node->state->client_slots = (uint32_t)slot + 1;
 	client->used = 1;
 out:
 	sim_unlock(node);
@@ -238,7 +257,7 @@ int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes)
 	if (client && node->state->gpus[client->gpu].present && !node->state->gpus[client->gpu].lost) {
 		/* Looking for the dead costs a system call a client, so only when memory is short. */
 		if (!fits(node->state, client->gpu, bytes))
-			sim_settle_gpu(node, client->gpu, sim_now_ns());
+			sim_sweep_gpu(node, client->gpu, sim_now_ns());
 		if (fits(node->state, client->gpu, bytes)) {
 			client->memory_bytes += bytes;
 			result = 0;
@@ -267,7 +286,7 @@ uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns
 	if (client) {
 		struct sim_gpu *gpu = &node->state->gpus[client->gpu];
 		if (gpu->busy_until_ns > now + SIM_BUCKET_NS) /* a long queue: is all of it from the living? */
-			sim_settle_gpu(node, client->gpu, now);
+			sim_sweep_gpu(node, client->gpu, now);
 		if (gpu->busy_until_ns > END_MAX_NS)
 			gpu->busy_until_ns = now;
 		if (duration_ns > DURATION_MAX_NS)
@@ -295,10 +314,10 @@ size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copie
 	if (!sim_lock(node))
 		return 0;
 	if (gpu < sim_slots(node->state))
-		sim_settle_gpu(node, gpu, sim_now_ns());
-	for (int slot = 0; slot < SIM_CLIENTS_MAX; slot++) {
+		sim_sweep_gpu(node, gpu, sim_now_ns());
+	for (uint32_t slot = 0; slot < client_slots(node->state); slot++) {
 		const struct sim_client *client = &node->state->clients[slot];
-		if (!client->used || client->gpu != gpu)
+		if (!is_on(client, gpu))
 			continue;
 		if (count < capacity) {
 			copies[count] = *client;
@@ -316,7 +335,7 @@ uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu)
 		return 0;
 	uint64_t used = 0;
 	if (gpu < sim_slots(node->state)) {
-		sim_settle_gpu(node, gpu, sim_now_ns());
+		sim_sweep_gpu(node, gpu, sim_now_ns());
 		used = memory_used(node->state, gpu);
 	}
 	sim_unlock(node);
@@ -353,7 +372,7 @@ uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t win
 	uint32_t permille = 0;
 	if (gpu < sim_slots(node->state)) {
 		uint64_t now = sim_now_ns();
-		sim_settle_gpu(node, gpu, now);
+		sim_sweep_gpu(node, gpu, now);
 		permille = busy_permille(&node->state->gpu_busy[gpu], now, window_ns);
 	}
 	sim_unlock(node);

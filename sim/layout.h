@@ -28,6 +28,8 @@ struct sim_state {
 	uint32_t fault_count;       /* rules in use; read without the lock */
 	uint32_t event_futex;       /* low half of event_sequence; waiters sleep on it */
 	uint32_t boards;            /* boards ever plugged: feeds the next UUID */
+	uint32_t client_slots;      /* slots ever used: nobody need look at the rest */
+	uint32_t reserved;
 	uint64_t event_sequence;
 	union {
 		pthread_mutex_t lock; /* process-shared and robust */
@@ -46,13 +48,13 @@ static_assert(sizeof(struct sim_gpu) == 520, "layout");
 static_assert(sizeof(struct sim_client) == 1088, "layout");
 static_assert(sizeof(struct sim_event) == 32, "layout");
 static_assert(sizeof(struct sim_fault) == 88, "layout");
-static_assert(offsetof(struct sim_state, lock) == 88, "layout");
-static_assert(offsetof(struct sim_state, gpus) == 152, "layout");
-static_assert(offsetof(struct sim_state, gpu_busy) == 16792, "layout");
-static_assert(offsetof(struct sim_state, events) == 41368, "layout");
-static_assert(offsetof(struct sim_state, faults) == 49560, "layout");
-static_assert(offsetof(struct sim_state, clients) == 55192, "layout");
-static_assert(sizeof(struct sim_state) == 1169304, "layout");
+static_assert(offsetof(struct sim_state, lock) == 96, "layout");
+static_assert(offsetof(struct sim_state, gpus) == 160, "layout");
+static_assert(offsetof(struct sim_state, gpu_busy) == 16800, "layout");
+static_assert(offsetof(struct sim_state, events) == 41376, "layout");
+static_assert(offsetof(struct sim_state, faults) == 49568, "layout");
+static_assert(offsetof(struct sim_state, clients) == 55200, "layout");
+static_assert(sizeof(struct sim_state) == 1169312, "layout");
 
 struct sim_node {
 	struct sim_state *state;
@@ -80,8 +82,10 @@ void sim_unlock(struct sim_node *node);
 /* GPU slots in use, bounded whatever the file says. Under the lock. */
 uint32_t sim_slots(const struct sim_state *state);
 
-/* Under the lock: brings clients of a GPU up to `now_ns`, and frees those whose process died. */
-void sim_settle_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns);
+/* Under the lock: moves what clients of a GPU have run by `now_ns` from their queues to the histories. */
+void sim_settle_gpu(struct sim_state *state, uint32_t gpu, uint64_t now_ns);
+/* The same, and frees clients whose process died; that costs a system call for each client of others. */
+void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns);
 /* Under the lock: makes clients' cells safe to use after a holder died in the middle of a change. */
 void sim_repair_clients(struct sim_state *state);
 void sim_repair_events(struct sim_state *state);

@@ -476,7 +476,7 @@ bool sim_gpu_get(struct sim_node *node, uint32_t gpu, struct sim_gpu *copy)
 		return false;
 	bool found = gpu < sim_slots(node->state);
 	if (found) {
-		sim_settle_gpu(node, gpu, sim_now_ns());
+		sim_settle_gpu(node->state, gpu, sim_now_ns());
 		*copy = node->state->gpus[gpu];
 		copy->uuid[sizeof copy->uuid - 1] = '\0';
 		copy->serial[sizeof copy->serial - 1] = '\0';
