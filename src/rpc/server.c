@@ -15,7 +15,7 @@
 enum {
 	DEFAULT_CONNECTIONS = 64,
 	DEFAULT_STREAMS = 100,
-	BACKLOG = 128,
+	BACKLOG = 4096, /* the kernel takes less where it must */
 	ACCEPTS_PER_TURN = 16,
 	ACCEPT_RETRY_MS = 100,    /* after running out of descriptors */
 	HANDSHAKE_MS = 10 * 1000, /* to say a first HTTP/2 frame */

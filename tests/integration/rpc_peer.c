@@ -1,7 +1,7 @@
 /* An echo server, a one-shot client and a bench over src/rpc, for tests that talk to it with other gRPC libraries.
  *
  *     rpc_peer serve SOCKET [connections=N] [streams=N] [message_bytes=N]
- *     rpc_peer call SOCKET METHOD [timeout_ms=N] [message_bytes=N] [cancel_ms=N] [repeat=N]  < request
+ *     rpc_peer call SOCKET METHOD [timeout_ms=N] [message_bytes=N] [cancel_ms=N] [repeat=N] [pause_ms=N]  < request
  *     rpc_peer bench SOCKET METHOD REQUEST_BYTES CALLS [SERVER_PID] */
 #include <signal.h>
 #include <stdio.h>
@@ -209,7 +209,8 @@ struct one_shot {
 	struct gs_strbuf request;
 	unsigned timeout_ms;
 	size_t repeat;
-	uv_timer_t cancel;
+	size_t pause_ms;
+	uv_timer_t timer; /* cancels, or starts the next call */
 };
 
 /* "message LENGTH FNV1A" and "done STATUS TEXT-IN-HEX" on stdout. */
@@ -224,6 +225,11 @@ static void on_message(void *user, const uint8_t *message, size_t length)
 
 static void start(struct one_shot *shot);
 
+static void on_pause_over(uv_timer_t *timer)
+{
+	start(timer->data);
+}
+
 static void on_done(void *user, enum rpc_status status, const char *text)
 {
 	struct one_shot *shot = user;
@@ -235,10 +241,13 @@ static void on_done(void *user, enum rpc_status status, const char *text)
 	printf("\n");
 	fflush(stdout);
 	if (--shot->repeat > 0) {
-		start(shot);
+		if (shot->pause_ms)
+			uv_timer_start(&shot->timer, on_pause_over, shot->pause_ms, 0);
+		else
+			start(shot);
 		return;
 	}
-	uv_close((uv_handle_t *)&shot->cancel, NULL);
+	uv_close((uv_handle_t *)&shot->timer, NULL);
 	rpc_client_free(shot->client);
 }
 
@@ -261,7 +270,8 @@ static int call_once(const char *path, const char *method, char **options)
 {
 	struct gs_error error;
 	struct one_shot shot = {.method = method, .timeout_ms = (unsigned)option(options, "timeout_ms", 0),
-				.repeat = option(options, "repeat", 1)};
+				.repeat = option(options, "repeat", 1),
+				.pause_ms = option(options, "pause_ms", 0)};
 	char block[65536];
 	ssize_t got;
 
@@ -272,11 +282,11 @@ static int call_once(const char *path, const char *method, char **options)
 		return 1;
 	}
 	rpc_client_set_message_bytes(shot.client, option(options, "message_bytes", RPC_MESSAGE_MAX));
-	uv_timer_init(&loop, &shot.cancel);
-	shot.cancel.data = &shot;
+	uv_timer_init(&loop, &shot.timer);
+	shot.timer.data = &shot;
 	size_t cancel_ms = option(options, "cancel_ms", 0);
 	if (cancel_ms)
-		uv_timer_start(&shot.cancel, on_cancel, cancel_ms, 0);
+		uv_timer_start(&shot.timer, on_cancel, cancel_ms, 0);
 	start(&shot);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	gs_strbuf_free(&shot.request);
