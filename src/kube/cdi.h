@@ -3,31 +3,39 @@
 #ifndef GPUSHARE_KUBE_CDI_H
 #define GPUSHARE_KUBE_CDI_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/error.h"
 #include "core/config.h"
 #include "core/inventory.h"
+#include "kube/device_nodes.h"
 
 /* NVIDIA's device plugin uses these: names in running pods' checkpoints refer to them. */
 #define GS_CDI_VENDOR "k8s.device-plugin.nvidia.com"
 #define GS_CDI_DIR "/var/run/cdi"
 
-/* The device's name within the spec: its UUID or index, as deviceIDStrategy says. */
+/* Classes a spec file can be about: "gpu", "imex-channel", "gdrcopy", "gds", "mofed"; ends with NULL. */
+extern const char *const gs_cdi_classes[];
+
+/* The device's name within class gpu and for NVIDIA's container runtime: its UUID or index, as deviceIDStrategy says. */
 const char *gs_cdi_device_name(const struct gs_config *config, const struct gs_device *device);
 
-/* The spec of class "gpu" as JSON text with a newline at the end (owned by the caller): one entry per device whose
- * nodes are known, and the control nodes that exist. The same input gives the same bytes. Driver libraries are not in
- * it: the container runtime's own hook, or the image, brings them. */
-char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory,
-		    bool (*node_exists)(const char *path, void *user), void *user);
+/* Where a device node lies on the host: below nvidiaDevRoot. Owned by the caller. */
+char *gs_dev_root_path(const struct gs_config *config, const char *node);
+
+/* The spec of one class as JSON text with a newline at the end (owned by the caller). Class gpu has one entry per
+ * device that can be published and whose nodes are known, and the control nodes that exist; the other classes have what
+ * exists. NULL when there is nothing to describe: the class is not asked for by the config, or the node has no such
+ * devices; then there should be no file. The same input gives the same bytes. Driver libraries are not in it: they come
+ * with the container runtime's own hook, or the image. */
+char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
+		    const struct gs_node_check *check);
 
 /* DIR/k8s.device-plugin.nvidia.com-<class>.json; owned by the caller. */
 char *gs_cdi_path(const char *dir, const char *class_name);
 
-/* Writes the file: new, synced, renamed, so that a runtime reads the old one or the new one. Makes DIR. */
+/* Brings the file of a class to this text: new, synced, renamed, so that a runtime reads the old one or the new one;
+ * makes DIR. A file that has this content already is left alone. A NULL text removes the file. */
 int gs_cdi_write(const char *dir, const char *class_name, const char *text, struct gs_error *err);
 
 #endif

@@ -1,0 +1,209 @@
+#include "kube/cdi.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+
+/* The oldest version that allows hostPath and names that begin with a digit, so that every runtime with CDI reads it. */
+#define CDI_VERSION "0.5.0"
+
+enum { CDI_FILE_BYTES_MAX = 4 * 1024 * 1024 };
+
+const char *const gs_cdi_classes[] = {"gpu", "imex-channel", "gdrcopy", "gds", "mofed", NULL};
+
+const char *gs_cdi_device_name(const struct gs_config *config, const struct gs_device *device)
+{
+	return config->flags.plugin.device_id_strategy == GS_DEVICE_ID_INDEX ? device->index : device->uuid;
+}
+
+static bool dev_root_is_plain(const struct gs_config *config)
+{
+	const char *root = config->flags.nvidia_dev_root;
+
+	return !root || !*root || !strcmp(root, "/");
+}
+
+char *gs_dev_root_path(const struct gs_config *config, const char *node)
+{
+	const char *root = config->flags.nvidia_dev_root;
+
+	if (dev_root_is_plain(config))
+		return gs_strdup(node);
+	size_t length = strlen(root);
+	while (length && root[length - 1] == '/')
+		length--;
+	return gs_printf("%.*s%s", (int)length, root, node);
+}
+
+/* jansson makes NULL of text that is no UTF-8 (a config is, and a UUID should be) and takes NULL in, adding nothing. */
+static void append_node(json_t *nodes, const struct gs_config *config, const char *path)
+{
+	json_t *node = json_pack("{s:s}", "path", path);
+
+	if (!dev_root_is_plain(config)) {
+		GS_AUTO_FREE char *host = gs_dev_root_path(config, path);
+		json_object_set_new(node, "hostPath", json_string(host));
+	}
+	json_object_set_new(node, "permissions", json_string("rw"));
+	json_array_append_new(nodes, node);
+}
+
+static json_t *new_device(const char *name, json_t *nodes)
+{
+	return json_pack("{s:s, s:{s:o}}", "name", name, "containerEdits", "deviceNodes", nodes);
+}
+
+static json_t *gpu_devices(const struct gs_config *config, const struct gs_inventory *inventory)
+{
+	json_t *devices = json_array();
+	bool none = config->flags.mig_strategy == GS_MIG_NONE;
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		gs_device_node paths[GS_DEVICE_NODES_MAX];
+		size_t count = gs_device_nodes(inventory, i, paths);
+		if (!count || (device->mig ? none : inventory->gpus[device->gpu].mig_enabled && !none))
+			continue;
+		json_t *nodes = json_array();
+		for (size_t j = 0; j < count; j++)
+			append_node(nodes, config, paths[j]);
+		json_array_append_new(devices, new_device(gs_cdi_device_name(config, device), nodes));
+	}
+	return devices;
+}
+
+/* What every device of class gpu needs. The environment variable keeps NVIDIA's own runtime, where it is in charge too,
+ * from adding every GPU because an image asks for all. */
+static json_t *gpu_common(const struct gs_config *config, const struct gs_node_check *check)
+{
+	json_t *nodes = json_array();
+
+	for (const char *const *node = gs_control_nodes; *node; node++)
+		if (gs_node_exists(check, *node))
+			append_node(nodes, config, *node);
+	json_t *edits = json_pack("{s:[s]}", "env", "NVIDIA_VISIBLE_DEVICES=void");
+	if (json_array_size(nodes))
+		json_object_set(edits, "deviceNodes", nodes);
+	json_decref(nodes);
+	return edits;
+}
+
+static json_t *imex_devices(const struct gs_config *config, const struct gs_node_check *check)
+{
+	json_t *devices = json_array();
+
+	for (size_t i = 0; i < config->imex_channel_count; i++) {
+		gs_device_node path;
+		char name[24];
+		gs_imex_node(config->imex_channel_ids[i], path);
+		if (!gs_node_exists(check, path))
+			continue;
+		snprintf(name, sizeof name, "%" PRId64, config->imex_channel_ids[i]);
+		json_t *nodes = json_array();
+		append_node(nodes, config, path);
+		json_array_append_new(devices, new_device(name, nodes));
+	}
+	return devices;
+}
+
+struct node_list {
+	const struct gs_config *config;
+	json_t *nodes;
+};
+
+static bool append_found(const char *path, void *user)
+{
+	struct node_list *list = user;
+
+	append_node(list->nodes, list->config, path);
+	return true;
+}
+
+static json_t *extra_devices(const struct gs_config *config, const char *class_name, const struct gs_node_check *check)
+{
+	json_t *devices = json_array();
+
+	for (size_t i = 0; i < GS_EXTRA_COUNT; i++) {
+		const struct gs_extra *extra = &gs_extras[i];
+		struct node_list list = {config, NULL};
+		if (strcmp(extra->class_name, class_name) || !gs_extra_enabled(config, extra))
+			continue;
+		list.nodes = json_array();
+		gs_extra_nodes(extra, check, append_found, &list);
+		if (!json_array_size(list.nodes)) {
+			json_decref(list.nodes);
+			continue;
+		}
+		json_t *device = new_device("all", list.nodes), *mounts = json_array();
+		for (size_t j = 0; j < 2 && extra->mounts[j]; j++)
+			if (gs_node_exists(check, extra->mounts[j]))
+				json_array_append_new(mounts, json_pack("{s:s, s:s, s:[s, s]}", "hostPath", extra->mounts[j],
+									"containerPath", extra->mounts[j], "options", "ro",
+									"rbind"));
+		if (json_array_size(mounts))
+			json_object_set(json_object_get(device, "containerEdits"), "mounts", mounts);
+		json_decref(mounts);
+		json_array_append_new(devices, device);
+	}
+	return devices;
+}
+
+char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
+		    const struct gs_node_check *check)
+{
+	bool gpu = !strcmp(class_name, "gpu");
+	json_t *devices;
+
+	if (gpu)
+		devices = gpu_devices(config, inventory);
+	else if (!strcmp(class_name, "imex-channel"))
+		devices = imex_devices(config, check);
+	else
+		devices = extra_devices(config, class_name, check);
+	if (!json_array_size(devices)) {
+		json_decref(devices);
+		return NULL;
+	}
+	GS_AUTO_FREE char *kind = gs_printf(GS_CDI_VENDOR "/%s", class_name);
+	json_t *spec = json_pack("{s:s, s:s, s:o}", "cdiVersion", CDI_VERSION, "kind", kind, "devices", devices);
+	if (gpu)
+		json_object_set_new(spec, "containerEdits", gpu_common(config, check));
+	char *dumped = json_dumps(spec, JSON_INDENT(2));
+	json_decref(spec);
+	if (!dumped)
+		return NULL;
+	char *text = gs_printf("%s\n", dumped);
+	free(dumped);
+	return text;
+}
+
+char *gs_cdi_path(const char *dir, const char *class_name)
+{
+	return gs_printf("%s/" GS_CDI_VENDOR "-%s.json", dir, class_name);
+}
+
+int gs_cdi_write(const char *dir, const char *class_name, const char *text, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_cdi_path(dir, class_name);
+	size_t length;
+
+	if (!text) {
+		if (!unlink(path) || errno == ENOENT || errno == ENOTDIR)
+			return 0;
+		return gs_fail_errno(err, "cannot remove %s", path);
+	}
+	GS_AUTO_FREE char *before = gs_read_file(path, CDI_FILE_BYTES_MAX, &length, NULL);
+	if (before && length == strlen(text) && !memcmp(before, text, length))
+		return 0;
+	if (gs_make_directories(dir, 0755, err))
+		return -1;
+	return gs_write_file(path, text, strlen(text), 0644, err);
+}
