@@ -71,7 +71,7 @@ const struct sim_model sim_models[] = {
 		.spec_name = "B200-180GB", .name = "NVIDIA B200", .brand_code = BRAND_NVIDIA, .architecture = BLACKWELL,
 		.pci_device_id = 0x290110DE, .pci_subsystem_id = 0x199910DE, .compute_major = 10, .compute_minor = 0,
 		.multiprocessors = 148, .cores = 18944, .memory_total = MIB(183359), .memory_reserved = MIB(723),
-		.bar1_total = MIB(262144), .memory_bus_bits = 7680, .clock_sm_idle = 120, .clock_memory_idle = 3996,
+		.bar1_total = MIB(262144), .memory_bus_bits = 8192, .clock_sm_idle = 120, .clock_memory_idle = 3996,
 		.clock_sm_max = 1965, .clock_memory_max = 3996, .clock_video_max = 1965, .power_idle_mw = 145000,
 		.power_limit_mw = 1000000, .power_min_mw = 200000, .power_max_mw = 1000000, .temperature_idle = 32,
 		.temperature_load = 68, .temperature_slowdown = 87, .temperature_shutdown = 92, .pcie_generation = 5,
@@ -131,7 +131,7 @@ const struct sim_model sim_models[] = {
 		.clock_video_max = 2430, .power_idle_mw = 33000, .power_limit_mw = 600000, .power_min_mw = 300000,
 		.power_max_mw = 600000, .temperature_idle = 30, .temperature_load = 70, .temperature_slowdown = 90,
 		.temperature_shutdown = 95, .pcie_generation = 5, .pcie_width = 16, .ecc = true, .mig_capable = true,
-		.display = false, .part_number = "900-2G153-0000-000", .vbios = "98.02.52.00.02",
+		.display = false, .part_number = "900-2G153-0000-000", .vbios = "98.02.8D.00.01",
 	},
 };
 
