@@ -1,7 +1,9 @@
 #include "helpers.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB(count) ((uint64_t)(count) << 20)
@@ -92,6 +94,80 @@ static void death_frees_memory_and_the_queue(void **state)
 	assert_true(sim_client_submit(world->node, slot, 0, MS(1)) < before + MS(1000000));
 	assert_true(sim_gpu_get(world->node, 0, &gpu));
 	assert_true(gpu.busy_until_ns < before + MS(1000000));
+}
+
+static int orphan_gate[2];
+
+/* Allocates, and leaves a child behind that lives until the gate is closed. */
+static void leave_an_orphan(struct world *world)
+{
+	int slot = attach(world, 0), forked[2];
+	char byte;
+	sim_client_allocate(world->node, slot, MIB(100));
+	if (pipe(forked) < 0)
+		_exit(1);
+	if (fork() == 0) {
+		close(orphan_gate[1]);
+		if (write(forked[1], "", 1) != 1 || read(orphan_gate[0], &byte, 1) != 0)
+			_exit(1);
+		_exit(0);
+	}
+	if (read(forked[0], &byte, 1) != 1) /* its fork handlers have run */
+		_exit(1);
+}
+
+static void an_orphan_does_not_hold_its_parents_memory(void **state)
+{
+	struct world *world = *state;
+	assert_int_equal(pipe(orphan_gate), 0);
+	in_killed_child(leave_an_orphan, world);
+	assert_int_equal(sim_gpu_memory_used(world->node, 0), 0);
+	close(orphan_gate[0]);
+	close(orphan_gate[1]);
+}
+
+/* Uses everything there is, for ever. */
+static void be_busy(struct world *world, uint64_t seed)
+{
+	struct gs_error err;
+	for (;;) {
+		uint32_t gpu = (uint32_t)(next_random(&seed) % 2);
+		int slot = sim_client_attach(world->node, gpu, SIM_CLIENT_COMPUTE, &err);
+		for (int i = 0; i < 20; i++) {
+			sim_client_allocate(world->node, slot, next_random(&seed) % MIB(5000));
+			sim_client_submit(world->node, slot, 0, next_random(&seed) % MS(100));
+			sim_gpu_memory_used(world->node, gpu);
+			sim_event_post(world->node, gpu, 8, 31);
+		}
+		if (next_random(&seed) % 2)
+			sim_client_detach(world->node, slot);
+	}
+}
+
+/* Law: however many die at whatever moment, nothing is left of them and nobody hangs. */
+static void death_at_any_moment_leaves_nothing(void **state)
+{
+	enum { CHILDREN = 8, DEATHS = 200 };
+	struct world *world = *state;
+	uint64_t seed = 31337;
+	pid_t children[CHILDREN] = {0};
+	for (int death = 0; death < DEATHS + CHILDREN; death++) {
+		pid_t *child = &children[death % CHILDREN];
+		if (*child) {
+			usleep((useconds_t)(next_random(&seed) % 3000));
+			assert_int_equal(kill(*child, SIGKILL), 0);
+			assert_int_equal(waitpid(*child, NULL, 0), *child);
+		}
+		*child = death < DEATHS ? fork() : 0;
+		if (death < DEATHS && *child == 0)
+			be_busy(world, seed + (uint64_t)death + 1);
+	}
+	for (uint32_t gpu = 0; gpu < 2; gpu++) {
+		assert_int_equal(sim_gpu_memory_used(world->node, gpu), 0);
+		assert_int_equal(sim_clients(world->node, gpu, NULL, 0), 0);
+		int slot = attach(world, gpu);
+		assert_int_equal(sim_client_allocate(world->node, slot, room_of(world, gpu)), 0);
+	}
 }
 
 static void work_is_done_in_turn(void **state)
@@ -257,6 +333,8 @@ int main(void)
 		WITH_WORLD(memory_never_exceeds_the_gpu),
 		WITH_WORLD(all_memory_can_be_had),
 		WITH_WORLD(death_frees_memory_and_the_queue),
+		WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
+		WITH_WORLD(death_at_any_moment_leaves_nothing),
 		WITH_WORLD(work_is_done_in_turn),
 		WITH_WORLD(work_waits_for_what_it_depends_on),
 		WITH_WORLD(leaving_drops_the_queue),
