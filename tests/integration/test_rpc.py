@@ -28,7 +28,10 @@ pytestmark = pytest.mark.skipif(not PEER.exists(), reason=f"{PEER} is not built"
 @contextlib.contextmanager
 def running_server(directory, *options):
     path = directory / "rpc.sock"
-    process = subprocess.Popen([PEER, "serve", path, *options], stdout=subprocess.PIPE, text=True)
+    # A sanitizer that keeps freed memory for long would hide what the tests of memory look for.
+    sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "quarantine_size_mb=1"]))
+    process = subprocess.Popen([PEER, "serve", path, *options], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "ASAN_OPTIONS": sanitizer})
     try:
         assert process.stdout.readline() == "ready\n"
         yield path, process
