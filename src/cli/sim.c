@@ -242,7 +242,8 @@ static const struct gs_option sim_options[] = {
 	{.name = "join", .argument = "DIR", .help = "Run the command on the node that another 'gpushare sim --state DIR' runs",
 	 .complete = "dir"},
 	{.name = "seed", .argument = "N", .help = "Number that UUIDs and serials follow from (default: from DIR's name)"},
-	{.name = "driver", .argument = "VERSION", .help = "Version that the driver reports", .fallback = SIM_DRIVER_VERSION_DEFAULT},
+	{.name = "driver", .argument = "VERSION", .help = "Version that the driver reports (default: the file's, or "
+	 SIM_DRIVER_VERSION_DEFAULT ")"},
 	{0},
 };
 
@@ -289,8 +290,8 @@ static int run_sim(int argc, char **argv)
 	const char *driver = gs_option_value(&gs_command_sim, &arguments, "driver");
 	if (join_dir && spec_text)
 		return usage("--join takes no SPEC: the node is there already");
-	if (join_dir && (state || seed))
-		return usage("--join takes neither --state nor --seed: the node is there already");
+	if (join_dir && (state || seed || driver))
+		return usage("--join takes no --state, --seed or --driver: the node is there already");
 	if (join_dir)
 		return join(join_dir, arguments.operands);
 	struct gs_error err;

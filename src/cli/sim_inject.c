@@ -51,7 +51,7 @@ static int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t 
 static uint32_t recovery_of_xid(uint64_t xid)
 {
 	switch (xid) {
-	case 46: case 48: case 62: case 64: case 95: case 109: case 110: case 119: case 120: case 136: case 140: case 143:
+	case 46: case 48: case 62: case 64: case 95: case 119: case 120: case 140:
 		return RECOVER_RESET;
 	case XID_FALLEN_OFF_BUS:
 		return RECOVER_REBOOT;
