@@ -96,8 +96,8 @@ const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *n
 size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings);
 void gs_plan_warnings_free(char **warnings, size_t count);
 
-/* Appends a device with `replicas` equal shares, or as one exclusive share when 0; used by strategies. Returns its
- * first share, valid until the next call, so that entitlements can be changed. */
+/* Appends a device with `replicas` equal shares (at most GS_REPLICAS_MAX), or as one exclusive share when 0; used by
+ * strategies. Returns its first share, valid until the next call, so that entitlements can be changed. */
 struct gs_share *gs_resource_add_device(struct gs_resource *resource, const struct gs_inventory *inventory,
 					uint32_t device, uint32_t replicas);
 

@@ -142,6 +142,14 @@ static void test_shared_and_whole_devices_compare_by_part(void **state)
 	/* 6 of 10 is less than 1 of 1 */
 	choose(&node, GS_POLICY_DISTRIBUTED, (const int[]){0, 1, 2, 3, 4, -1}, 1, chosen);
 	assert_gpus(&node, chosen, 1, (const unsigned[]){0});
+	gs_plan_free(&node.plan);
+	char *list[] = {node.inventory.devices[1].index};
+	node.entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 1};
+	node.plan = fixture_plan(&node.config, &node.inventory);
+	node.resource = &node.plan.resources[0];
+	/* and so is 1 of 10, though neither is in use */
+	choose(&node, GS_POLICY_DISTRIBUTED, (const int[]){-1}, 1, chosen);
+	assert_gpus(&node, chosen, 1, (const unsigned[]){1});
 	node_close(&node);
 }
 
