@@ -437,6 +437,21 @@ static void test_diff_sees_a_gpu_swapped(void **state)
 	free_both(&to, &after);
 }
 
+static void test_diff_sees_a_whole_gpu_become_one_replica(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config whole = {0}, shared = fixture_time_slicing(&entry, "nvidia.com/gpu", 1);
+	struct gs_inventory inventory = fixture_inventory(1, 0);
+	struct gs_plan_change *changes;
+	struct gs_plan from = fixture_plan(&whole, &inventory), to = fixture_plan(&shared, &inventory);
+
+	assert_int_equal(gs_plan_diff(&from, &inventory, &to, &inventory, &changes), 1);
+	assert_int_equal(changes[0].change, GS_CHANGE_CHANGED);
+	free(changes);
+	gs_plan_free(&from);
+	free_both(&to, &inventory);
+}
+
 static void test_inventory_copy_and_equal(void **state)
 {
 	struct gs_inventory one = fixture_inventory(3, 2), two;
@@ -480,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_unmatched_device_of_another_name),
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_diff_sees_a_gpu_swapped),
+		cmocka_unit_test(test_diff_sees_a_whole_gpu_become_one_replica),
 		cmocka_unit_test(test_inventory_copy_and_equal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
