@@ -177,8 +177,8 @@ static int check_admission(struct sim_state *state, uint32_t gpu_index, struct g
 	for (uint32_t slot = 0; slot < client_slots(state); slot++)
 		if (is_on(&state->clients[slot], gpu_index) && state->clients[slot].kind != SIM_CLIENT_GRAPHICS &&
 		    state->clients[slot].pid != getpid())
-			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Exclusive_Process and in use",
-				       gpu_index);
+			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY,
+				       "GPU %u is in compute mode Exclusive_Process and in use", gpu_index);
 	return 0;
 }
 
@@ -201,7 +201,8 @@ int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind 
 		slot = take_slot(node);
 	}
 	if (slot < 0) {
-		gs_fail(err, GS_ERROR_LIMIT, ENOSPC, "the simulated node has room for %d (process, GPU) pairs", SIM_CLIENTS_MAX);
+		gs_fail(err, GS_ERROR_LIMIT, ENOSPC, "the simulated node has room for %d (process, GPU) pairs",
+			SIM_CLIENTS_MAX);
 		goto out;
 	}
 	struct sim_client *client = &node->state->clients[slot];

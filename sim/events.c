@@ -80,8 +80,8 @@ static bool next_event(const struct sim_state *state, const uint64_t types_by_gp
 	return false;
 }
 
-int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence, unsigned timeout_ms,
-		   struct sim_event *event)
+int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence,
+		   unsigned timeout_ms, struct sim_event *event)
 {
 	uint64_t deadline = sim_now_ns() + timeout_ms * 1000000ull;
 	for (;;) {

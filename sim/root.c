@@ -19,7 +19,8 @@ enum { PCI_ADDRESS_SIZE = 32 };
 /* "0000:07:00.0", as Linux writes it. */
 static void pci_address(const struct sim_gpu *gpu, char text[PCI_ADDRESS_SIZE])
 {
-	snprintf(text, PCI_ADDRESS_SIZE, "%04x:%02x:%02x.0", gpu->pci_domain & 0xFFFF, gpu->pci_bus & 0xFF, gpu->pci_device & 0x1F);
+	snprintf(text, PCI_ADDRESS_SIZE, "%04x:%02x:%02x.0", gpu->pci_domain & 0xFFFF, gpu->pci_bus & 0xFF,
+		 gpu->pci_device & 0x1F);
 }
 
 /* Creates the directory and those above it, below `dir`. */
@@ -37,8 +38,8 @@ static int make_directories(const char *dir, const char *below, struct gs_error 
 	return 0;
 }
 
-__attribute__((format(printf, 4, 5))) static int write_file(const char *directory, const char *name, struct gs_error *err,
-							    const char *format, ...)
+__attribute__((format(printf, 4, 5))) static int write_file(const char *directory, const char *name,
+							    struct gs_error *err, const char *format, ...)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/%s", directory, name);
 	GS_AUTO_FCLOSE FILE *file = fopen(path, "we");
@@ -132,7 +133,8 @@ void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu)
 
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err)
 {
-	static const char *const directories[] = {"root/dev", "root/proc/driver/nvidia/gpus", "root/sys/bus/pci/devices"};
+	static const char *const directories[] = {"root/dev", "root/proc/driver/nvidia/gpus",
+						  "root/sys/bus/pci/devices"};
 	static const char *const devices[] = {"nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"};
 	GS_AUTO_FREE char *root = gs_printf("%s/root", dir);
 	GS_AUTO_FREE char *driver = gs_printf("%s/root/proc/driver/nvidia", dir);

@@ -32,9 +32,11 @@ static int add_group(struct sim_spec *spec, const struct sim_gpu_spec *group, st
 	if (group->count == 0)
 		return gs_fail(err, GS_ERROR_INPUT, 0, "a count of 0 GPUs; leave the entry out");
 	if (total > SIM_GPUS_MAX)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "%" PRIu64 " GPUs; a node holds at most %d", total, SIM_GPUS_MAX);
+		return gs_fail(err, GS_ERROR_INPUT, 0, "%" PRIu64 " GPUs; a node holds at most %d", total,
+			       SIM_GPUS_MAX);
 	if (group->memory_total && group->memory_total <= sim_models[group->model].memory_reserved)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "too little memory: firmware and driver of a %s keep %" PRIu64 "Mi of it",
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "too little memory: firmware and driver of a %s keep %" PRIu64 "Mi of it",
 			       sim_models[group->model].spec_name, sim_models[group->model].memory_reserved >> 20);
 	/* Each group counts at least one GPU, so the bound on GPUs bounds groups too. */
 	spec->groups[spec->group_count++] = *group;
@@ -104,7 +106,8 @@ static const char *parse_item(const char *at, struct sim_spec *spec, const char 
 			return NULL;
 		}
 	if (length > NAME_MAX_LENGTH) {
-		gs_fail(err, GS_ERROR_INPUT, 0, "%zu letters are no GPU model; 'gpushare sim models' lists them", length);
+		gs_fail(err, GS_ERROR_INPUT, 0, "%zu letters are no GPU model; 'gpushare sim models' lists them",
+			length);
 		return NULL;
 	}
 	memcpy(name, model, length);
@@ -161,7 +164,8 @@ int sim_spec_set_seed(const char *text, struct sim_spec *spec, struct gs_error *
 	errno = 0;
 	unsigned long long seed = strtoull(text, NULL, 10);
 	if (digits == 0 || text[digits] || errno)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "'%.40s' is no seed; write a number from 0 to %" PRIu64, text, UINT64_MAX);
+		return gs_fail(err, GS_ERROR_INPUT, 0, "'%.40s' is no seed; write a number from 0 to %" PRIu64, text,
+			       UINT64_MAX);
 	spec->seed = seed;
 	return 0;
 }
@@ -177,11 +181,12 @@ struct reader {
 /* Puts "file:line:column: " before the reader's error; returns -1. */
 static int locate(const struct reader *reader, const yaml_node_t *node)
 {
-	return gs_error_prefix(reader->err, "%s:%zu:%zu", reader->file, node->start_mark.line + 1, node->start_mark.column + 1);
+	return gs_error_prefix(reader->err, "%s:%zu:%zu", reader->file, node->start_mark.line + 1,
+			       node->start_mark.column + 1);
 }
 
 __attribute__((format(printf, 3, 4))) static int complain(const struct reader *reader, const yaml_node_t *node,
-							   const char *format, ...)
+							  const char *format, ...)
 {
 	char text[256];
 	va_list args;
@@ -201,7 +206,8 @@ static const char *scalar(const struct reader *reader, const yaml_node_t *node, 
 	return NULL;
 }
 
-static int integer(const struct reader *reader, const yaml_node_t *node, const char *key, long low, long high, long *value)
+static int integer(const struct reader *reader, const yaml_node_t *node, const char *key, long low, long high,
+		   long *value)
 {
 	const char *text = scalar(reader, node, key);
 	if (!text)
@@ -261,7 +267,8 @@ static int read_group(const struct reader *reader, const yaml_node_t *node, stru
 	for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
 		const yaml_node_t *value = yaml_document_get_node(reader->document, pair->value);
 		int r = 0;
-		switch (find_key(reader, yaml_document_get_node(reader->document, pair->key), keys, GS_ARRAY_LENGTH(keys), &seen)) {
+		switch (find_key(reader, yaml_document_get_node(reader->document, pair->key), keys,
+				 GS_ARRAY_LENGTH(keys), &seen)) {
 		case MODEL: {
 			const char *name = scalar(reader, value, "model");
 			if (!name)
@@ -311,12 +318,14 @@ static int read_document(const struct reader *reader, struct sim_spec *spec)
 	unsigned seen = 0;
 	const yaml_node_t *root = yaml_document_get_root_node(reader->document);
 	if (!root)
-		return gs_fail(reader->err, GS_ERROR_INPUT, 0, "%s: the file is empty; it needs the key gpus", reader->file);
+		return gs_fail(reader->err, GS_ERROR_INPUT, 0, "%s: the file is empty; it needs the key gpus",
+			       reader->file);
 	if (root->type != YAML_MAPPING_NODE)
 		return complain(reader, root, "the file must be a mapping with the key gpus");
 	for (yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++) {
 		const yaml_node_t *value = yaml_document_get_node(reader->document, pair->value);
-		int key = find_key(reader, yaml_document_get_node(reader->document, pair->key), keys, GS_ARRAY_LENGTH(keys), &seen);
+		int key = find_key(reader, yaml_document_get_node(reader->document, pair->key), keys,
+				   GS_ARRAY_LENGTH(keys), &seen);
 		if (key < 0 || (key == GPUS && read_groups(reader, value, spec) < 0))
 			return -1;
 		if (key == GPUS)
@@ -324,8 +333,8 @@ static int read_document(const struct reader *reader, struct sim_spec *spec)
 		const char *text = scalar(reader, value, keys[key]);
 		if (!text)
 			return -1;
-		if ((key == SEED ? sim_spec_set_seed(text, spec, reader->err) :
-				   sim_spec_set_driver_version(text, spec, reader->err)) < 0)
+		if ((key == SEED ? sim_spec_set_seed(text, spec, reader->err)
+				 : sim_spec_set_driver_version(text, spec, reader->err)) < 0)
 			return locate(reader, value);
 	}
 	if (!(seen & 1u << GPUS))

@@ -154,10 +154,9 @@ static void fill_identity(struct sim_state *state, struct sim_gpu *gpu)
 		gpu->uuid_bytes[i] = (uint8_t)(halves[i / 8] >> (56 - 8 * (i % 8)));
 	const uint8_t *u = gpu->uuid_bytes;
 	snprintf(gpu->uuid, sizeof gpu->uuid,
-		 "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
-		 u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-	snprintf(gpu->serial, sizeof gpu->serial, "132%010" PRIu64,
-		 (uint64_t)(mix(halves[0]) % 10000000000ull));
+		 "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
+		 u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	snprintf(gpu->serial, sizeof gpu->serial, "132%010" PRIu64, (uint64_t)(mix(halves[0]) % 10000000000ull));
 }
 
 /* A new board of `model` in a slot; whatever the slot held before is gone. */
@@ -187,15 +186,17 @@ static int fill_gpus(struct sim_state *state, const struct sim_spec *spec, struc
 	for (size_t g = 0; g < spec->group_count && g < SIM_GPUS_MAX; g++)
 		total += spec->groups[g].count;
 	if (total > SIM_GPUS_MAX)
-		return gs_fail(err, GS_ERROR_LIMIT, 0, "a node holds at most %d GPUs, not %" PRIu64, SIM_GPUS_MAX, total);
+		return gs_fail(err, GS_ERROR_LIMIT, 0, "a node holds at most %d GPUs, not %" PRIu64, SIM_GPUS_MAX,
+			       total);
 	for (size_t g = 0; g < spec->group_count && g < SIM_GPUS_MAX; g++) {
 		const struct sim_gpu_spec *group = &spec->groups[g];
 		if (group->model >= sim_model_count)
 			return gs_fail(err, GS_ERROR_INTERNAL, 0, "GPU model number %u is unknown", group->model);
 		const struct sim_model *facts = &sim_models[group->model];
 		if (group->memory_total && group->memory_total <= facts->memory_reserved)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "%s needs more memory than the %" PRIu64 " MiB it reserves",
-				       facts->spec_name, facts->memory_reserved >> 20);
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "%s needs more memory than the %" PRIu64 " MiB it reserves", facts->spec_name,
+				       facts->memory_reserved >> 20);
 		for (uint32_t i = 0; i < group->count; i++) {
 			uint32_t slot = state->gpu_count++;
 			int32_t numa = total >= 4 && slot >= (total + 1) / 2 ? 1 : 0;
@@ -221,7 +222,8 @@ static int init_lock(struct sim_state *state, struct gs_error *err)
 /* Only an empty directory, or one that held a node before, may become a node: its files are replaced. */
 static int check_directory(int fd, const char *dir, struct gs_error *err)
 {
-	if (faccessat(fd, "state", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || faccessat(fd, "clients", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(fd, "state", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    faccessat(fd, "clients", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *listing = copy >= 0 ? fdopendir(copy) : NULL;
@@ -253,9 +255,11 @@ static int own_directory(const char *dir, struct gs_error *err)
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return gs_fail_errno(err, "cannot lock %s", dir);
 		if (attempt == 10)
-			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY,
-				       "a simulated node is already running in %s; join it with 'gpushare sim --join %s', or give "
-				       "another directory", dir, dir);
+			return gs_fail(
+				err, GS_ERROR_SYSTEM, EBUSY,
+				"a simulated node is already running in %s; join it with 'gpushare sim --join %s', or give "
+				"another directory",
+				dir, dir);
 		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 	}
 	if (check_directory(fd, dir, err) < 0)
@@ -283,8 +287,8 @@ static struct sim_state *map_state(int fd)
 }
 
 /* Writes DIR/state under another name, so that nobody ever opens half of one. */
-static struct sim_state *make_state_file(int dir_fd, const char *dir, const struct sim_spec *spec, uint64_t clients_inode,
-					 struct gs_error *err)
+static struct sim_state *make_state_file(int dir_fd, const char *dir, const struct sim_spec *spec,
+					 uint64_t clients_inode, struct gs_error *err)
 {
 	unlinkat(dir_fd, "state.new", 0);
 	GS_AUTO_CLOSE int fd = openat(dir_fd, "state.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -358,9 +362,11 @@ static int check_state(const struct sim_state *state, const char *dir, struct gs
 	if (state->magic != SIM_STATE_MAGIC)
 		return gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s/state is not the state of a simulated node", dir);
 	if (state->version != SIM_STATE_VERSION || state->size != sizeof *state)
-		return gs_fail(err, GS_ERROR_INPUT, EINVAL,
-			       "%s/state has version %u (size %u), this gpushare reads version %d (size %zu); use the gpushare that "
-			       "made it", dir, state->version, state->size, SIM_STATE_VERSION, sizeof *state);
+		return gs_fail(
+			err, GS_ERROR_INPUT, EINVAL,
+			"%s/state has version %u (size %u), this gpushare reads version %d (size %zu); use the gpushare that "
+			"made it",
+			dir, state->version, state->size, SIM_STATE_VERSION, sizeof *state);
 	bool sane = state->gpu_count <= SIM_GPUS_MAX &&
 		    memchr(state->driver_version, 0, sizeof state->driver_version) != NULL;
 	for (uint32_t i = 0; sane && i < state->gpu_count; i++)
@@ -375,8 +381,9 @@ int sim_node_open(const char *dir, struct sim_node **node, struct gs_error *err)
 	if (!dir)
 		dir = getenv(GPUSHARE_ENV_SIM);
 	if (!dir || !dir[0])
-		return gs_fail(err, GS_ERROR_INPUT, ENOENT,
-			       "no simulated node: GPUSHARE_SIM is not set; run this under 'gpushare sim SPEC -- COMMAND'");
+		return gs_fail(
+			err, GS_ERROR_INPUT, ENOENT,
+			"no simulated node: GPUSHARE_SIM is not set; run this under 'gpushare sim SPEC -- COMMAND'");
 	GS_AUTO_FREE char *path = realpath(dir, NULL);
 	GS_AUTO_CLOSE int dir_fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (dir_fd < 0)
@@ -387,7 +394,8 @@ int sim_node_open(const char *dir, struct sim_node **node, struct gs_error *err)
 	if (clients_fd < 0 || fstat(fd, &info) < 0 || fstat(clients_fd, &clients) < 0)
 		return gs_fail_errno(err, "there is no simulated node in %s", path);
 	if (!S_ISREG(info.st_mode) || info.st_size != (off_t)sizeof(struct sim_state))
-		return gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s/state has %lld bytes where %zu are due; create the node again", path,
+		return gs_fail(err, GS_ERROR_INPUT, EINVAL,
+			       "%s/state has %lld bytes where %zu are due; create the node again", path,
 			       (long long)info.st_size, sizeof(struct sim_state));
 	struct sim_state *state = map_state(fd);
 	if (!state)
@@ -398,11 +406,13 @@ int sim_node_open(const char *dir, struct sim_node **node, struct gs_error *err)
 	}
 	if (state->clients_inode != clients.st_ino) {
 		munmap(state, sizeof *state);
-		return gs_fail(err, GS_ERROR_SYSTEM, EAGAIN, "the simulated node in %s is just being created; try again", path);
+		return gs_fail(err, GS_ERROR_SYSTEM, EAGAIN,
+			       "the simulated node in %s is just being created; try again", path);
 	}
 	struct sim_node *handle = new_handle(state, GS_STEAL(path), sim_take_fd(&clients_fd), -1);
 	if (!sim_lock(handle)) {
-		gs_fail(err, GS_ERROR_INPUT, EINVAL, "the lock in %s/state cannot be had: a stopped process holds it, or the file is damaged",
+		gs_fail(err, GS_ERROR_INPUT, EINVAL,
+			"the lock in %s/state cannot be had: a stopped process holds it, or the file is damaged",
 			handle->dir);
 		sim_node_close(handle);
 		return -1;

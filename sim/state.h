@@ -3,7 +3,8 @@
  * Who writes: `gpushare sim` creates it, libcuda accounts work and memory, libnvidia-ml reads it (and changes what NVML
  * can change), `gpushare sim inject` plays faults. A process may be killed anywhere, so the lock is robust, a client's
  * slot is kept alive by a kernel lock on a byte of DIR/clients that dies with the process, and whatever a dead client
- * held is freed by the next reader. Version, size and offsets are asserted; another version is refused, not guessed at. */
+ * held is freed by the next reader. Version, size and offsets are asserted; another version is refused, not guessed
+ * at. */
 #ifndef GPUSHARE_SIM_STATE_H
 #define GPUSHARE_SIM_STATE_H
 
@@ -145,7 +146,8 @@ void sim_client_detach(struct sim_node *node, int slot);
 int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
 void sim_client_release(struct sim_node *node, int slot, uint64_t bytes);
 /* Queues `duration_ns` of work not before `earliest_ns`; returns when it will be done on the GPU's one timeline, first
- * come first served. A caller should not run far ahead of the clock: whoever comes after waits behind all that is queued. */
+ * come first served. A caller should not run far ahead of the clock: whoever comes after waits behind all that is
+ * queued. */
 uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns, uint64_t duration_ns);
 /* Live clients of a GPU (dead ones are swept first); returns how many there are, fills at most `capacity`. */
 size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copies, size_t capacity);
@@ -160,8 +162,8 @@ uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_
  * A waiter that was more than SIM_EVENTS_MAX events late gets those that are still in the ring. */
 void sim_event_post(struct sim_node *node, uint32_t gpu, uint64_t type, uint64_t data);
 uint64_t sim_events_last(struct sim_node *node);
-int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence, unsigned timeout_ms,
-		   struct sim_event *event);
+int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence,
+		   unsigned timeout_ms, struct sim_event *event);
 
 /* NVML calls made to fail on purpose: "nvmlDeviceGetUUID" -> 15 (GPU is lost), `count` times; 0 takes the rule away,
  * SIM_FAULT_FOREVER keeps it. */

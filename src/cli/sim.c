@@ -72,8 +72,10 @@ static char *library_path(const char *program, struct gs_error *err)
 	if (nvml || cuda || !found.length)
 		return gs_strbuf_take(&found);
 	gs_strbuf_free(&found);
-	gs_fail(err, GS_ERROR_SYSTEM, ENOENT, "the simulated %s is not in %s/sim nor in %s/../" GPUSHARE_LIBDIR "/gpushare/sim; "
-		"build or install gpushare whole", nvml ? "libcuda.so.1" : "libnvidia-ml.so.1", program, program);
+	gs_fail(err, GS_ERROR_SYSTEM, ENOENT,
+		"the simulated %s is not in %s/sim nor in %s/../" GPUSHARE_LIBDIR "/gpushare/sim; "
+		"build or install gpushare whole",
+		nvml ? "libcuda.so.1" : "libnvidia-ml.so.1", program, program);
 	return NULL;
 }
 
@@ -189,7 +191,8 @@ static int join(const char *directory, char **command)
 	GS_AUTO_FREE char *dir = gs_strdup(sim_node_dir(node));
 	sim_node_close(node);
 	if (!sim_node_is_live(dir)) {
-		fprintf(stderr, "gpushare sim: the node in %s is not running any more; start it with 'gpushare sim SPEC --state %s'\n",
+		fprintf(stderr,
+			"gpushare sim: the node in %s is not running any more; start it with 'gpushare sim SPEC --state %s'\n",
 			dir, dir);
 		return GS_EXIT_FAILURE;
 	}
@@ -237,13 +240,21 @@ static int create_and_run(const char *directory, const struct sim_spec *spec, ch
 }
 
 static const struct gs_option sim_options[] = {
-	{.name = "state", .argument = "DIR", .help = "Keep the node's state in DIR, which is left behind (default: a private "
-	 "directory that is removed at the end)", .complete = "dir"},
-	{.name = "join", .argument = "DIR", .help = "Run the command on the node that another 'gpushare sim --state DIR' runs",
+	{.name = "state",
+	 .argument = "DIR",
+	 .help = "Keep the node's state in DIR, which is left behind (default: a private "
+		 "directory that is removed at the end)",
 	 .complete = "dir"},
-	{.name = "seed", .argument = "N", .help = "Number that UUIDs and serials follow from (default: from DIR's name)"},
-	{.name = "driver", .argument = "VERSION", .help = "Version that the driver reports (default: the file's, or "
-	 SIM_DRIVER_VERSION_DEFAULT ")"},
+	{.name = "join",
+	 .argument = "DIR",
+	 .help = "Run the command on the node that another 'gpushare sim --state DIR' runs",
+	 .complete = "dir"},
+	{.name = "seed",
+	 .argument = "N",
+	 .help = "Number that UUIDs and serials follow from (default: from DIR's name)"},
+	{.name = "driver",
+	 .argument = "VERSION",
+	 .help = "Version that the driver reports (default: the file's, or " SIM_DRIVER_VERSION_DEFAULT ")"},
 	{0},
 };
 
@@ -266,9 +277,11 @@ static int usage(const char *what)
 static int run_sim(int argc, char **argv)
 {
 	struct gs_arguments arguments, rest;
-	if (argc > 1 && (strcmp(argv[1], "inject") == 0 || strcmp(argv[1], "models") == 0 || strcmp(argv[1], "load") == 0))
+	if (argc > 1 &&
+	    (strcmp(argv[1], "inject") == 0 || strcmp(argv[1], "models") == 0 || strcmp(argv[1], "load") == 0))
 		for (size_t i = 0; gs_commands[i]; i++)
-			if (strncmp(gs_commands[i]->name, "sim ", 4) == 0 && strcmp(gs_commands[i]->name + 4, argv[1]) == 0)
+			if (strncmp(gs_commands[i]->name, "sim ", 4) == 0 &&
+			    strcmp(gs_commands[i]->name + 4, argv[1]) == 0)
 				return gs_commands[i]->run(argc - 1, argv + 1);
 	int r = gs_parse_arguments(&gs_command_sim, argc, argv, &arguments);
 	if (r)
@@ -322,7 +335,11 @@ const struct gs_command gs_command_sim = {
 };
 
 static const struct gs_option models_options[] = {
-	{.name = "output", .letter = 'o', .argument = "FORMAT", .help = "table or json", .fallback = "table",
+	{.name = "output",
+	 .letter = 'o',
+	 .argument = "FORMAT",
+	 .help = "table or json",
+	 .fallback = "table",
 	 .complete = "table json"},
 	{0},
 };
@@ -334,10 +351,11 @@ static int print_models_json(void)
 		const struct sim_model *model = &sim_models[i];
 		char capability[16];
 		snprintf(capability, sizeof capability, "%u.%u", model->compute_major, model->compute_minor);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:i, s:s, s:b}", "model", model->spec_name, "name",
-						      model->name, "memoryBytes", (json_int_t)model->memory_total, "multiprocessors",
-						      (int)model->multiprocessors, "computeCapability", capability, "migCapable",
-						      (int)model->mig_capable));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:I, s:i, s:s, s:b}", "model", model->spec_name, "name",
+						model->name, "memoryBytes", (json_int_t)model->memory_total,
+						"multiprocessors", (int)model->multiprocessors, "computeCapability",
+						capability, "migCapable", (int)model->mig_capable));
 	}
 	json_dumpf(list, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -361,8 +379,9 @@ static int run_models(int argc, char **argv)
 	printf("%-14s %-46s %10s %5s %8s %5s\n", "MODEL", "NAME", "MEMORY", "SMS", "COMPUTE", "MIG");
 	for (size_t i = 0; i < sim_model_count; i++) {
 		const struct sim_model *model = &sim_models[i];
-		printf("%-14s %-46s %6" PRIu64 " MiB %5u %6u.%u %5s\n", model->spec_name, model->name, model->memory_total >> 20,
-		       model->multiprocessors, model->compute_major, model->compute_minor, model->mig_capable ? "yes" : "no");
+		printf("%-14s %-46s %6" PRIu64 " MiB %5u %6u.%u %5s\n", model->spec_name, model->name,
+		       model->memory_total >> 20, model->multiprocessors, model->compute_major, model->compute_minor,
+		       model->mig_capable ? "yes" : "no");
 	}
 	return GS_EXIT_OK;
 }

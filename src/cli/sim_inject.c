@@ -23,14 +23,14 @@ enum { TEMPERATURE_MAX = 150, FAULTS_MAX = 64 };
 /* One fault of the command line, ready to be played. */
 struct fault {
 	const struct kind *kind;
-	uint64_t number;            /* the value: an XID, degrees, a model's position, an NVML code */
+	uint64_t number; /* the value: an XID, degrees, a model's position, an NVML code */
 	uint32_t count;
 	char function[SIM_FUNCTION_NAME_SIZE];
 };
 
 struct kind {
 	const char *name;
-	const char *value;          /* what follows '=' ("plug" takes the next word too); NULL: nothing does */
+	const char *value; /* what follows '=' ("plug" takes the next word too); NULL: nothing does */
 	bool needs_gpu;
 	int (*parse)(const char *value, struct fault *fault, struct gs_error *err); /* NULL: without value */
 	int (*play)(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err);
@@ -51,7 +51,14 @@ static int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t 
 static uint32_t recovery_of_xid(uint64_t xid)
 {
 	switch (xid) {
-	case 46: case 48: case 62: case 64: case 95: case 119: case 120: case 140:
+	case 46:
+	case 48:
+	case 62:
+	case 64:
+	case 95:
+	case 119:
+	case 120:
+	case 140:
 		return RECOVER_RESET;
 	case XID_FALLEN_OFF_BUS:
 		return RECOVER_REBOOT;
@@ -83,7 +90,8 @@ static int parse_xid(const char *value, struct fault *fault, struct gs_error *er
 {
 	if (parse_number(value, 1, XID_MAX, &fault->number) == 0)
 		return 0;
-	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no XID; write a number from 1 to %d, as xid=79", value, XID_MAX);
+	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no XID; write a number from 1 to %d, as xid=79", value,
+		       XID_MAX);
 }
 
 static int play_xid(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
@@ -129,7 +137,8 @@ static int parse_temperature(const char *value, struct fault *fault, struct gs_e
 	}
 	if (parse_number(value, 0, TEMPERATURE_MAX, &fault->number) == 0)
 		return 0;
-	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no temperature; write degrees from 1 to %d, or auto", value, TEMPERATURE_MAX);
+	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no temperature; write degrees from 1 to %d, or auto", value,
+		       TEMPERATURE_MAX);
 }
 
 static void set_temperature(struct sim_gpu *gpu, void *user)
@@ -222,7 +231,8 @@ static int parse_nvml(const char *value, struct fault *fault, struct gs_error *e
 	const char *equals = strchr(value, '=');
 	size_t length = equals ? (size_t)(equals - value) : 0;
 	if (length <= 4 || length >= sizeof fault->function || strncmp(value, "nvml", 4) != 0)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "'nvml:%s' names no call; write for example nvml:nvmlDeviceGetUUID=15", value);
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "'nvml:%s' names no call; write for example nvml:nvmlDeviceGetUUID=15", value);
 	memcpy(fault->function, value, length);
 	fault->function[length] = '\0';
 	char code[16] = "";
@@ -232,7 +242,8 @@ static int parse_nvml(const char *value, struct fault *fault, struct gs_error *e
 	if (digits < sizeof code)
 		memcpy(code, equals + 1, digits);
 	if (parse_number(code, 0, 999, &fault->number) < 0)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' has no NVML return code; write 1 to 999, or 0 to end the fault", value);
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "'%s' has no NVML return code; write 1 to 999, or 0 to end the fault", value);
 	if (colon && parse_number(colon + 1, 0, SIM_FAULT_FOREVER, &count) < 0)
 		return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no number of calls", colon + 1);
 	fault->count = fault->number ? (uint32_t)count : 0;
@@ -289,8 +300,8 @@ static int parse_fault(char **words, struct fault *fault, struct gs_error *err)
 	}
 	bool is_nvml = kind->parse == parse_nvml;
 	if (kind->parse && (!value || (words[0][length] == ':') != is_nvml) && taken == 1)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' needs a value; write '%s%c%s'", words[0], kind->name, is_nvml ? ':' : '=',
-			       kind->value);
+		return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' needs a value; write '%s%c%s'", words[0], kind->name,
+			       is_nvml ? ':' : '=', kind->value);
 	if (kind->parse && kind->parse(value, fault, err) < 0)
 		return -1;
 	return taken;
@@ -304,7 +315,8 @@ static int find_gpu(struct sim_node *node, const char *wanted, uint32_t *gpu, st
 	uint32_t count = sim_gpu_count(node);
 	if (parse_number(wanted, 0, UINT32_MAX, &number) == 0) {
 		if (number >= count)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "there is no GPU %s; the node has %u, counted from 0", wanted, count);
+			return gs_fail(err, GS_ERROR_INPUT, 0, "there is no GPU %s; the node has %u, counted from 0",
+				       wanted, count);
 		*gpu = (uint32_t)number;
 		return 0;
 	}
@@ -313,7 +325,8 @@ static int find_gpu(struct sim_node *node, const char *wanted, uint32_t *gpu, st
 			*gpu = i;
 			return 0;
 		}
-	return gs_fail(err, GS_ERROR_INPUT, 0, "there is no GPU '%s'; give its number or its UUID as 'nvidia-smi -L' shows it", wanted);
+	return gs_fail(err, GS_ERROR_INPUT, 0,
+		       "there is no GPU '%s'; give its number or its UUID as 'nvidia-smi -L' shows it", wanted);
 }
 
 static int complain(const struct gs_error *err)
@@ -358,13 +371,15 @@ static int run_inject(int argc, char **argv)
 		if (taken < 0)
 			return complain(&err);
 		if (faults[count].kind->needs_gpu && !gpu) {
-			fprintf(stderr, "gpushare sim inject: %s on which GPU? Add --gpu N or --gpu UUID\n", faults[count].kind->name);
+			fprintf(stderr, "gpushare sim inject: %s on which GPU? Add --gpu N or --gpu UUID\n",
+				faults[count].kind->name);
 			return GS_EXIT_USAGE;
 		}
 		word += taken;
 	}
 	if (count == 0) {
-		fputs("gpushare sim inject: which fault? Write for example 'gpushare sim inject --gpu 0 xid=79'\n", stderr);
+		fputs("gpushare sim inject: which fault? Write for example 'gpushare sim inject --gpu 0 xid=79'\n",
+		      stderr);
 		return GS_EXIT_USAGE;
 	}
 	struct sim_node *node;
@@ -376,8 +391,14 @@ static int run_inject(int argc, char **argv)
 }
 
 static const struct gs_option inject_options[] = {
-	{.name = "state", .argument = "DIR", .help = "The node's state directory", .env = "GPUSHARE_SIM", .complete = "dir"},
-	{.name = "gpu", .argument = "N|UUID", .help = "The GPU: its number, from 0 in the order of the SPEC, or its UUID"},
+	{.name = "state",
+	 .argument = "DIR",
+	 .help = "The node's state directory",
+	 .env = "GPUSHARE_SIM",
+	 .complete = "dir"},
+	{.name = "gpu",
+	 .argument = "N|UUID",
+	 .help = "The GPU: its number, from 0 in the order of the SPEC, or its UUID"},
 	{0},
 };
 
@@ -396,11 +417,10 @@ const struct gs_command gs_command_sim_inject = {
 		"unplug: the GPU vanishes\n\n"
 		"plug MODEL: a GPU more (no --gpu)\n\n"
 		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE 0 ends it",
-	.examples =
-		"gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"
-		"gpushare sim inject --gpu 0 recovered  # and is back\n"
-		"gpushare sim inject plug A100-80GB  # one GPU more\n"
-		"gpushare sim inject nvml:nvmlDeviceGetMemoryInfo=999:3  # three calls fail",
+	.examples = "gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"
+		    "gpushare sim inject --gpu 0 recovered  # and is back\n"
+		    "gpushare sim inject plug A100-80GB  # one GPU more\n"
+		    "gpushare sim inject nvml:nvmlDeviceGetMemoryInfo=999:3  # three calls fail",
 	.options = inject_options,
 	.run = run_inject,
 };

@@ -20,7 +20,8 @@ int world_begin(void **state)
 {
 	struct world *world = calloc(1, sizeof *world);
 	struct gs_error err;
-	struct sim_spec spec = {.groups = {{.model = model_index("A100-40GB"), .count = 2}}, .group_count = 1, .seed = 42};
+	struct sim_spec spec = {
+		.groups = {{.model = model_index("A100-40GB"), .count = 2}}, .group_count = 1, .seed = 42};
 	assert_non_null(world);
 	const char *base = getenv("TMPDIR");
 	snprintf(world->dir, sizeof world->dir, "%s/gpushare-unit-XXXXXX", base && base[0] ? base : "/tmp");

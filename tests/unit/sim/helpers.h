@@ -13,8 +13,8 @@
 
 struct world {
 	char dir[128];
-	struct sim_node *owner;  /* created the node */
-	struct sim_node *node;   /* joined it */
+	struct sim_node *owner; /* created the node */
+	struct sim_node *node;  /* joined it */
 };
 
 /* cmocka fixtures: *state is a struct world with two A100-40GB. */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define MIB(count) ((uint64_t)(count) << 20)
-#define MS(count) ((uint64_t)(count) * 1000000)
+#define MS(count) ((uint64_t)(count)*1000000)
 
 static int attach(struct world *world, uint32_t gpu)
 {
@@ -330,20 +330,13 @@ int main(void)
 {
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, world_begin, world_end)
 	const struct CMUnitTest tests[] = {
-		WITH_WORLD(memory_never_exceeds_the_gpu),
-		WITH_WORLD(all_memory_can_be_had),
-		WITH_WORLD(death_frees_memory_and_the_queue),
-		WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
-		WITH_WORLD(death_at_any_moment_leaves_nothing),
-		WITH_WORLD(work_is_done_in_turn),
-		WITH_WORLD(work_waits_for_what_it_depends_on),
-		WITH_WORLD(leaving_drops_the_queue),
-		WITH_WORLD(busy_time_follows_from_work),
-		WITH_WORLD(queued_work_is_not_busy_yet),
-		WITH_WORLD(a_lost_gpu_takes_no_work),
-		WITH_WORLD(compute_mode_is_kept),
-		WITH_WORLD(slots_run_out_and_come_back),
-		WITH_WORLD(closing_a_handle_detaches),
+		WITH_WORLD(memory_never_exceeds_the_gpu),       WITH_WORLD(all_memory_can_be_had),
+		WITH_WORLD(death_frees_memory_and_the_queue),   WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
+		WITH_WORLD(death_at_any_moment_leaves_nothing), WITH_WORLD(work_is_done_in_turn),
+		WITH_WORLD(work_waits_for_what_it_depends_on),  WITH_WORLD(leaving_drops_the_queue),
+		WITH_WORLD(busy_time_follows_from_work),        WITH_WORLD(queued_work_is_not_busy_yet),
+		WITH_WORLD(a_lost_gpu_takes_no_work),           WITH_WORLD(compute_mode_is_kept),
+		WITH_WORLD(slots_run_out_and_come_back),        WITH_WORLD(closing_a_handle_detaches),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

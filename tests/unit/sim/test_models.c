@@ -6,8 +6,8 @@
 
 static void every_promised_model_is_there(void **state)
 {
-	static const char *const names[] = {"A100-40GB", "A100-80GB", "A30", "H100-80GB", "H200-141GB", "B200-180GB", "L4",
-					    "L40S", "T4", "V100-32GB", "RTX-PRO-6000"};
+	static const char *const names[] = {"A100-40GB", "A100-80GB", "A30", "H100-80GB", "H200-141GB",  "B200-180GB",
+					    "L4",        "L40S",      "T4",  "V100-32GB", "RTX-PRO-6000"};
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		assert_non_null(sim_model_by_name(names[i]));
 	assert_int_equal(sim_model_count, sizeof names / sizeof names[0]);
@@ -20,9 +20,11 @@ static void facts_hang_together(void **state)
 		assert_int_equal(model->pci_device_id & 0xFFFF, 0x10DE);
 		assert_int_equal(model->pci_subsystem_id & 0xFFFF, 0x10DE);
 		assert_true(model->memory_reserved < model->memory_total / 10);
-		assert_true(model->power_min_mw <= model->power_limit_mw && model->power_limit_mw <= model->power_max_mw);
+		assert_true(model->power_min_mw <= model->power_limit_mw &&
+			    model->power_limit_mw <= model->power_max_mw);
 		assert_true(model->power_idle_mw < model->power_limit_mw);
-		assert_true(model->clock_sm_idle < model->clock_sm_max && model->clock_memory_idle <= model->clock_memory_max);
+		assert_true(model->clock_sm_idle < model->clock_sm_max &&
+			    model->clock_memory_idle <= model->clock_memory_max);
 		assert_true(model->temperature_idle < model->temperature_load &&
 			    model->temperature_load < model->temperature_slowdown &&
 			    model->temperature_slowdown < model->temperature_shutdown);

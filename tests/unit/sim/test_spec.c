@@ -45,7 +45,9 @@ static void bad_specs_say_where_and_what(void **state)
 		{"T4 L4", "SPEC, character 4: a comma"},
 		{"-1xT4", "unknown GPU model"},
 		{"T4\n", "SPEC, character 3: a character"},
-		{"T\xC3\xA4" "4", "SPEC, character 2: a character"},
+		{"T\xC3\xA4"
+		 "4",
+		 "SPEC, character 2: a character"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct gs_error err = {0};
@@ -84,7 +86,9 @@ static void good_files(void **state)
 			       "  count: 4\n"
 			       "  memory: 40Gi\n"
 			       "  numaNode: 1\n"
-			       "- {model: t4}\n", &spec, &err), 0);
+			       "- {model: t4}\n",
+			       &spec, &err),
+			 0);
 	assert_string_equal(spec.driver_version, "535.183.01");
 	assert_int_equal(spec.seed, 7);
 	assert_int_equal(spec.group_count, 2);
@@ -158,8 +162,9 @@ static void versions_and_seeds(void **state)
 {
 	struct gs_error err;
 	struct sim_spec spec = {0};
-	static const char *const bad[] = {"", ".", "550", "550.", ".550", "550..1", "a.b", "1.2.3.4.5", "550.163.01 ",
-					  "1234567890123456.1234567890123456"};
+	static const char *const bad[] = {
+		"",       ".",   "550",       "550.",        ".550",
+		"550..1", "a.b", "1.2.3.4.5", "550.163.01 ", "1234567890123456.1234567890123456"};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_int_equal(sim_spec_set_driver_version(bad[i], &spec, &err), -1);
 	assert_int_equal(sim_spec_set_driver_version("580.65.06", &spec, &err), 0);

@@ -24,7 +24,8 @@ static void same_seed_same_node(void **state)
 {
 	struct world *world = *state, other = {.dir = "/tmp/gpushare-unit-XXXXXX"};
 	struct gs_error err;
-	struct sim_spec spec = {.groups = {{.model = model_index("A100-40GB"), .count = 2}}, .group_count = 1, .seed = 42};
+	struct sim_spec spec = {
+		.groups = {{.model = model_index("A100-40GB"), .count = 2}}, .group_count = 1, .seed = 42};
 	struct sim_gpu a, b, c;
 	assert_non_null(mkdtemp(other.dir));
 	assert_int_equal(sim_node_create(other.dir, &spec, &other.owner, &err), 0);
@@ -108,8 +109,12 @@ static void numa_nodes_and_memory_follow_the_spec(void **state)
 	struct sim_node *node;
 	struct sim_gpu gpu;
 	struct sim_spec spec = {.groups = {{.model = model_index("A100-80GB"), .count = 7},
-					   {.model = model_index("T4"), .count = 1, .memory_total = 4ull << 30, .numa_set = true,
-					    .numa_node = 3}}, .group_count = 2};
+					   {.model = model_index("T4"),
+					    .count = 1,
+					    .memory_total = 4ull << 30,
+					    .numa_set = true,
+					    .numa_node = 3}},
+				.group_count = 2};
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(sim_node_create(dir, &spec, &node, &err), 0);
 	for (uint32_t i = 0; i < 7; i++) {
@@ -279,7 +284,8 @@ static void a_child_is_nobody_until_it_attaches(void **state)
 	pid_t child = fork();
 	if (child == 0) {
 		/* The parent's slot is not ours; the node can be read, and joined anew. */
-		bool good = sim_client_allocate(world->node, slot, 1) < 0 && sim_gpu_memory_used(world->node, 0) == 1 << 20;
+		bool good =
+			sim_client_allocate(world->node, slot, 1) < 0 && sim_gpu_memory_used(world->node, 0) == 1 << 20;
 		int own = sim_client_attach(world->node, 0, SIM_CLIENT_COMPUTE, &err);
 		good = good && own >= 0 && own != slot && sim_client_allocate(world->node, own, 1 << 20) == 0;
 		good = good && sim_gpu_memory_used(world->node, 0) == 2 << 20;
