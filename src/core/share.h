@@ -63,7 +63,8 @@ struct gs_strategy {
 	const struct gs_sharing *(*section)(const struct gs_config *config);
 	/* What an unset failRequestsGreaterThanOne means. */
 	bool one_share_per_request;
-	/* Adds the shares of one device with gs_resource_add_device. `entry` is NULL for exclusive. */
+	/* Adds the shares of one device with one call of gs_resource_add_device, and may change their entitlements.
+	 * `entry` is NULL for exclusive. */
 	void (*plan)(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory, uint32_t device,
 		     struct gs_resource *resource);
 	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. */
