@@ -385,7 +385,12 @@ static int run_inject(int argc, char **argv)
 	struct sim_node *node;
 	if (sim_node_open(state, &node, &err) < 0)
 		return complain(&err);
-	r = play_all(node, gpu, faults, count);
+	if (sim_node_is_live(sim_node_dir(node))) {
+		r = play_all(node, gpu, faults, count);
+	} else {
+		fprintf(stderr, "gpushare sim inject: the node in %s is not running any more\n", sim_node_dir(node));
+		r = GS_EXIT_FAILURE;
+	}
 	sim_node_close(node);
 	return r;
 }

@@ -18,7 +18,7 @@ BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).res
 GPUSHARE = str(BUILD / "gpushare")
 PATIENCE = 60  # seconds; only ever reached when something hangs
 
-NOT_FOUND, GPU_IS_LOST, TIMEOUT = 6, 15, 10
+GPU_IS_LOST = 15
 
 # Runs on the node: NVML by hand, so that no client library stands between.
 PRELUDE = """
@@ -147,8 +147,8 @@ def test_a_command_that_cannot_run(tmp_path):
 
 
 def test_what_the_command_sees(tmp_path):
-    done = run("sim", "T4", "--", "sh", "-c", 'echo "$GPUSHARE_SIM"; command -v gpushare; echo "$LD_LIBRARY_PATH"; ls "$GPUSHARE_SIM"',
-               env={**os.environ, "LD_LIBRARY_PATH": "/some/where"})
+    script = 'echo "$GPUSHARE_SIM"; command -v gpushare; echo "$LD_LIBRARY_PATH"; ls "$GPUSHARE_SIM"'
+    done = run("sim", "T4", "--", "sh", "-c", script, env={**os.environ, "LD_LIBRARY_PATH": "/some/where"})
     directory, program, libraries, *files = done.stdout.splitlines()
     assert os.path.isabs(directory) and directory.startswith(str(tmp_path))
     assert program == GPUSHARE
@@ -177,20 +177,22 @@ def test_signals_go_on_to_the_command(number):
              f"signal.signal({int(number)}, lambda *_: sys.exit(42))\n" \
              "print('up', flush=True)\n" \
              "while True: signal.pause()\n"
-    with subprocess.Popen([GPUSHARE, "sim", "T4", "--", sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+    command = [GPUSHARE, "sim", "T4", "--", sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         await_line(process, "up")
         process.send_signal(number)
         assert process.wait(PATIENCE) == 42
 
 
 def test_the_commands_own_signal_state_is_untouched():
-    script = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD))"
+    script = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []), repr(signal.getsignal(signal.SIGCHLD)))"
     done = run("sim", "T4", "--", sys.executable, "-c", script)
-    assert done.stdout.split() == ["set()", "0"] or "SIG_DFL" in done.stdout and done.stdout.startswith("set()"), done.stdout
+    assert done.stdout.startswith("set()") and "SIG_DFL" in done.stdout, done.stdout
 
 
 def test_an_ignored_sigchld_does_not_lose_the_status():
-    done = run("sim", "T4", "--", "sh", "-c", "exit 9", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # noqa: E731
+    done = run("sim", "T4", "--", "sh", "-c", "exit 9", preexec_fn=ignore)
     assert done.returncode == 9
 
 
@@ -223,7 +225,8 @@ def test_the_driver_version(start_node):
 
 def test_a_file_describes_a_node(start_node, tmp_path):
     spec = tmp_path / "node.yaml"
-    spec.write_text("driverVersion: 560.35.03\ngpus:\n- model: H100-80GB\n  count: 2\n  memory: 40Gi\n  numaNode: 1\n- model: L4\n")
+    spec.write_text("driverVersion: 560.35.03\n"
+                    "gpus:\n- model: H100-80GB\n  count: 2\n  memory: 40Gi\n  numaNode: 1\n- model: L4\n")
     node = start_node(str(spec))
     assert on_node(node.directory, "print(count(), memory(handle(0))[0])") == f"3 {40 << 30}"
 
@@ -270,8 +273,8 @@ def test_a_killed_owner_leaves_a_directory_that_serves_again(start_node):
 
 
 def test_the_command_does_not_outlive_a_killed_owner(tmp_path):
-    with subprocess.Popen([GPUSHARE, "sim", "T4", "--state", str(tmp_path / "node"), "--", "sh", "-c", "echo $$; exec sleep 1000"],
-                          stdout=subprocess.PIPE, text=True) as process:
+    command = [GPUSHARE, "sim", "T4", "--state", str(tmp_path / "node"), "--", "sh", "-c", "echo $$; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
         process.kill()
         process.wait(PATIENCE)
@@ -314,11 +317,13 @@ def test_it_needs_no_privileges(somebody):
     open_to_all = directory / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
-    done = run("sim", "2xT4", "--state", str(open_to_all / "node"), "--", "sh", "-c", "ls $GPUSHARE_SIM/root/dev | wc -l", **identity)
+    count = ("sh", "-c", "ls $GPUSHARE_SIM/root/dev | wc -l")
+    done = run("sim", "2xT4", "--state", str(open_to_all / "node"), "--", *count, **identity)
     assert done.returncode == 0 and done.stdout.strip() == "5", done.stderr
 
 
-@pytest.mark.parametrize("damage", [lambda f: f.truncate(0), lambda f: f.truncate(4096), lambda f: f.write(b"\xff" * 4096)])
+@pytest.mark.parametrize("damage", [lambda f: f.truncate(0), lambda f: f.truncate(4096),
+                                    lambda f: f.write(b"\xff" * 4096)])
 def test_a_damaged_state_is_an_error_and_no_crash(tmp_path, damage):
     directory = tmp_path / "node"
     assert run("sim", "T4", "--state", str(directory), "--", "true").returncode == 0
@@ -356,7 +361,8 @@ def test_bad_options(tmp_path):
 
 def test_the_files_of_a_node(node):
     root = node.directory / "root"
-    assert {"nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"} <= {f.name for f in (root / "dev").iterdir()}
+    devices = {"nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"}
+    assert {file.name for file in (root / "dev").iterdir()} == devices
     for file in (root / "dev").iterdir():
         with open(file, "r+b"):  # anybody can, and nothing happens
             pass
@@ -379,8 +385,8 @@ def test_the_files_of_a_node(node):
 def test_sigkill_frees_memory(node):
     used = "print(memory(handle(0))[2])"
     idle = int(on_node(node.directory, used))
-    with subprocess.Popen([GPUSHARE, "sim", "--join", str(node.directory), "--", sys.executable, "-c", HOLD_MEMORY],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [GPUSHARE, "sim", "--join", str(node.directory), "--", sys.executable, "-c", HOLD_MEMORY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         await_line(process, "ready")
         assert int(on_node(node.directory, used)) >= idle + (1 << 30)
         process.kill()
@@ -397,7 +403,8 @@ def inject(node, *arguments):
 
 WAIT_FOR_EVENT = """
 class Event(ctypes.Structure):
-    _fields_ = [("device", ctypes.c_void_p), ("type", ctypes.c_ulonglong), ("data", ctypes.c_ulonglong), ("gi", ctypes.c_uint), ("ci", ctypes.c_uint)]
+    _fields_ = [("device", ctypes.c_void_p), ("type", ctypes.c_ulonglong), ("data", ctypes.c_ulonglong),
+                ("gi", ctypes.c_uint), ("ci", ctypes.c_uint)]
 events = ctypes.c_void_p()
 call("nvmlEventSetCreate", ctypes.byref(events))
 for i in range(count()):
@@ -411,7 +418,8 @@ for _ in range(int(sys.argv[1])):
 
 
 def test_events_arrive_as_nvml_reports_them(node):
-    command = [GPUSHARE, "sim", "--join", str(node.directory), "--", sys.executable, "-c", PRELUDE + WAIT_FOR_EVENT, "5"]
+    program = PRELUDE + WAIT_FOR_EVENT
+    command = [GPUSHARE, "sim", "--join", str(node.directory), "--", sys.executable, "-c", program, "5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         await_line(process, "up")
         assert inject(node, "--gpu", "0", "xid=31", "ecc=single").returncode == 0
@@ -426,7 +434,8 @@ def test_events_arrive_as_nvml_reports_them(node):
 
 
 def temperature_status(node):
-    return on_node(node.directory, "t = ctypes.c_uint(); h = handle(0); s = nvml.nvmlDeviceGetTemperature(h, 0, ctypes.byref(t)); print(s, t.value)")
+    return on_node(node.directory, "t = ctypes.c_uint(); "
+                   "s = nvml.nvmlDeviceGetTemperature(handle(0), 0, ctypes.byref(t)); print(s, t.value)")
 
 
 def test_lost_and_recovered(node):
@@ -505,6 +514,13 @@ def test_a_mistake_in_one_fault_plays_none(node):
 def test_inject_without_a_node():
     done = run("sim", "inject", "--gpu", "0", "lost")
     assert done.returncode == 2 and "GPUSHARE_SIM" in done.stderr
+
+
+def test_inject_into_a_node_that_is_over(start_node):
+    node = start_node()
+    node.stop()
+    done = inject(node, "--gpu", "0", "lost")
+    assert done.returncode == 1 and "not running any more" in done.stderr
 
 
 def test_the_models_are_listed():
