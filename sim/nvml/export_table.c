@@ -14,9 +14,11 @@ static const uint8_t table_id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0
 
 enum {
 	SLOTS = 512, /* the table's first word is its size in bytes: more than nvidia-smi asks for */
+	SLOT_PATH = 23,
 	SLOT_LOG = 26,
 	SLOT_GATE = 72,
 	SLOT_HANDLE = 81,
+	SLOT_PROCESS_SAMPLES = 145,
 	SLOT_COMPUTE = 213,
 	SLOT_MPS = 214,
 	SLOT_GRAPHICS = 215,
@@ -58,6 +60,62 @@ static nvmlReturn_t handle_by_index(uint32_t index, nvmlDevice_t *device)
 static nvmlReturn_t host_pcie_generation(nvmlDevice_t device, uint32_t *generation)
 {
 	return nvmlDeviceGetMaxPcieLinkGeneration(device, generation);
+}
+
+/* How two GPUs meet on PCIe, for `topo -m`: 0 PIX, 1 PXB, 2 PHB, 3 NODE, 4 SYS. nvidia-smi looks for NVLinks itself. */
+static nvmlReturn_t path_between(const char *bus_id_a, const char *bus_id_b, uint32_t *path)
+{
+	nvmlDevice_t a, b;
+	nvmlGpuTopologyLevel_t level;
+	nvmlReturn_t code = nvmlDeviceGetHandleByPciBusId_v2(bus_id_a, &a);
+	if (code == NVML_SUCCESS)
+		code = nvmlDeviceGetHandleByPciBusId_v2(bus_id_b, &b);
+	if (code == NVML_SUCCESS)
+		code = nvmlDeviceGetTopologyCommonAncestor(a, b, &level);
+	if (code == NVML_SUCCESS)
+		*path = level > NVML_TOPOLOGY_SINGLE ? (uint32_t)level / 10 - 1 : 0;
+	return code;
+}
+
+/* `pmon` reads samples of which process had each engine, and shows each process the mean over all of them. A sample is
+ * a timestamp and, for each engine, 80 bytes: the utilisation (8 bytes), the pid, and what pmon does not read. R535 knows
+ * 4 engines and R550 6, so they step through the buffer in different strides, and a caller does not say which it is.
+ * Every process gets one sample in either stride, at numbers where neither meets words that the other one reads. */
+enum {
+	ENGINE_WORDS = 20, OLD_STRIDE = 2 + 4 * ENGINE_WORDS, NEW_STRIDE = 2 + 6 * ENGINE_WORDS,
+	SM_WORD = 2, MEMORY_WORD = SM_WORD + ENGINE_WORDS, PID_AFTER = 2,
+	FIRST_SAMPLE = 3, SAMPLES = 27,
+};
+
+static void put_sample(uint32_t *words, const struct nvml_process *process)
+{
+	/* Scaled up, for the mean has it divided by the number of samples. */
+	words[SM_WORD] = (process->busy_permille + 9) / 10 * SAMPLES;
+	words[MEMORY_WORD] = (NVML_MEMORY_BUSY(process->busy_permille) + 9) / 10 * SAMPLES;
+	words[SM_WORD + PID_AFTER] = words[MEMORY_WORD + PID_AFTER] = process->pid;
+}
+
+static nvmlReturn_t process_samples(nvmlDevice_t device, uint64_t last_seen_us, nvmlValueType_t *type, uint32_t *count,
+				    uint32_t *words)
+{
+	GS_CLEANUP(nvml_leave) struct nvml_call call;
+	(void)last_seen_us; /* always the last second */
+	if (nvml_enter_device(&call, "export-table samples", device, type && count && words) != NVML_SUCCESS)
+		return call.code;
+	if (*count * OLD_STRIDE < SAMPLES * NEW_STRIDE)
+		return NVML_ERROR_INSUFFICIENT_SIZE;
+	GS_AUTO_FREE struct nvml_process *processes = NULL;
+	int found = nvml_processes(&call, NVML_KIND_ANY, 1000000000, &processes);
+	if (found < 0)
+		return NVML_ERROR_MEMORY;
+	memset(words, 0, SAMPLES * NEW_STRIDE * sizeof *words);
+	for (int i = 0; i < found && FIRST_SAMPLE + i < SAMPLES; i++) {
+		put_sample(words + (FIRST_SAMPLE + i) * OLD_STRIDE, &processes[i]);
+		put_sample(words + (FIRST_SAMPLE + i) * NEW_STRIDE, &processes[i]);
+	}
+	*type = NVML_VALUE_TYPE_UNSIGNED_INT;
+	*count = SAMPLES;
+	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned kinds, uint32_t *count, struct entry *entries)
@@ -116,6 +174,8 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
 	for (size_t i = 1; i < SLOTS; i++)
 		made.slots[i] = (slot)not_supported;
 	made.size = sizeof made;
+	made.slots[SLOT_PATH] = (slot)path_between;
+	made.slots[SLOT_PROCESS_SAMPLES] = (slot)process_samples;
 	made.slots[SLOT_LOG] = (slot)ignore;
 	made.slots[SLOT_GATE] = (slot)open_gate;
 	made.slots[SLOT_HANDLE] = (slot)handle_by_index;

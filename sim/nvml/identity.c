@@ -106,14 +106,13 @@ nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, uint32_t object, c
 	return nvml_copy_text(version, length, call.model->architecture >= NVML_DEVICE_ARCH_HOPPER ? "7.16" : "6.16");
 }
 
-/* "G" and the board's number, as the part number says it. */
+/* The board's number, which the part number holds too: "G506" of 692-2G506-0210-002. */
 nvmlReturn_t nvmlDeviceGetInforomImageVersion(nvmlDevice_t device, char *version, uint32_t length)
 {
 	NVML_DEVICE_CALL(call, device, version != NULL);
 	char text[NVML_DEVICE_INFOROM_VERSION_BUFFER_SIZE];
 	const char *board = strchr(call.model->part_number, '-');
-	snprintf(text, sizeof text, "%.5s.0200.00.05", board ? board + 1 : "00000");
-	text[0] = 'G';
+	snprintf(text, sizeof text, "%.4s.0200.00.05", board && board[1] ? board + 2 : "0000");
 	return nvml_copy_text(version, length, text);
 }
 

@@ -246,14 +246,13 @@ nvmlReturn_t nvmlSystemGetTopologyGpuSet(uint32_t cpu, uint32_t *count, nvmlDevi
 	return NVML_SUCCESS;
 }
 
-/* NVLink. A board without links answers NOT_SUPPORTED, a link that it does not have INVALID_ARGUMENT. */
+/* NVLink. A link that no board has is a wrong argument, one that this board has not is not supported: nvidia-smi asks
+ * for 18 of them whatever the board, and takes any other error for a failure. */
 static nvmlReturn_t check_link(const struct nvml_call *call, uint32_t link)
 {
 	if (link >= NVML_NVLINK_MAX_LINKS)
 		return NVML_ERROR_INVALID_ARGUMENT;
-	if (!call->model->nvlinks)
-		return NVML_ERROR_NOT_SUPPORTED;
-	return link < call->model->nvlinks ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+	return link < call->model->nvlinks ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED;
 }
 
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, uint32_t link, nvmlEnableState_t *active)
