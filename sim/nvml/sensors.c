@@ -127,7 +127,8 @@ nvmlReturn_t nvmlDeviceGetPowerState(nvmlDevice_t device, nvmlPstates_t *state)
 nvmlReturn_t nvmlDeviceGetSupportedPerformanceStates(nvmlDevice_t device, nvmlPstates_t *states, uint32_t bytes)
 {
 	NVML_DEVICE_CALL(call, device, states != NULL);
-	uint32_t room = bytes / sizeof *states;
+	enum { STATES_MAX = 16 };
+	uint32_t room = bytes / sizeof *states < STATES_MAX ? bytes / (uint32_t)sizeof *states : STATES_MAX;
 	bool rests = call.model->clock_memory_idle != call.model->clock_memory_max;
 	if (room < (rests ? 2u : 1u))
 		return NVML_ERROR_INSUFFICIENT_SIZE;
