@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 enum gs_mig_strategy { GS_MIG_NONE, GS_MIG_SINGLE, GS_MIG_MIXED };
+enum gs_device_discovery { GS_DISCOVERY_AUTO, GS_DISCOVERY_NVML, GS_DISCOVERY_TEGRA, GS_DISCOVERY_VFIO };
 enum gs_device_id_strategy { GS_DEVICE_ID_UUID, GS_DEVICE_ID_INDEX };
 
 /* Bits of flags.plugin.deviceListStrategy. */
@@ -69,7 +70,7 @@ struct gs_config {
 		char *nvidia_dev_root;       /* never NULL: defaults to the driver root */
 		bool gdrcopy_enabled, gds_enabled, mofed_enabled;
 		bool use_node_feature_api;
-		char *device_discovery_strategy; /* auto, nvml, tegra, vfio */
+		enum gs_device_discovery device_discovery;
 		struct {
 			bool pass_device_specs;
 			unsigned device_list_strategy; /* bits */
@@ -100,5 +101,9 @@ struct gs_config {
 /* Fills in every default, as for an empty file. */
 void gs_config_init(struct gs_config *config);
 void gs_config_free(struct gs_config *config);
+
+/* How many keys differ in what they mean (places in the file do not count); 0: the two are the same. `paths` (may be
+ * NULL) gets their names, separated by ", ", owned by the caller. */
+size_t gs_config_diff(const struct gs_config *a, const struct gs_config *b, char **paths);
 
 #endif

@@ -1,0 +1,67 @@
+#include "core/config_check.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { SHARED_SUFFIX_LENGTH = sizeof ".shared" - 1 };
+
+static const struct gs_sharing *section_of(const struct gs_config *config, int index)
+{
+	return index == 0 ? &config->time_slicing : &config->mps;
+}
+
+static const char *const section_names[] = {"sharing.timeSlicing", "sharing.mps"};
+
+static void check_name_lengths(const struct gs_sharing *sharing, const char *name, struct gs_diagnostics *diags)
+{
+	for (size_t i = 0; sharing->rename_by_default && i < sharing->resource_count; i++) {
+		const struct gs_sharing_resource *entry = &sharing->resources[i];
+		if (entry->rename || !entry->name || strlen(entry->name) + SHARED_SUFFIX_LENGTH <= GS_RESOURCE_NAME_MAX)
+			continue;
+		gs_diagnostics_add(diags, false, name, entry->line, entry->column,
+				   "with renameByDefault the resource becomes \"%s.shared\", which has more than %d characters; "
+				   "give it a shorter name with `rename`", entry->name, GS_RESOURCE_NAME_MAX);
+	}
+}
+
+/* The device that both selectors surely take, in words; NULL when only an inventory can tell. */
+static const char *common_device(const struct gs_device_selector *a, const struct gs_device_selector *b)
+{
+	if (a->kind == GS_SELECT_LIST && b->kind == GS_SELECT_LIST) {
+		for (size_t i = 0; i < a->list_length; i++)
+			for (size_t j = 0; j < b->list_length; j++)
+				if (strcasecmp(a->list[i], b->list[j]) == 0)
+					return a->list[i];
+		return NULL;
+	}
+	if (a->kind == GS_SELECT_ALL || b->kind == GS_SELECT_ALL)
+		return "all";
+	return a->kind == GS_SELECT_COUNT && b->kind == GS_SELECT_COUNT ? "the first" : NULL;
+}
+
+static void check_pair(const struct gs_sharing_resource *first, const char *first_section,
+		       const struct gs_sharing_resource *second, const char *name, struct gs_diagnostics *diags)
+{
+	if (!first->name || !second->name || strcmp(first->name, second->name) != 0)
+		return;
+	const char *common = common_device(&first->devices, &second->devices);
+	if (!common)
+		return;
+	gs_diagnostics_add(diags, false, name, second->line, second->column,
+			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares already; keep one, "
+			   "or give each its own `devices`", second->name, common, first_section, first->line, first->column);
+}
+
+void gs_config_check(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
+{
+	for (int s = 0; s < 2; s++) {
+		const struct gs_sharing *sharing = section_of(config, s);
+		check_name_lengths(sharing, name, diags);
+		for (size_t i = 0; i < sharing->resource_count; i++) {
+			for (size_t j = 0; j < i; j++)
+				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], name, diags);
+			for (size_t j = 0; s == 1 && j < config->time_slicing.resource_count; j++)
+				check_pair(&config->time_slicing.resources[j], section_names[0], &sharing->resources[i], name, diags);
+		}
+	}
+}
