@@ -70,7 +70,7 @@ struct rpc_client {
 static void free_call(struct rpc_client_call *call)
 {
 	rpc_assembler_reset(&call->reply);
-	free(call->request);
+	rpc_buffer_free(call->request, call->request_length);
 	free(call->text);
 	free(call);
 }
@@ -318,7 +318,7 @@ static ssize_t on_read_request(nghttp2_session *http, int32_t stream, uint8_t *b
 	call->request_sent += take;
 	if (take == left) {
 		*data_flags |= NGHTTP2_DATA_FLAG_EOF;
-		free(GS_STEAL(call->request));
+		rpc_buffer_free(GS_STEAL(call->request), call->request_length);
 	}
 	return (ssize_t)take;
 }
@@ -643,7 +643,7 @@ struct rpc_client_call *rpc_client_start(struct rpc_client *client, const char *
 	call->number = ++client->calls_started;
 	call->path = path;
 	call->request_length = RPC_PREFIX_BYTES + length;
-	call->request = gs_malloc(call->request_length);
+	call->request = rpc_buffer_new(call->request_length);
 	rpc_prefix_write(call->request, length);
 	if (length)
 		memcpy(call->request + RPC_PREFIX_BYTES, request, length);

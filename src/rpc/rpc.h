@@ -37,7 +37,9 @@ struct rpc_method {
 struct rpc_server_limits {
 	unsigned connections;   /* 0: 64 */
 	unsigned streams;       /* concurrent per connection; 0: 100 */
-	size_t message_bytes;   /* 0: RPC_MESSAGE_MAX */
+	size_t message_bytes;   /* of one request or reply; 0: RPC_MESSAGE_MAX */
+	unsigned handshake_ms;  /* to say a first HTTP/2 frame; 0: 10 s */
+	unsigned stall_ms;      /* with replies to take and taking nothing; 0: 30 s */
 };
 
 /* Binds `path` (0600, an old socket file there is removed), listens and serves. `methods` must outlive the server; it

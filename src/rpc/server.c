@@ -17,9 +17,9 @@ enum {
 	DEFAULT_STREAMS = 100,
 	BACKLOG = 4096, /* the kernel takes less where it must */
 	ACCEPTS_PER_TURN = 16,
-	ACCEPT_RETRY_MS = 100,    /* after running out of descriptors */
-	HANDSHAKE_MS = 10 * 1000, /* to say a first HTTP/2 frame */
-	STALL_MS = 30 * 1000,     /* a peer that reads nothing while we have something to say */
+	ACCEPT_RETRY_MS = 100, /* after running out of descriptors */
+	DEFAULT_HANDSHAKE_MS = 10 * 1000,
+	DEFAULT_STALL_MS = 30 * 1000,
 	STOP_GRACE_MS = 500,
 };
 
@@ -123,8 +123,8 @@ static void arm_timer(struct connection *connection)
 			connection->stalled_ms = now;
 			connection->stalled_bytes = connection->link.sent_bytes;
 		}
-		if (connection->stalled_ms + STALL_MS < wanted)
-			wanted = connection->stalled_ms + STALL_MS;
+		if (connection->stalled_ms + connection->server->limits.stall_ms < wanted)
+			wanted = connection->stalled_ms + connection->server->limits.stall_ms;
 	} else {
 		connection->stalled_ms = 0;
 	}
@@ -140,7 +140,8 @@ static void on_settled(void *owner)
 
 	if (!connection->session)
 		return;
-	if (rpc_session_done(connection->session) && !rpc_link_blocked(&connection->link))
+	bool flushed = rpc_session_done(connection->session) && !rpc_link_blocked(&connection->link);
+	if (flushed || rpc_session_broken(connection->session))
 		close_connection(connection);
 	else
 		arm_timer(connection);
@@ -153,7 +154,7 @@ static void on_timer(uv_timer_t *timer)
 
 	connection->timer_ms = UINT64_MAX;
 	bool silent = !rpc_session_established(connection->session) && now >= connection->handshake_ms;
-	bool stalled = connection->stalled_ms && now >= connection->stalled_ms + STALL_MS &&
+	bool stalled = connection->stalled_ms && now >= connection->stalled_ms + connection->server->limits.stall_ms &&
 		       connection->stalled_bytes == connection->link.sent_bytes;
 	if (silent || stalled) {
 		close_connection(connection);
@@ -236,7 +237,7 @@ static void add_connection(struct rpc_server *server, int fd)
 	struct connection *connection = gs_calloc(1, sizeof *connection);
 	connection->server = server;
 	connection->timer_ms = UINT64_MAX;
-	connection->handshake_ms = uv_now(server->loop) + HANDSHAKE_MS;
+	connection->handshake_ms = uv_now(server->loop) + server->limits.handshake_ms;
 	if (rpc_link_open(&connection->link, server->loop, fd, &link_ops, connection, false) < 0) {
 		free(connection);
 		return;
@@ -341,6 +342,22 @@ static int listen_at(const char *path, struct stat *status, struct gs_error *err
 	return listening;
 }
 
+static struct rpc_server_limits with_defaults(const struct rpc_server_limits *given)
+{
+	struct rpc_server_limits limits = given ? *given : (struct rpc_server_limits){0};
+	if (!limits.connections)
+		limits.connections = DEFAULT_CONNECTIONS;
+	if (!limits.streams)
+		limits.streams = DEFAULT_STREAMS;
+	if (!limits.message_bytes)
+		limits.message_bytes = RPC_MESSAGE_MAX;
+	if (!limits.handshake_ms)
+		limits.handshake_ms = DEFAULT_HANDSHAKE_MS;
+	if (!limits.stall_ms)
+		limits.stall_ms = DEFAULT_STALL_MS;
+	return limits;
+}
+
 int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
 		     const struct rpc_server_limits *limits, struct rpc_server **result, struct gs_error *err)
 {
@@ -363,14 +380,7 @@ int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method 
 	server->fd = fd;
 	server->methods = methods;
 	server->user = user;
-	if (limits)
-		server->limits = *limits;
-	if (!server->limits.connections)
-		server->limits.connections = DEFAULT_CONNECTIONS;
-	if (!server->limits.streams)
-		server->limits.streams = DEFAULT_STREAMS;
-	if (!server->limits.message_bytes)
-		server->limits.message_bytes = RPC_MESSAGE_MAX;
+	server->limits = with_defaults(limits);
 	uv_timer_init(loop, &server->timer);
 	uv_idle_init(loop, &server->idle);
 	server->listener.data = server;

@@ -77,7 +77,7 @@ static void wake(struct rpc_session *session)
 static void drop_message(struct rpc_session *session, struct message *message)
 {
 	session->unsent_bytes -= message->length;
-	free(message->bytes);
+	rpc_buffer_free(message->bytes, message->length);
 	*message = (struct message){0};
 }
 
@@ -262,7 +262,7 @@ void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length)
 		struct message *slot = call->sending.bytes && call->sent > 0 ? &call->waiting : &call->sending;
 		drop_message(session, slot);
 		slot->length = RPC_PREFIX_BYTES + length;
-		slot->bytes = gs_malloc(slot->length);
+		slot->bytes = rpc_buffer_new(slot->length);
 		rpc_prefix_write(slot->bytes, length);
 		if (length)
 			memcpy(slot->bytes + RPC_PREFIX_BYTES, message, length);
@@ -582,6 +582,11 @@ bool rpc_session_done(const struct rpc_session *session)
 		return true;
 	return session->rest.length == 0 && !nghttp2_session_want_read(session->http) &&
 	       !nghttp2_session_want_write(session->http);
+}
+
+bool rpc_session_broken(const struct rpc_session *session)
+{
+	return session->broken;
 }
 
 bool rpc_session_established(const struct rpc_session *session)

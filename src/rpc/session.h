@@ -41,6 +41,8 @@ int rpc_session_receive(struct rpc_session *session, const uint8_t *bytes, size_
 size_t rpc_session_output(struct rpc_session *session, uint8_t *bytes, size_t capacity);
 /* Nothing more to say or hear: close the connection. */
 bool rpc_session_done(const struct rpc_session *session);
+/* Beyond repair, or more replies wait than a peer may leave unread: close at once, whatever is unsent. */
+bool rpc_session_broken(const struct rpc_session *session);
 /* The peer said SETTINGS, so it is an HTTP/2 client. */
 bool rpc_session_established(const struct rpc_session *session);
 

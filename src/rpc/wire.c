@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "rpc/rpc.h"
 
 /* A message buffer starts this small, so that a prefix that promises megabytes costs nothing until they come. */
-enum { FIRST_CAPACITY = 64 * 1024 };
+enum { FIRST_CAPACITY = 64 * 1024, LARGE = 1024 * 1024 };
 
 void rpc_percent_encode(struct gs_strbuf *out, const char *text, size_t length)
 {
@@ -124,6 +125,24 @@ static bool feed_prefix(struct rpc_assembler *assembler, const uint8_t **bytes, 
 	return true;
 }
 
+uint8_t *rpc_buffer_new(size_t size)
+{
+	if (size < LARGE)
+		return gs_malloc(size);
+	void *buffer = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buffer == MAP_FAILED)
+		abort(); /* out of memory, as in base/alloc.h */
+	return buffer;
+}
+
+void rpc_buffer_free(uint8_t *buffer, size_t size)
+{
+	if (buffer && size >= LARGE)
+		munmap(buffer, size);
+	else
+		free(buffer);
+}
+
 static void reserve(struct rpc_assembler *assembler, size_t wanted)
 {
 	if (wanted <= assembler->capacity)
@@ -131,9 +150,14 @@ static void reserve(struct rpc_assembler *assembler, size_t wanted)
 	size_t capacity = assembler->capacity ? assembler->capacity * 2 : FIRST_CAPACITY;
 	while (capacity < wanted)
 		capacity *= 2;
-	if (capacity > assembler->length)
+	/* What is mapped costs nothing until it is written, so large ones need not grow in steps. */
+	if (capacity > assembler->length || capacity >= LARGE)
 		capacity = assembler->length;
-	assembler->data = gs_reallocarray(assembler->data, capacity, 1);
+	uint8_t *data = rpc_buffer_new(capacity);
+	if (assembler->filled)
+		memcpy(data, assembler->data, assembler->filled);
+	rpc_buffer_free(assembler->data, assembler->capacity);
+	assembler->data = data;
 	assembler->capacity = capacity;
 }
 
@@ -165,7 +189,7 @@ enum rpc_assembly rpc_assembler_feed(struct rpc_assembler *assembler, const uint
 
 void rpc_assembler_reset(struct rpc_assembler *assembler)
 {
-	free(assembler->data);
+	rpc_buffer_free(assembler->data, assembler->capacity);
 	*assembler = (struct rpc_assembler){.limit = assembler->limit};
 }
 

@@ -29,6 +29,11 @@ bool rpc_content_type_is_grpc(const uint8_t *value, size_t length);
 /* Writes the 5 bytes before a message: not compressed, its length. `length` fits 32 bits. */
 void rpc_prefix_write(uint8_t *prefix, size_t length);
 
+/* Memory for a message. Large ones go back to the system when they are freed, where malloc would keep them: a daemon
+ * that once saw 4 MiB should not be that much larger for ever. `size` is what was asked for. */
+uint8_t *rpc_buffer_new(size_t size) __attribute__((returns_nonnull));
+void rpc_buffer_free(uint8_t *buffer, size_t size);
+
 /* Collects one message at a time from bytes cut anywhere. All zeros but `limit` is a good start. */
 struct rpc_assembler {
 	size_t limit; /* larger messages are refused before anything is stored */

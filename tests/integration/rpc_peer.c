@@ -1,6 +1,6 @@
 /* An echo server, a one-shot client and a bench over src/rpc, for tests that talk to it with other gRPC libraries.
  *
- *     rpc_peer serve SOCKET [connections=N] [streams=N] [message_bytes=N]
+ *     rpc_peer serve SOCKET [connections=N] [streams=N] [message_bytes=N] [handshake_ms=N] [stall_ms=N]
  *     rpc_peer call SOCKET METHOD [timeout_ms=N] [message_bytes=N] [cancel_ms=N] [repeat=N] [pause_ms=N]  < request
  *     rpc_peer bench SOCKET METHOD REQUEST_BYTES CALLS [SERVER_PID] */
 #include <signal.h>
@@ -187,6 +187,8 @@ static int serve(const char *path, char **options)
 		.connections = (unsigned)option(options, "connections", 0),
 		.streams = (unsigned)option(options, "streams", 0),
 		.message_bytes = option(options, "message_bytes", 0),
+		.handshake_ms = (unsigned)option(options, "handshake_ms", 0),
+		.stall_ms = (unsigned)option(options, "stall_ms", 0),
 	};
 	if (rpc_server_start(&loop, path, methods, NULL, &limits, &server, &error) < 0) {
 		fprintf(stderr, "%s\n", error.text);

@@ -191,6 +191,15 @@ def test_slow_reader_gets_the_latest(tmp_path):
         call.cancel()
 
 
+def test_large_messages_leave_nothing_behind(tmp_path):
+    with running_server(tmp_path) as (path, process), connected(path) as channel:
+        unary(channel, "Echo", bytes(100))
+        before = resident_bytes(process)
+        for _ in range(5):
+            unary(channel, "Swallow", bytes(3_900_000))
+        assert resident_bytes(process) - before < 1 << 20
+
+
 def test_stopping_ends_streams_with_ok(tmp_path):
     with running_server(tmp_path) as (path, process), connected(path) as channel:
         call = stream(channel, "Count", b"0")
@@ -387,6 +396,25 @@ def test_client_that_never_reads(tmp_path):
             assert sent < 50 << 20, "the server read on"
             assert unary(channel, "Echo", b"x") == b"x"
             assert resident_bytes(process) - before < 40 << 20
+
+
+def test_silent_peer_is_dropped(tmp_path):
+    with running_server(tmp_path, "handshake_ms=300") as (path, _), connected(path) as channel, raw(path) as peer:
+        assert unary(channel, "Echo", b"x") == b"x"
+        assert frames(peer, None)[0][0] == SETTINGS  # and then the end
+        time.sleep(0.5)
+        assert unary(channel, "Echo", b"x") == b"x", "one that has spoken may be idle"
+
+
+def test_peer_that_takes_no_replies_is_dropped(tmp_path):
+    with running_server(tmp_path, "stall_ms=300") as (path, process), raw(path) as peer:
+        frames(peer, SETTINGS)
+        files = len(os.listdir(f"/proc/{process.pid}/fd"))
+        window = struct.pack(">I", 0x7fffffff - 65535)
+        peer.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7fffffff)) +
+                     frame(WINDOW_UPDATE, 0, 0, window) + request_headers(1, b"/test.Echo/Size") +
+                     frame(DATA, END_STREAM, 1, message(b"4000000")))
+        wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) < files)
 
 
 def test_a_thousand_connections(tmp_path):
@@ -625,6 +653,26 @@ def test_client_of_a_bad_server(tmp_path, act):
                                 capture_output=True, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(b"done UNAVAILABLE") == 3
+
+
+def test_client_of_a_server_that_sends_noise(tmp_path):
+    good = frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, header_block(GRPC)) + frame(DATA, 0, 1, message(b"x")) + \
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, header_block([(b"grpc-status", b"0"), (b"grpc-message", b"%")]))
+    generator = random.Random(3)
+
+    def act(peer):
+        noise = bytearray(good)
+        for _ in range(generator.randrange(1, 6)):
+            noise[generator.randrange(len(noise))] = generator.randrange(256)
+        peer.sendall(noise)
+        peer.recv(1000)
+
+    with acting(tmp_path / "noise.sock", act):
+        result = subprocess.run([PEER, "call", tmp_path / "noise.sock", "/test.Echo/Echo", "repeat=300"], input=b"x",
+                                capture_output=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(b"done ") == 300
+    assert result.stdout.count(b"done OK") < 300
 
 
 def reply(headers, data=b"", trailers=None):

@@ -132,7 +132,7 @@ static struct pair *new_pair(const struct rpc_server_limits *limits)
 	pair->now_ms = 1000000;
 	const struct rpc_session_setup setup = {
 		.methods = methods,
-		.limits = limits ? *limits : (struct rpc_server_limits){64, 100, RPC_MESSAGE_MAX},
+		.limits = limits ? *limits : (struct rpc_server_limits){64, 100, RPC_MESSAGE_MAX, 0, 0},
 		.wake = on_wake,
 		.transport = pair,
 	};

@@ -163,6 +163,28 @@ static void test_promises_cost_nothing(void **state)
 	rpc_assembler_reset(&assembler);
 }
 
+static void test_large_messages(void **state)
+{
+	const size_t length = 3 * 1024 * 1024 + 1;
+	GS_AUTO_FREE uint8_t *stream = calloc(length + RPC_PREFIX_BYTES, 1);
+	struct rpc_assembler assembler = {.limit = length};
+	enum rpc_assembly result = RPC_ASSEMBLY_MORE;
+
+	assert_non_null(stream);
+	rpc_prefix_write(stream, length);
+	for (size_t i = 0; i < length; i++)
+		stream[RPC_PREFIX_BYTES + i] = (uint8_t)(i * 7 + i / 1000);
+	for (size_t start = 0; start < length + RPC_PREFIX_BYTES; start += 100000) {
+		const uint8_t *bytes = stream + start;
+		size_t left = length + RPC_PREFIX_BYTES - start, piece = left < 100000 ? left : 100000;
+		assert_int_equal(result, RPC_ASSEMBLY_MORE);
+		result = rpc_assembler_feed(&assembler, &bytes, &piece);
+	}
+	assert_int_equal(result, RPC_ASSEMBLY_MESSAGE);
+	assert_memory_equal(assembler.data, stream + RPC_PREFIX_BYTES, length);
+	rpc_assembler_reset(&assembler);
+}
+
 static void test_status_names(void **state)
 {
 	assert_string_equal(rpc_status_name(RPC_OK), "OK");
@@ -182,6 +204,7 @@ int main(void)
 		cmocka_unit_test(test_messages_cut_anywhere),
 		cmocka_unit_test(test_messages_that_are_refused),
 		cmocka_unit_test(test_promises_cost_nothing),
+		cmocka_unit_test(test_large_messages),
 		cmocka_unit_test(test_status_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
