@@ -1,0 +1,78 @@
+#include "gpu/nvml.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+
+static const char library_name[] = "libnvidia-ml.so.1";
+
+static void *find_library(const char *driver_root, struct gs_error *err)
+{
+	static const char *const folders[] = {
+		"usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu",
+	};
+	void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+	if (library)
+		return library;
+	const char *reason = dlerror();
+	gs_fail(err, GS_ERROR_SYSTEM, 0, "%s; is the NVIDIA driver installed?", reason ? reason : library_name);
+	for (size_t i = 0; driver_root && i < GS_ARRAY_LENGTH(folders); i++) {
+		GS_AUTO_FREE char *path = gs_printf("%s/%s/%s", driver_root, folders[i], library_name);
+		if (access(path, F_OK) < 0)
+			continue;
+		library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+		if (library)
+			return library;
+		reason = dlerror();
+		gs_fail(err, GS_ERROR_SYSTEM, 0, "%s", reason ? reason : path);
+	}
+	return NULL;
+}
+
+static void load_table(struct gs_nvml *nvml, void *library)
+{
+	void *symbol;
+	nvml->library = library;
+	/* ISO C has no cast from object to function pointer; dlsym(3) asks for this copy. */
+#define GS_NVML_LOAD(name, newest, older)                               \
+	symbol = dlsym(library, #newest);                               \
+	symbol = symbol ? symbol : dlsym(library, #older);              \
+	memcpy(&nvml->name, &symbol, sizeof symbol);
+	GS_NVML_CALLS(GS_NVML_LOAD)
+#undef GS_NVML_LOAD
+}
+
+int gs_nvml_fail(const struct gs_nvml *nvml, nvmlReturn_t code, const char *call, struct gs_error *err)
+{
+	const char *words = nvml->ErrorString ? nvml->ErrorString(code) : NULL;
+	return gs_fail(err, GS_ERROR_NVML, (int)code, "%s: %s (NVML error %d)", call, words ? words : "unknown error", (int)code);
+}
+
+int gs_nvml_open(const char *driver_root, struct gs_nvml **ret, struct gs_error *err)
+{
+	void *library = find_library(driver_root, err);
+	if (!library)
+		return -1;
+	GS_AUTO_FREE struct gs_nvml *nvml = gs_calloc(1, sizeof *nvml);
+	load_table(nvml, library);
+	nvmlReturn_t code = GS_NVML(nvml, Init);
+	if (code != NVML_SUCCESS) {
+		gs_nvml_fail(nvml, code, "nvmlInit_v2", err);
+		/* Not initialised, so nothing of it runs: a driver that is installed later is found afresh. */
+		dlclose(library);
+		return -1;
+	}
+	*ret = GS_STEAL(nvml);
+	return 0;
+}
+
+void gs_nvml_close(struct gs_nvml *nvml)
+{
+	if (!nvml)
+		return;
+	(void)GS_NVML(nvml, Shutdown);
+	free(nvml);
+}

@@ -1,0 +1,70 @@
+/* NVML, opened at run time. Every call goes through one table of pointers, so that any call can be made to fail in a
+ * test, and a driver that lacks a function is no worse than one that answers NOT_SUPPORTED.
+ *
+ * The library is never unloaded once it initialised: the driver's library starts threads and exit handlers of its own.
+ * NVML is thread-safe; calls may block for seconds on a sick GPU, so no event loop makes them. */
+#ifndef GPUSHARE_GPU_NVML_H
+#define GPUSHARE_GPU_NVML_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "gpushare/nvml.h"
+
+/* Name in the table, symbol, and the symbol of older drivers with the same arguments and structs (or the same again). */
+#define GS_NVML_CALLS(X)                                                                              \
+	X(Init, nvmlInit_v2, nvmlInit_v2)                                                             \
+	X(Shutdown, nvmlShutdown, nvmlShutdown)                                                       \
+	X(ErrorString, nvmlErrorString, nvmlErrorString)                                              \
+	X(SystemGetDriverVersion, nvmlSystemGetDriverVersion, nvmlSystemGetDriverVersion)             \
+	X(DeviceGetCount, nvmlDeviceGetCount_v2, nvmlDeviceGetCount)                                  \
+	X(DeviceGetHandleByIndex, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetHandleByIndex)          \
+	X(DeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID)                \
+	X(DeviceGetName, nvmlDeviceGetName, nvmlDeviceGetName)                                        \
+	X(DeviceGetUUID, nvmlDeviceGetUUID, nvmlDeviceGetUUID)                                        \
+	X(DeviceGetMinorNumber, nvmlDeviceGetMinorNumber, nvmlDeviceGetMinorNumber)                   \
+	X(DeviceGetPciInfo, nvmlDeviceGetPciInfo_v3, nvmlDeviceGetPciInfo_v2)                         \
+	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                      \
+	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability) \
+	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                               \
+	X(DeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity)          \
+	X(DeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor) \
+	X(DeviceGetNvLinkState, nvmlDeviceGetNvLinkState, nvmlDeviceGetNvLinkState)                   \
+	X(DeviceGetNvLinkRemotePciInfo, nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetNvLinkRemotePciInfo) \
+	X(DeviceGetFieldValues, nvmlDeviceGetFieldValues, nvmlDeviceGetFieldValues)                   \
+	X(DeviceGetRemappedRows, nvmlDeviceGetRemappedRows, nvmlDeviceGetRemappedRows)                \
+	X(DeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors)          \
+	X(DeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption) \
+	X(DeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates)    \
+	X(DeviceGetTemperature, nvmlDeviceGetTemperature, nvmlDeviceGetTemperature)                   \
+	X(DeviceGetPowerUsage, nvmlDeviceGetPowerUsage, nvmlDeviceGetPowerUsage)                      \
+	X(DeviceGetComputeRunningProcesses, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcesses_v2) \
+	X(DeviceGetGraphicsRunningProcesses, nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlDeviceGetGraphicsRunningProcesses_v2) \
+	X(DeviceGetMPSComputeRunningProcesses, nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlDeviceGetMPSComputeRunningProcesses_v2) \
+	X(DeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization) \
+	X(EventSetCreate, nvmlEventSetCreate, nvmlEventSetCreate)                                     \
+	X(EventSetFree, nvmlEventSetFree, nvmlEventSetFree)                                           \
+	X(EventSetWait, nvmlEventSetWait_v2, nvmlEventSetWait_v2)                                     \
+	X(DeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes) \
+	X(DeviceRegisterEvents, nvmlDeviceRegisterEvents, nvmlDeviceRegisterEvents)
+
+struct gs_nvml {
+#define GS_NVML_MEMBER(name, symbol, older) __typeof__(&symbol) name;
+	GS_NVML_CALLS(GS_NVML_MEMBER)
+#undef GS_NVML_MEMBER
+	void *library; /* NULL in a test's table */
+};
+
+/* Calls through the table; FUNCTION_NOT_FOUND where the driver lacks the function. */
+#define GS_NVML(nvml, name, ...) ((nvml)->name ? (nvml)->name(__VA_ARGS__) : NVML_ERROR_FUNCTION_NOT_FOUND)
+
+/* Finds libnvidia-ml.so.1 (the loader's own search, then the usual folders below `driver_root`, as NVIDIA's device
+ * plugin looks), loads what is there and initialises. Can be tried again later. Free with gs_nvml_close. */
+int gs_nvml_open(const char *driver_root, struct gs_nvml **nvml, struct gs_error *err);
+/* Shuts NVML down and frees the table. No call may be under way. */
+void gs_nvml_close(struct gs_nvml *nvml);
+
+/* Fills `err` with "CALL: NVML's words (code)"; returns -1. */
+int gs_nvml_fail(const struct gs_nvml *nvml, nvmlReturn_t code, const char *call, struct gs_error *err);
+
+#endif

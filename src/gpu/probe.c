@@ -1,0 +1,42 @@
+#include "gpu/probe.h"
+
+/* NVML codes that mean: there is no such GPU to talk to any more. */
+static bool means_lost(nvmlReturn_t code)
+{
+	return code == NVML_ERROR_GPU_IS_LOST || code == NVML_ERROR_NOT_FOUND;
+}
+
+static void read_recovery_action(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_probe *probe)
+{
+	nvmlFieldValue_t field = {.fieldId = NVML_FI_DEV_GET_GPU_RECOVERY_ACTION};
+	if (GS_NVML(nvml, DeviceGetFieldValues, device, 1, &field) != NVML_SUCCESS || field.nvmlReturn != NVML_SUCCESS)
+		return; /* drivers before R570 */
+	probe->recovery_known = true;
+	probe->recovery_action = field.value.uiVal;
+}
+
+void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe *probe)
+{
+	*probe = (struct gs_probe){.result = GS_PROBE_OK, .ecc_uncorrectable = UINT64_MAX, .energy_mj = UINT64_MAX};
+	nvmlDevice_t device;
+	nvmlMemory_t memory;
+	nvmlReturn_t code = GS_NVML(nvml, DeviceGetHandleByUUID, uuid, &device);
+	if (code == NVML_SUCCESS)
+		code = GS_NVML(nvml, DeviceGetMemoryInfo, device, &memory);
+	if (code != NVML_SUCCESS) {
+		probe->result = means_lost(code) ? GS_PROBE_LOST : GS_PROBE_FAILED;
+		return;
+	}
+	read_recovery_action(nvml, device, probe);
+	uint32_t correctable, uncorrectable, pending, failed;
+	if (GS_NVML(nvml, DeviceGetRemappedRows, device, &correctable, &uncorrectable, &pending, &failed) == NVML_SUCCESS) {
+		probe->remap_known = true;
+		probe->remap_pending = pending != 0;
+		probe->remap_failed = failed != 0;
+	}
+	uint64_t errors, energy;
+	if (GS_NVML(nvml, DeviceGetTotalEccErrors, device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC, &errors) == NVML_SUCCESS)
+		probe->ecc_uncorrectable = errors;
+	if (GS_NVML(nvml, DeviceGetTotalEnergyConsumption, device, &energy) == NVML_SUCCESS)
+		probe->energy_mj = energy;
+}

@@ -1,0 +1,11 @@
+/* One look at a GPU's health, for core/health. */
+#ifndef GPUSHARE_GPU_PROBE_H
+#define GPUSHARE_GPU_PROBE_H
+
+#include "core/health.h"
+#include "gpu/nvml.h"
+
+/* Never fails: what could not be read is unknown in `probe`. A GPU that is gone, or does not answer, is lost. */
+void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe *probe);
+
+#endif
