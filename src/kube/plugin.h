@@ -1,0 +1,59 @@
+/* One published resource: a device-plugin v1beta1 server on its own socket, registered with the kubelet.
+ *
+ * It knows shares and bytes; how a container is prepared is the owner's business, asked through kube_plugin_owner.
+ * Everything runs on the loop's thread, and nothing here calls NVML, so no call waits for a GPU. */
+#ifndef GPUSHARE_KUBE_PLUGIN_H
+#define GPUSHARE_KUBE_PLUGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "core/container_edit.h"
+#include "core/share.h"
+
+/* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop.
+ * `gpu_healthy[i]` speaks for inventory->gpus[i]. */
+struct kube_view {
+	const struct gs_resource *resource;
+	const struct gs_inventory *inventory;
+	const bool *gpu_healthy;
+	enum gs_allocation_policy policy;
+};
+
+struct kube_plugin;
+
+struct kube_plugin_owner {
+	void *user;
+	/* Fills `edit` for one container, or says why it can't be had. Must not block. */
+	int (*allocate)(void *user, const struct kube_view *view, const uint32_t *shares, size_t count,
+			struct gs_container_edit *edit, struct gs_error *err);
+	/* Registered (`err` NULL), refused, or lost, each time that changes. */
+	void (*registration)(void *user, struct kube_plugin *plugin, const struct gs_error *err);
+};
+
+/* Serves DIR/nvidia-<name part>.sock at once; registers when kube_plugin_register is called. `kubelet_socket` empty:
+ * serves, never registers. */
+int kube_plugin_start(uv_loop_t *loop, const char *directory, const char *kubelet_socket, const struct kube_view *view,
+		      const struct kube_plugin_owner *owner, struct kube_plugin **plugin, struct gs_error *err);
+/* Stops serving and removes the socket; frees the plugin in the loop's own time, then calls `done` (may be NULL). */
+void kube_plugin_stop(struct kube_plugin *plugin, void (*done)(void *user), void *user);
+
+/* A new view: pushed to every ListAndWatch stream when the published list differs. */
+void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view);
+
+/* Registers now (a kubelet appeared), and goes on trying with back-off: 1 ms at first, because a kubelet's socket
+ * exists a moment before it listens, 10 s at most. */
+void kube_plugin_register(struct kube_plugin *plugin);
+
+/* Whether our socket file is still the one we bound; if not, binds anew. -1 when that fails. */
+int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err);
+
+const char *kube_plugin_resource_name(const struct kube_plugin *plugin);
+bool kube_plugin_registered(const struct kube_plugin *plugin);
+/* Why the last registration failed; "" when it did not. */
+const char *kube_plugin_problem(const struct kube_plugin *plugin);
+
+#endif

@@ -1,0 +1,393 @@
+/* The device plugin's RPC methods: v1beta1, as the kubelet's client calls them
+ * (k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "kube/plugin_internal.h"
+#include "kube/proto/deviceplugin.pb-c.h"
+#include "kube/wire.h"
+
+static void reply(struct rpc_call *call, const ProtobufCMessage *message)
+{
+	size_t length = protobuf_c_message_get_packed_size(message);
+	GS_AUTO_FREE uint8_t *bytes = gs_malloc(length);
+	protobuf_c_message_pack(message, bytes);
+	rpc_call_send(call, bytes, length);
+	rpc_call_finish(call, RPC_OK, NULL);
+}
+
+/* A call that slipped in while the plugin stops: its view may be gone. */
+static bool refuse_when_stopping(const struct kube_plugin *plugin, struct rpc_call *call)
+{
+	if (plugin->stopping)
+		rpc_call_finish(call, RPC_UNAVAILABLE, "this device plugin is stopping");
+	return plugin->stopping;
+}
+
+static void get_options(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	V1beta1__DevicePluginOptions options = V1BETA1__DEVICE_PLUGIN_OPTIONS__INIT;
+	options.get_preferred_allocation_available = 1;
+	reply(call, &options.base);
+}
+
+/* --- ListAndWatch --- */
+
+bool kube_plugin_encode_list(struct kube_plugin *plugin)
+{
+	const struct kube_view *view = &plugin->view;
+	const struct gs_inventory *inventory = view->inventory;
+	size_t count = view->resource->share_count;
+
+	/* One topology a GPU; every share of it points there. */
+	V1beta1__NUMANode nodes[GS_GPUS_MAX];
+	V1beta1__NUMANode *node_lists[GS_GPUS_MAX];
+	V1beta1__TopologyInfo topologies[GS_GPUS_MAX];
+	for (size_t i = 0; i < inventory->gpu_count; i++) {
+		v1beta1__numanode__init(&nodes[i]);
+		nodes[i].id = inventory->gpus[i].numa_node;
+		node_lists[i] = &nodes[i];
+		v1beta1__topology_info__init(&topologies[i]);
+		topologies[i].nodes = &node_lists[i];
+		topologies[i].n_nodes = 1;
+	}
+	GS_AUTO_FREE V1beta1__Device *devices = gs_calloc(count, sizeof *devices);
+	GS_AUTO_FREE V1beta1__Device **list = gs_calloc(count, sizeof *list);
+	for (size_t i = 0; i < view->resource->device_count; i++) {
+		const struct gs_resource_device *device = &view->resource->devices[i];
+		bool healthy = view->gpu_healthy[device->gpu];
+		bool located = inventory->gpus[device->gpu].numa_node >= 0;
+		for (uint32_t j = device->first_share; j < device->first_share + device->share_count; j++) {
+			v1beta1__device__init(&devices[j]);
+			devices[j].id = (char *)view->resource->shares[j].id;
+			devices[j].health = (char *)(healthy ? "Healthy" : "Unhealthy");
+			devices[j].topology = located ? &topologies[device->gpu] : NULL;
+			list[j] = &devices[j];
+		}
+	}
+	V1beta1__ListAndWatchResponse response = V1BETA1__LIST_AND_WATCH_RESPONSE__INIT;
+	response.devices = list;
+	response.n_devices = count;
+	size_t length = v1beta1__list_and_watch_response__get_packed_size(&response);
+	GS_AUTO_FREE uint8_t *bytes = gs_malloc(length);
+	v1beta1__list_and_watch_response__pack(&response, bytes);
+	if (plugin->list && length == plugin->list_length && memcmp(bytes, plugin->list, length) == 0)
+		return false;
+	free(plugin->list);
+	plugin->list = GS_STEAL(bytes);
+	plugin->list_length = length;
+	return true;
+}
+
+void kube_plugin_push_list(struct kube_plugin *plugin)
+{
+	for (size_t i = 0; i < plugin->stream_count; i++)
+		rpc_call_send(plugin->streams[i], plugin->list, plugin->list_length);
+}
+
+static void list_and_watch(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	struct kube_plugin *plugin = user;
+	if (refuse_when_stopping(plugin, call))
+		return;
+	if (plugin->stream_count == PLUGIN_STREAMS_MAX) {
+		rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "too many ListAndWatch streams are open on this resource");
+		return;
+	}
+	plugin->streams[plugin->stream_count++] = call;
+	rpc_call_send(call, plugin->list, plugin->list_length);
+}
+
+static void list_and_watch_closed(struct rpc_call *call, void *user)
+{
+	struct kube_plugin *plugin = user;
+	for (size_t i = 0; i < plugin->stream_count; i++) {
+		if (plugin->streams[i] == call) {
+			plugin->streams[i] = plugin->streams[--plugin->stream_count];
+			kube_plugin_stream_lost(plugin);
+			return;
+		}
+	}
+}
+
+/* --- Allocate --- */
+
+/* Looks up ids as shares of the resource; fails the call and returns -1 when one is unknown. */
+static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *const *ids, size_t count, uint32_t *positions)
+{
+	for (size_t i = 0; i < count; i++) {
+		int64_t position = gs_resource_find(plugin->view.resource, ids[i], strlen(ids[i]));
+		if (position < 0) {
+			GS_AUTO_FREE char *text = gs_printf("%s has no device \"%.100s\"; the list may have changed since it was read",
+							    plugin->view.resource->name, ids[i]);
+			rpc_call_finish(call, RPC_INVALID_ARGUMENT, text);
+			return -1;
+		}
+		positions[i] = (uint32_t)position;
+	}
+	return 0;
+}
+
+/* Room for `count` positions, kept between calls. NULL when a request names more ids than there could be. */
+static uint32_t *reserve_positions(struct kube_plugin *plugin, size_t count)
+{
+	if (count > plugin->positions_capacity) {
+		plugin->positions = gs_reallocarray(plugin->positions, count, sizeof *plugin->positions);
+		plugin->positions_capacity = count;
+	}
+	return plugin->positions;
+}
+
+/* A ContainerAllocateResponse whose pointers lead into an edit; free with free_response. */
+static V1beta1__ContainerAllocateResponse *make_response(const struct gs_container_edit *edit)
+{
+	V1beta1__ContainerAllocateResponse *response = gs_malloc(sizeof *response);
+	v1beta1__container_allocate_response__init(response);
+
+	response->n_envs = edit->env_count;
+	response->envs = gs_calloc(edit->env_count, sizeof *response->envs);
+	for (size_t i = 0; i < edit->env_count; i++) {
+		V1beta1__ContainerAllocateResponse__EnvsEntry *entry = gs_malloc(sizeof *entry);
+		v1beta1__container_allocate_response__envs_entry__init(entry);
+		entry->key = edit->env[i].key;
+		entry->value = edit->env[i].value;
+		response->envs[i] = entry;
+	}
+	response->n_annotations = edit->annotation_count;
+	response->annotations = gs_calloc(edit->annotation_count, sizeof *response->annotations);
+	for (size_t i = 0; i < edit->annotation_count; i++) {
+		V1beta1__ContainerAllocateResponse__AnnotationsEntry *entry = gs_malloc(sizeof *entry);
+		v1beta1__container_allocate_response__annotations_entry__init(entry);
+		entry->key = edit->annotations[i].key;
+		entry->value = edit->annotations[i].value;
+		response->annotations[i] = entry;
+	}
+	response->n_mounts = edit->mount_count;
+	response->mounts = gs_calloc(edit->mount_count, sizeof *response->mounts);
+	for (size_t i = 0; i < edit->mount_count; i++) {
+		V1beta1__Mount *mount = gs_malloc(sizeof *mount);
+		v1beta1__mount__init(mount);
+		mount->host_path = edit->mounts[i].host_path;
+		mount->container_path = edit->mounts[i].container_path;
+		mount->read_only = edit->mounts[i].read_only;
+		response->mounts[i] = mount;
+	}
+	response->n_devices = edit->device_count;
+	response->devices = gs_calloc(edit->device_count, sizeof *response->devices);
+	for (size_t i = 0; i < edit->device_count; i++) {
+		V1beta1__DeviceSpec *device = gs_malloc(sizeof *device);
+		v1beta1__device_spec__init(device);
+		device->host_path = edit->devices[i].host_path;
+		device->container_path = edit->devices[i].container_path;
+		device->permissions = edit->devices[i].permissions;
+		response->devices[i] = device;
+	}
+	response->n_cdi_devices = edit->cdi_device_count;
+	response->cdi_devices = gs_calloc(edit->cdi_device_count, sizeof *response->cdi_devices);
+	for (size_t i = 0; i < edit->cdi_device_count; i++) {
+		V1beta1__CDIDevice *device = gs_malloc(sizeof *device);
+		v1beta1__cdidevice__init(device);
+		device->name = edit->cdi_devices[i];
+		response->cdi_devices[i] = device;
+	}
+	return response;
+}
+
+/* The strings belong to the edit. */
+static void free_response(V1beta1__ContainerAllocateResponse *response)
+{
+	for (size_t i = 0; i < response->n_envs; i++)
+		free(response->envs[i]);
+	for (size_t i = 0; i < response->n_annotations; i++)
+		free(response->annotations[i]);
+	for (size_t i = 0; i < response->n_mounts; i++)
+		free(response->mounts[i]);
+	for (size_t i = 0; i < response->n_devices; i++)
+		free(response->devices[i]);
+	for (size_t i = 0; i < response->n_cdi_devices; i++)
+		free(response->cdi_devices[i]);
+	free(response->envs);
+	free(response->annotations);
+	free(response->mounts);
+	free(response->devices);
+	free(response->cdi_devices);
+	free(response);
+}
+
+static enum rpc_status status_of(const struct gs_error *err)
+{
+	return err->source == GS_ERROR_INPUT ? RPC_INVALID_ARGUMENT : RPC_INTERNAL;
+}
+
+/* Edits for every container of the request, or the call is ended with the reason and -1 returned. */
+static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const V1beta1__AllocateRequest *request,
+			struct gs_container_edit *edits)
+{
+	for (size_t i = 0; i < request->n_container_requests; i++) {
+		const V1beta1__ContainerAllocateRequest *container = request->container_requests[i];
+		uint32_t *positions = reserve_positions(plugin, container->n_devices_ids);
+		if (find_shares(plugin, call, container->devices_ids, container->n_devices_ids, positions) < 0)
+			return -1;
+		struct gs_error err;
+		if (plugin->owner.allocate(plugin->owner.user, &plugin->view, positions, container->n_devices_ids, &edits[i], &err) < 0) {
+			rpc_call_finish(call, status_of(&err), err.text);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
+{
+	struct kube_plugin *plugin = user;
+	if (refuse_when_stopping(plugin, call))
+		return;
+	V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, length, bytes);
+	if (!request) {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not an AllocateRequest");
+		return;
+	}
+	size_t count = request->n_container_requests;
+	if (count > PLUGIN_CONTAINERS_MAX) {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "too many container requests in one message");
+	} else {
+		GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
+		if (allocate_all(plugin, call, request, edits) == 0) {
+			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **containers = gs_calloc(count, sizeof *containers);
+			V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
+			response.container_responses = containers;
+			response.n_container_responses = count;
+			for (size_t i = 0; i < count; i++)
+				containers[i] = make_response(&edits[i]);
+			reply(call, &response.base);
+			for (size_t i = 0; i < count; i++)
+				free_response(containers[i]);
+		}
+		for (size_t i = 0; i < count; i++)
+			gs_container_edit_free(&edits[i]);
+	}
+	v1beta1__allocate_request__free_unpacked(request, NULL);
+}
+
+/* --- GetPreferredAllocation --- */
+
+struct preferred_request {
+	uint32_t *available; size_t available_count;
+	uint32_t *required; size_t required_count;
+	int64_t size;
+};
+
+/* Decodes one ContainerPreferredAllocationRequest {1 available, 2 must include, 3 size}. The answer to NULL is what
+ * to tell the peer. */
+static const char *decode_preferred(struct kube_plugin *plugin, const struct wire_field *container, struct preferred_request *request)
+{
+	const struct gs_resource *resource = plugin->view.resource;
+	uint32_t *positions = reserve_positions(plugin, 2 * resource->share_count);
+	*request = (struct preferred_request){.available = positions, .required = positions + resource->share_count};
+	struct wire_reader reader = {.at = container->bytes, .end = container->bytes + container->length};
+	struct wire_field field;
+	while (wire_next(&reader, &field)) {
+		if (field.number == 3 && field.type == 0)
+			request->size = (int32_t)field.value;
+		if (field.type != 2 || (field.number != 1 && field.number != 2))
+			continue;
+		int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
+		if (position < 0)
+			return "the request names a device that this resource does not have; the list may have changed since it was read";
+		size_t *count = field.number == 1 ? &request->available_count : &request->required_count;
+		if (*count == resource->share_count)
+			return "the request names more devices than this resource has";
+		(field.number == 1 ? request->available : request->required)[(*count)++] = (uint32_t)position;
+	}
+	return reader.bad ? "the request is not a PreferredAllocationRequest" : NULL;
+}
+
+static V1beta1__ContainerPreferredAllocationResponse *make_preferred(const struct kube_plugin *plugin, const uint32_t *chosen, size_t count)
+{
+	V1beta1__ContainerPreferredAllocationResponse *response = gs_malloc(sizeof *response);
+	v1beta1__container_preferred_allocation_response__init(response);
+	response->deviceids = gs_calloc(count, sizeof *response->deviceids);
+	response->n_deviceids = count;
+	for (size_t i = 0; i < count; i++)
+		response->deviceids[i] = (char *)plugin->view.resource->shares[chosen[i]].id;
+	return response;
+}
+
+static void get_preferred(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
+{
+	struct kube_plugin *plugin = user;
+	if (refuse_when_stopping(plugin, call))
+		return;
+	GS_VEC(V1beta1__ContainerPreferredAllocationResponse *) containers = {0};
+	const char *problem = NULL;
+	struct gs_error err;
+	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	struct wire_field field;
+	while (!problem && wire_next(&reader, &field)) {
+		if (field.number != 1 || field.type != 2)
+			continue;
+		struct preferred_request request;
+		problem = containers.count == PLUGIN_CONTAINERS_MAX ? "too many container requests in one message"
+								    : decode_preferred(plugin, &field, &request);
+		if (problem)
+			break;
+		if (request.size < 0 || (uint64_t)request.size > plugin->view.resource->share_count) {
+			problem = "allocation_size is negative or more than this resource has";
+			break;
+		}
+		GS_AUTO_FREE uint32_t *chosen = gs_calloc((size_t)request.size, sizeof *chosen);
+		if (gs_preferred(&plugin->scratch, plugin->view.resource, plugin->view.inventory, plugin->view.policy,
+				 request.available, request.available_count, request.required, request.required_count,
+				 (size_t)request.size, chosen, &err) < 0) {
+			problem = err.text;
+			break;
+		}
+		*GS_VEC_PUSH(&containers) = make_preferred(plugin, chosen, (size_t)request.size);
+	}
+	if (reader.bad)
+		problem = "the request is not a PreferredAllocationRequest";
+	if (problem) {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, problem);
+	} else {
+		V1beta1__PreferredAllocationResponse response = V1BETA1__PREFERRED_ALLOCATION_RESPONSE__INIT;
+		response.container_responses = containers.items;
+		response.n_container_responses = containers.count;
+		reply(call, &response.base);
+	}
+	for (size_t i = 0; i < containers.count; i++) {
+		free(containers.items[i]->deviceids);
+		free(containers.items[i]);
+	}
+	GS_VEC_FREE(&containers);
+}
+
+/* Shares need no work between admission and start, and Register says so; the kubelet does not call this then. */
+static void pre_start(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
+{
+	struct kube_plugin *plugin = user;
+	if (refuse_when_stopping(plugin, call))
+		return;
+	V1beta1__PreStartContainerRequest *request = v1beta1__pre_start_container_request__unpack(NULL, length, bytes);
+	if (!request) {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not a PreStartContainerRequest");
+		return;
+	}
+	uint32_t *positions = reserve_positions(plugin, request->n_devices_ids);
+	if (find_shares(plugin, call, request->devices_ids, request->n_devices_ids, positions) == 0) {
+		V1beta1__PreStartContainerResponse response = V1BETA1__PRE_START_CONTAINER_RESPONSE__INIT;
+		reply(call, &response.base);
+	}
+	v1beta1__pre_start_container_request__free_unpacked(request, NULL);
+}
+
+const struct rpc_method kube_plugin_methods[] = {
+	{"/v1beta1.DevicePlugin/GetDevicePluginOptions", get_options, NULL},
+	{"/v1beta1.DevicePlugin/ListAndWatch", list_and_watch, list_and_watch_closed},
+	{"/v1beta1.DevicePlugin/GetPreferredAllocation", get_preferred, NULL},
+	{"/v1beta1.DevicePlugin/Allocate", allocate, NULL},
+	{"/v1beta1.DevicePlugin/PreStartContainer", pre_start, NULL},
+	{NULL, NULL, NULL},
+};

@@ -1,0 +1,78 @@
+/* Reads protobuf wire format in place (https://protobuf.dev/programming-guides/encoding), for the one request whose
+ * thousands of ids would cost more to copy than to use. */
+#ifndef GPUSHARE_KUBE_WIRE_H
+#define GPUSHARE_KUBE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct wire_reader {
+	const uint8_t *at, *end;
+	bool bad; /* set when the bytes are not protobuf; reading stops there */
+};
+
+/* One field: `bytes`/`length` of a length-delimited one (type 2), else `value`. */
+struct wire_field {
+	uint32_t number;
+	unsigned type;
+	uint64_t value;
+	const uint8_t *bytes;
+	size_t length;
+};
+
+static inline bool wire_varint(struct wire_reader *reader, uint64_t *value)
+{
+	uint64_t result = 0;
+	for (unsigned shift = 0; shift < 64 && reader->at < reader->end; shift += 7) {
+		uint8_t byte = *reader->at++;
+		result |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80)) {
+			*value = result;
+			return true;
+		}
+	}
+	reader->bad = true;
+	return false;
+}
+
+/* The next field, or false at the end (see `bad`). Groups, gone since proto3, count as bad. */
+static inline bool wire_next(struct wire_reader *reader, struct wire_field *field)
+{
+	uint64_t tag;
+	if (reader->bad || reader->at == reader->end || !wire_varint(reader, &tag))
+		return false;
+	*field = (struct wire_field){.number = (uint32_t)(tag >> 3), .type = (unsigned)(tag & 7)};
+	uint64_t size = 0;
+	if (field->number == 0 || tag > UINT32_MAX) {
+		reader->bad = true;
+		return false;
+	}
+	switch (field->type) {
+	case 0:
+		return wire_varint(reader, &field->value);
+	case 1:
+		size = 8;
+		break;
+	case 5:
+		size = 4;
+		break;
+	case 2:
+		if (!wire_varint(reader, &size))
+			return false;
+		break;
+	default:
+		reader->bad = true;
+		return false;
+	}
+	if (size > (size_t)(reader->end - reader->at)) {
+		reader->bad = true;
+		return false;
+	}
+	field->bytes = reader->at;
+	field->length = (size_t)size;
+	reader->at += size;
+	return true;
+}
+
+#endif
