@@ -1,0 +1,459 @@
+#include "node/gpus.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/health.h"
+#include "gpu/inventory_read.h"
+#include "gpu/nvml.h"
+#include "gpu/probe.h"
+#include "gpu/sample.h"
+#include "gpu/watch.h"
+
+enum {
+	EVENTS_MAX = 128,        /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
+	RETRY_FIRST_MS = 100,    /* until NVML is there */
+	RETRY_MOST_MS = 5000,
+	LOOK_MS = 5000,          /* for GPUs that came or went, and for the health of those that are due */
+};
+
+/* What a job on a worker thread is to do, and what it found. One at a time. */
+struct job {
+	uv_work_t work;
+	bool rescan;                     /* read the inventory even if the cheap check sees no change */
+	bool probe[GS_GPUS_MAX];         /* which GPUs of `before` to look at */
+	struct gs_inventory before;
+
+	struct gs_nvml *nvml;            /* the owner's, or newly opened */
+	char driver_version[80];
+	bool failed;
+	struct gs_error err;
+	bool changed;                    /* `inventory` was read */
+	struct gs_inventory inventory;
+	struct gs_problems problems;
+	struct gs_probe probes[GS_GPUS_MAX];
+};
+
+struct gpus {
+	uv_loop_t *loop;
+	struct gpus_owner owner;
+	char *driver_root;
+	struct gs_nvml *nvml;            /* NULL until a job opened it; used by jobs, samples and the watch */
+	char driver_version[80];
+	char *waiting_reason;
+	unsigned retry_ms;
+
+	struct gs_inventory inventory;
+	bool read_once;
+	struct gs_xid_filter filter;
+	struct gs_health health[GS_GPUS_MAX]; /* health[i] of inventory.gpus[i] */
+
+	struct job job;
+	bool working, again, rescan_due;
+	uv_timer_t look;
+
+	struct gs_watch *watch;
+	uv_async_t arrived;
+	uv_mutex_t lock;                 /* guards the events, which the watch's thread adds */
+	struct gs_watch_event events[EVENTS_MAX];
+	size_t event_count;
+	bool events_lost;
+
+	unsigned samples;                /* under way */
+	unsigned handles;                /* still to close */
+	bool stopping;
+	void (*stopped)(void *user);
+	void *stopped_user;
+};
+
+static int64_t now_ns(void)
+{
+	return (int64_t)uv_hrtime();
+}
+
+static void start_job(struct gpus *gpus, bool rescan);
+
+/* --- the job, on a worker thread --- */
+
+static void run_job(uv_work_t *work)
+{
+	struct gpus *gpus = work->data;
+	struct job *job = &gpus->job;
+	if (!job->nvml) {
+		if (gs_nvml_open(gpus->driver_root, &job->nvml, &job->err) < 0) {
+			job->failed = true;
+			return;
+		}
+		if (GS_NVML(job->nvml, SystemGetDriverVersion, job->driver_version, sizeof job->driver_version) != NVML_SUCCESS)
+			job->driver_version[0] = '\0';
+	}
+	for (size_t i = 0; i < job->before.gpu_count; i++)
+		if (job->probe[i])
+			gs_probe_read(job->nvml, job->before.gpus[i].uuid, &job->probes[i]);
+	if (!job->rescan && !gs_inventory_differs(job->nvml, &job->before))
+		return;
+	if (gs_inventory_read(job->nvml, "/sys", &job->before, &job->inventory, &job->problems, &job->err) < 0)
+		job->failed = true;
+	else
+		job->changed = true;
+}
+
+/* --- results, on the loop's thread --- */
+
+static long position_of(const struct gs_inventory *inventory, const char *uuid)
+{
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		if (strcmp(inventory->gpus[i].uuid, uuid) == 0)
+			return (long)i;
+	return -1;
+}
+
+static void log_health(const struct gpus *gpus, size_t which)
+{
+	const struct gs_health *health = &gpus->health[which];
+	bool healthy = gs_health_is_healthy(health);
+	gs_log(healthy ? GS_LOG_INFO : GS_LOG_WARNING, healthy ? "GPU healthy again" : "GPU unhealthy",
+	       GS_STR("gpu", gpus->inventory.gpus[which].uuid), GS_INT("index", gpus->inventory.gpus[which].index),
+	       GS_STR("reason", gs_health_reason(health)));
+}
+
+/* Takes over a new inventory; health goes with the UUID. */
+static void adopt_inventory(struct gpus *gpus, struct gs_inventory *inventory)
+{
+	if (gpus->read_once && gs_inventory_equal(&gpus->inventory, inventory)) {
+		gs_inventory_free(inventory);
+		return;
+	}
+	struct gs_health health[GS_GPUS_MAX];
+	for (size_t i = 0; i < inventory->gpu_count; i++) {
+		const struct gs_gpu *gpu = &inventory->gpus[i];
+		long before = position_of(&gpus->inventory, gpu->uuid);
+		if (before >= 0) {
+			health[i] = gpus->health[before];
+			continue;
+		}
+		gs_health_init(&health[i], &gs_health_defaults, &gpus->filter, now_ns());
+		gs_log(GS_LOG_INFO, "GPU found", GS_INT("index", gpu->index), GS_STR("gpu", gpu->uuid), GS_STR("name", gpu->name));
+	}
+	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+		if (position_of(inventory, gpus->inventory.gpus[i].uuid) < 0)
+			gs_log(GS_LOG_WARNING, "GPU gone", GS_INT("index", gpus->inventory.gpus[i].index),
+			       GS_STR("gpu", gpus->inventory.gpus[i].uuid));
+	if (inventory->gpu_count == 0)
+		gs_log(GS_LOG_WARNING, "no GPU found; waiting for one");
+	memcpy(gpus->health, health, sizeof *health * inventory->gpu_count);
+	gs_inventory_free(&gpus->inventory);
+	gpus->inventory = *inventory;
+	gpus->read_once = true;
+	*inventory = (struct gs_inventory){0};
+	if (gpus->watch)
+		gs_watch_set_inventory(gpus->watch, &gpus->inventory);
+	gpus->owner.inventory(gpus->owner.user, &gpus->inventory);
+}
+
+static void adopt_probes(struct gpus *gpus, const struct job *job)
+{
+	bool changed = false;
+	for (size_t i = 0; i < job->before.gpu_count; i++) {
+		long which = position_of(&gpus->inventory, job->before.gpus[i].uuid);
+		if (!job->probe[i] || which < 0 || !gs_health_probe(&gpus->health[which], &job->probes[i], now_ns()))
+			continue;
+		log_health(gpus, (size_t)which);
+		changed = true;
+	}
+	if (changed)
+		gpus->owner.health(gpus->owner.user);
+}
+
+/* --- events, from the watch's thread to the loop's --- */
+
+static void on_watch_event(void *user, const struct gs_watch_event *event)
+{
+	struct gpus *gpus = user;
+	uv_mutex_lock(&gpus->lock);
+	if (gpus->event_count < EVENTS_MAX)
+		gpus->events[gpus->event_count++] = *event;
+	else
+		gpus->events_lost = true;
+	uv_mutex_unlock(&gpus->lock);
+	uv_async_send(&gpus->arrived);
+}
+
+/* An event that names no GPU may be any GPU's. */
+static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
+{
+	bool changed = false;
+	if (event->kind == GS_WATCH_PROBLEM) {
+		gs_log(GS_LOG_WARNING, "NVML's events can't be had; health is looked at every now and then", GS_STR("gpu", event->uuid),
+		       GS_STR("error", event->text));
+		return false;
+	}
+	for (size_t i = 0; i < gpus->inventory.gpu_count; i++) {
+		if (*event->uuid && strcmp(event->uuid, gpus->inventory.gpus[i].uuid) != 0)
+			continue;
+		struct gs_health *health = &gpus->health[i];
+		if (event->kind == GS_WATCH_XID)
+			gs_log(GS_LOG_INFO, "XID", GS_INT("index", gpus->inventory.gpus[i].index), GS_INT("xid", event->data),
+			       GS_STR("meaning", gs_xid_text(event->data)));
+		if (event->kind == GS_WATCH_XID ? gs_health_xid(health, event->data, now_ns()) : gs_health_ecc_double(health, now_ns())) {
+			log_health(gpus, i);
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+static void on_arrived(uv_async_t *async)
+{
+	struct gpus *gpus = async->data;
+	if (gpus->stopping)
+		return;
+	uv_mutex_lock(&gpus->lock);
+	size_t count = gpus->event_count;
+	GS_AUTO_FREE struct gs_watch_event *events = gs_calloc(count, sizeof *events);
+	if (count)
+		memcpy(events, gpus->events, count * sizeof *events);
+	bool lost = gpus->events_lost;
+	gpus->event_count = 0;
+	gpus->events_lost = false;
+	uv_mutex_unlock(&gpus->lock);
+
+	bool changed = false;
+	for (size_t i = 0; i < count; i++)
+		changed |= apply_event(gpus, &events[i]);
+	if (changed)
+		gpus->owner.health(gpus->owner.user);
+	if (changed || lost)
+		start_job(gpus, lost);
+}
+
+/* --- when to look --- */
+
+static void on_look(uv_timer_t *timer)
+{
+	start_job(timer->data, false);
+}
+
+static void look_in(struct gpus *gpus, uint64_t delay_ms)
+{
+	if (!gpus->stopping)
+		uv_timer_start(&gpus->look, on_look, delay_ms, 0);
+}
+
+/* The next look is due when the most impatient GPU's is, or when it is time to see whether GPUs came or went. */
+static void look_when_due(struct gpus *gpus)
+{
+	int64_t now = now_ns(), due = now + (int64_t)LOOK_MS * 1000000;
+	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+		if (gs_health_next_look(&gpus->health[i]) < due)
+			due = gs_health_next_look(&gpus->health[i]);
+	look_in(gpus, due <= now ? 1 : (uint64_t)(due - now) / 1000000 + 1);
+}
+
+static void set_waiting_reason(struct gpus *gpus, const char *reason)
+{
+	if (reason && (!gpus->waiting_reason || strcmp(reason, gpus->waiting_reason) != 0))
+		gs_log(GS_LOG_WARNING, "NVML is not there; trying again", GS_STR("error", reason));
+	free(gpus->waiting_reason);
+	gpus->waiting_reason = reason ? gs_strdup(reason) : NULL;
+}
+
+static void start_watch(struct gpus *gpus)
+{
+	struct gs_error err;
+	if (!gpus->watch && gs_xid_filter_any(&gpus->filter) &&
+	    gs_watch_start(gpus->nvml, &gpus->inventory, on_watch_event, gpus, &gpus->watch, &err) < 0)
+		gs_log(GS_LOG_ERROR, "no health events", GS_STR("error", err.text));
+}
+
+static void free_when_stopped(struct gpus *gpus);
+
+static void after_job(uv_work_t *work, int status)
+{
+	struct gpus *gpus = work->data;
+	struct job *job = &gpus->job;
+	gpus->working = false;
+	if (job->nvml && !gpus->nvml) {
+		gpus->nvml = job->nvml;
+		memcpy(gpus->driver_version, job->driver_version, sizeof gpus->driver_version);
+	}
+	for (size_t i = 0; i < job->problems.count; i++)
+		if (!gpus->stopping && job->changed)
+			gs_log(GS_LOG_WARNING, "a GPU could not be read", GS_STR("error", job->problems.items[i]));
+	bool retry = job->failed || (job->changed && job->problems.count > 0);
+	if (!gpus->stopping) {
+		set_waiting_reason(gpus, job->failed ? job->err.text : NULL);
+		adopt_probes(gpus, job);
+		if (job->changed)
+			adopt_inventory(gpus, &job->inventory);
+		if (gpus->nvml)
+			start_watch(gpus);
+	}
+	gs_inventory_free(&job->before);
+	gs_inventory_free(&job->inventory);
+	gs_problems_free(&job->problems);
+	if (gpus->stopping) {
+		free_when_stopped(gpus);
+	} else if (gpus->again) {
+		start_job(gpus, true);
+	} else if (retry) {
+		gpus->rescan_due = true;
+		look_in(gpus, gpus->retry_ms);
+		gpus->retry_ms = gpus->retry_ms * 2 < RETRY_MOST_MS ? gpus->retry_ms * 2 : RETRY_MOST_MS;
+	} else {
+		gpus->retry_ms = RETRY_FIRST_MS;
+		look_when_due(gpus);
+	}
+}
+
+static void start_job(struct gpus *gpus, bool rescan)
+{
+	if (gpus->stopping)
+		return;
+	if (gpus->working) {
+		gpus->again |= rescan;
+		return;
+	}
+	struct job *job = &gpus->job;
+	*job = (struct job){.nvml = gpus->nvml, .rescan = rescan || gpus->rescan_due || !gpus->read_once};
+	gpus->again = false;
+	gpus->rescan_due = false;
+	gs_inventory_copy(&job->before, &gpus->inventory);
+	int64_t soon = now_ns() + 1000000;
+	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+		job->probe[i] = rescan || gs_health_next_look(&gpus->health[i]) <= soon;
+	job->work.data = gpus;
+	gpus->working = true;
+	uv_timer_stop(&gpus->look);
+	int failed = uv_queue_work(gpus->loop, &job->work, run_job, after_job);
+	if (failed)
+		gs_log(GS_LOG_ERROR, "cannot look at the GPUs", GS_STR("error", uv_strerror(failed)));
+}
+
+/* --- samples --- */
+
+struct sampling {
+	uv_work_t work;
+	struct gpus *gpus;
+	const struct gs_nvml *nvml;
+	struct gs_inventory inventory;
+	struct gs_gpu_sample *samples;
+	gpus_sampled *done;
+	void *user;
+};
+
+static void run_sampling(uv_work_t *work)
+{
+	struct sampling *sampling = work->data;
+	if (!sampling->nvml)
+		return;
+	for (size_t i = 0; i < sampling->inventory.gpu_count; i++)
+		gs_sample_read(sampling->nvml, sampling->inventory.gpus[i].uuid, "/proc", &sampling->samples[i]);
+}
+
+static void after_sampling(uv_work_t *work, int status)
+{
+	struct sampling *sampling = work->data;
+	struct gpus *gpus = sampling->gpus;
+	sampling->done(sampling->user, &sampling->inventory, sampling->samples);
+	for (size_t i = 0; i < sampling->inventory.gpu_count; i++)
+		gs_sample_free(&sampling->samples[i]);
+	free(sampling->samples);
+	gs_inventory_free(&sampling->inventory);
+	free(sampling);
+	gpus->samples--;
+	if (gpus->stopping)
+		free_when_stopped(gpus);
+}
+
+void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_sampled *done, void *user)
+{
+	struct sampling *sampling = gs_calloc(1, sizeof *sampling);
+	*sampling = (struct sampling){.gpus = gpus, .nvml = gpus->nvml, .done = done, .user = user};
+	gs_inventory_copy(&sampling->inventory, inventory);
+	sampling->samples = gs_calloc(inventory->gpu_count, sizeof *sampling->samples);
+	sampling->work.data = sampling;
+	gpus->samples++;
+	uv_queue_work(gpus->loop, &sampling->work, run_sampling, after_sampling);
+}
+
+/* --- life --- */
+
+int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **ret, struct gs_error *err)
+{
+	struct gpus *gpus = gs_calloc(1, sizeof *gpus);
+	gpus->loop = loop;
+	gpus->owner = *owner;
+	gpus->driver_root = gs_strdup(options->driver_root);
+	gpus->retry_ms = RETRY_FIRST_MS;
+	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
+		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID", GS_STR("error", err->text));
+	uv_mutex_init(&gpus->lock);
+	uv_timer_init(loop, &gpus->look);
+	uv_async_init(loop, &gpus->arrived, on_arrived);
+	gpus->look.data = gpus->arrived.data = gpus;
+	gpus->handles = 2;
+	start_job(gpus, false);
+	*ret = gpus;
+	return 0;
+}
+
+static void free_when_stopped(struct gpus *gpus)
+{
+	if (gpus->working || gpus->samples > 0 || gpus->handles > 0)
+		return;
+	void (*stopped)(void *user) = gpus->stopped;
+	void *user = gpus->stopped_user;
+	uv_mutex_destroy(&gpus->lock);
+	gs_inventory_free(&gpus->inventory);
+	free(gpus->driver_root);
+	free(gpus->waiting_reason);
+	/* The watch's thread may be inside NVML for some seconds more, so NVML stays open until the process ends. */
+	if (!gpus->watch)
+		gs_nvml_close(gpus->nvml);
+	free(gpus);
+	stopped(user);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct gpus *gpus = handle->data;
+	gpus->handles--;
+	free_when_stopped(gpus);
+}
+
+void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user)
+{
+	gpus->stopping = true;
+	gpus->stopped = done;
+	gpus->stopped_user = user;
+	if (gpus->watch)
+		gs_watch_stop(gpus->watch);
+	uv_close((uv_handle_t *)&gpus->look, on_closed);
+	uv_close((uv_handle_t *)&gpus->arrived, on_closed);
+}
+
+void gpus_rescan(struct gpus *gpus)
+{
+	start_job(gpus, true);
+}
+
+const char *gpus_waiting_reason(const struct gpus *gpus)
+{
+	return gpus->waiting_reason;
+}
+
+const char *gpus_driver_version(const struct gpus *gpus)
+{
+	return gpus->driver_version;
+}
+
+bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason)
+{
+	long which = position_of(&gpus->inventory, uuid);
+	*reason = which < 0 ? "the GPU is gone" : gs_health_reason(&gpus->health[which]);
+	return which >= 0 && gs_health_is_healthy(&gpus->health[which]);
+}

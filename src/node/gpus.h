@@ -1,0 +1,46 @@
+/* The daemon's view of the GPUs: NVML's life, the inventory, events, health. NVML may block for seconds on a sick GPU,
+ * so every call is made on worker threads; results arrive on the loop's thread. */
+#ifndef GPUSHARE_NODE_GPUS_H
+#define GPUSHARE_NODE_GPUS_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "core/inventory.h"
+#include "gpu/sample.h"
+
+struct gpus;
+
+struct gpus_owner {
+	void *user;
+	/* The set of GPUs, or what a plan depends on, changed; also the first reading. */
+	void (*inventory)(void *user, const struct gs_inventory *inventory);
+	/* The health of one or more GPUs changed. */
+	void (*health)(void *user);
+};
+
+struct gpus_options {
+	const char *driver_root;             /* where to look for libnvidia-ml.so.1 besides the default path */
+	const char *disable_healthchecks, *enable_healthchecks;
+};
+
+int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **gpus,
+	       struct gs_error *err);
+/* Frees everything after the threads have ended; `done` runs last. */
+void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user);
+/* Looks again now, for instance on SIGHUP. */
+void gpus_rescan(struct gpus *gpus);
+
+/* Why there is no NVML yet; NULL when there is. */
+const char *gpus_waiting_reason(const struct gpus *gpus);
+const char *gpus_driver_version(const struct gpus *gpus);
+/* Health of the GPU with this UUID; `reason` is "" when healthy, else a sentence, valid until the next callback. */
+bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason);
+
+/* Samples every GPU of `inventory` on a worker thread. `done` runs later on the loop's thread; samples[i] belongs to
+ * inventory.gpus[i] as it was at the call, and is valid during the callback. processes' shares are filled in. */
+typedef void gpus_sampled(void *user, const struct gs_inventory *inventory, const struct gs_gpu_sample *samples);
+void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_sampled *done, void *user);
+
+#endif

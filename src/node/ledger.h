@@ -1,0 +1,25 @@
+/* When each share was last handed to a container, kept across restarts in STATE-DIR/allocations.json.
+ * The kubelet never says when a container ended, so this is a record of what was given, not of what is held. */
+#ifndef GPUSHARE_NODE_LEDGER_H
+#define GPUSHARE_NODE_LEDGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct ledger;
+
+/* Reads DIR/allocations.json. A missing file is an empty ledger; one that can't be read or understood is moved aside to
+ * allocations.json.corrupt, the ledger starts empty and `warning` says so (its text is "" when all is well). */
+struct ledger *ledger_open(const char *dir, struct gs_error *warning);
+void ledger_free(struct ledger *ledger);
+/* Seconds since the epoch of the last allocation of `share`, or 0. */
+int64_t ledger_get(const struct ledger *ledger, const char *share);
+void ledger_set(struct ledger *ledger, const char *share, int64_t seconds);
+/* Forgets shares for which `keep` answers 0. */
+void ledger_prune(struct ledger *ledger, int (*keep)(const char *share, void *user), void *user);
+/* Writes new, syncs, renames; nothing is done when nothing changed. */
+int ledger_save(struct ledger *ledger, struct gs_error *err);
+
+#endif

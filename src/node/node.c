@@ -1,0 +1,195 @@
+#include "node/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "node/node_internal.h"
+
+/* --- stopping: plugins, then the GPU room, then the loop runs dry --- */
+
+static void on_gpus_stopped(void *user)
+{
+	struct node *node = user;
+	node->gpus = NULL;
+}
+
+static void close_handles(struct node *node)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++)
+		uv_close((uv_handle_t *)&node->signals[i], NULL);
+	uv_close((uv_handle_t *)&node->config_event, NULL);
+	uv_close((uv_handle_t *)&node->plugin_event, NULL);
+	uv_close((uv_handle_t *)&node->config_timer, NULL);
+	uv_close((uv_handle_t *)&node->plugin_timer, NULL);
+	uv_close((uv_handle_t *)&node->ledger_timer, NULL);
+}
+
+static void stop(struct node *node)
+{
+	if (node->stopping)
+		return;
+	node->stopping = true;
+	struct gs_error err;
+	if (ledger_save(node->ledger, &err) < 0)
+		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
+	node_unpublish(node);
+	if (node->status_server)
+		rpc_server_stop(node->status_server, NULL, NULL);
+	if (node->gpus)
+		gpus_stop(node->gpus, on_gpus_stopped, node);
+	close_handles(node);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct node *node = handle->loop->data;
+	if (number == SIGHUP) {
+		gs_log(GS_LOG_INFO, "SIGHUP: reading the config and looking at the GPUs again");
+		if (node_config_reload(node, true))
+			node_republish(node);
+		gpus_rescan(node->gpus);
+		return;
+	}
+	gs_log(GS_LOG_INFO, "stopping", GS_STR("signal", strsignal(number)));
+	stop(node);
+}
+
+/* --- starting --- */
+
+/* One daemon a directory. The lock is on the directory itself: no file to leave behind, and it dies with us. */
+static int lock_directory(const char *path, const char *what, int *lock, struct gs_error *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return gs_fail_errno(err, "cannot open %s %s", what, path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+		if (saved == EWOULDBLOCK)
+			return gs_fail(err, GS_ERROR_SYSTEM, saved,
+				       "another gpushare node uses %s %s; stop it, or give this one directories of its own", what, path);
+		return gs_fail_errno(err, "cannot lock %s %s", what, path);
+	}
+	*lock = fd;
+	return 0;
+}
+
+static int take_directories(struct node *node, struct gs_error *err)
+{
+	const struct node_options *options = node->options;
+	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);
+	struct gs_error problem;
+	/* A read-only state directory costs the memory of allocations, not the service. */
+	if (gs_make_directories(options->state_dir, 0700, &problem) < 0)
+		gs_log(GS_LOG_WARNING, "no state directory; allocations are not kept", GS_STR("error", problem.text));
+	else if (lock_directory(options->state_dir, "the state directory", &node->state_dir_lock, err) < 0)
+		return -1;
+	if (gs_make_directories(options->plugin_dir, 0755, err) < 0 ||
+	    lock_directory(options->plugin_dir, "the kubelet's directory", &node->plugin_dir_lock, err) < 0)
+		return -1;
+	return gs_make_directories(dirname(socket_copy), 0755, err);
+}
+
+static void init_handles(struct node *node)
+{
+	static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++) {
+		uv_signal_init(&node->loop, &node->signals[i]);
+		uv_signal_start(&node->signals[i], on_signal, numbers[i]);
+	}
+	uv_fs_event_init(&node->loop, &node->config_event);
+	uv_fs_event_init(&node->loop, &node->plugin_event);
+	uv_timer_init(&node->loop, &node->config_timer);
+	uv_timer_init(&node->loop, &node->plugin_timer);
+	uv_timer_init(&node->loop, &node->ledger_timer);
+}
+
+static void on_inventory(void *user, const struct gs_inventory *inventory)
+{
+	node_publish(user, inventory);
+}
+
+static void on_health(void *user)
+{
+	node_publish_health(user);
+}
+
+static int start(struct node *node, struct gs_error *err)
+{
+	const struct node_options *options = node->options;
+	if (take_directories(node, err) < 0)
+		return -1;
+	node->ledger = ledger_open(options->state_dir, err);
+	if (*err->text)
+		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
+	static const struct rpc_server_limits limits = {.connections = 16, .streams = 8, .message_bytes = NODE_STATUS_BYTES_MAX};
+	if (rpc_server_start(&node->loop, options->socket_path, node_status_methods, node, &limits, &node->status_server, err) < 0)
+		return -1;
+	const struct gpus_options gpus_options = {
+		.driver_root = node->config.flags.plugin.container_driver_root,
+		.disable_healthchecks = options->disable_healthchecks,
+		.enable_healthchecks = options->enable_healthchecks,
+	};
+	const struct gpus_owner owner = {.user = node, .inventory = on_inventory, .health = on_health};
+	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
+		return -1;
+	node_config_watch(node);
+	node_kubelet_watch(node);
+	return 0;
+}
+
+static void free_node(struct node *node)
+{
+	gs_plan_free(&node->plan);
+	gs_inventory_free(&node->inventory);
+	gs_config_free(&node->config);
+	ledger_free(node->ledger);
+	GS_VEC_FREE(&node->plugins);
+	free(node->config_text);
+	free(node->config_problem);
+	free(node->plan_problem);
+	if (node->plugin_dir_lock >= 0)
+		close(node->plugin_dir_lock);
+	if (node->state_dir_lock >= 0)
+		close(node->state_dir_lock);
+}
+
+int node_run(const struct node_options *options, struct gs_error *err)
+{
+	struct node node = {.options = options, .started_seconds = (int64_t)time(NULL), .plugin_dir_lock = -1, .state_dir_lock = -1};
+	signal(SIGPIPE, SIG_IGN);
+	if (node_config_load(&node, err) < 0) {
+		free(node.config_text);
+		return -1;
+	}
+	int failed = uv_loop_init(&node.loop);
+	if (failed)
+		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));
+	node.loop.data = &node;
+	init_handles(&node);
+	int result = start(&node, err);
+	if (result < 0) {
+		struct gs_error reason = *err;
+		stop(&node);
+		uv_run(&node.loop, UV_RUN_DEFAULT);
+		*err = reason;
+	} else {
+		uv_run(&node.loop, UV_RUN_DEFAULT);
+		gs_log(GS_LOG_INFO, "stopped");
+	}
+	uv_loop_close(&node.loop);
+	free_node(&node);
+	return result;
+}

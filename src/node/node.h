@@ -1,0 +1,36 @@
+/* The node daemon: one process, one event loop, wiring only. */
+#ifndef GPUSHARE_NODE_NODE_H
+#define GPUSHARE_NODE_NODE_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define NODE_DEFAULT_KUBELET_DIR "/var/lib/kubelet"
+#define NODE_DEFAULT_STATE_DIR "/var/lib/gpushare"
+#define NODE_DEFAULT_SOCKET "/run/gpushare/gpushare.sock"
+#define NODE_DEFAULT_CDI_DIR "/var/run/cdi"
+/* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
+#define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
+
+/* A status document is about 300 bytes a share and as much a process. */
+enum { NODE_STATUS_BYTES_MAX = 32 * 1024 * 1024 };
+
+struct gs_config_override; /* core/config_parse.h */
+
+struct node_options {
+	const char *config_path;    /* NULL: defaults, environment and flags alone */
+	const char *plugin_dir;     /* where the kubelet looks for device plugins */
+	const char *kubelet_socket; /* "": never register */
+	const char *state_dir;
+	const char *socket_path;
+	const char *cdi_dir;
+	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
+	const struct gs_config_override *overrides; /* NVIDIA's flags given on the command line */
+	size_t override_count;
+};
+
+/* Runs until SIGTERM, SIGINT or SIGQUIT: 0. -1 when it could not start, with the reason. Logs as it goes. */
+int node_run(const struct node_options *options, struct gs_error *err);
+
+#endif

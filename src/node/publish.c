@@ -1,0 +1,250 @@
+/* Desired against actual: the plan that config and inventory give, and the device plugins that serve it. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "kube/allocate.h"
+#include "kube/cdi.h"
+#include "node/node_internal.h"
+#include "strategy/strategies.h"
+
+enum { LEDGER_DELAY_MS = 1000 };
+
+/* --- allocation --- */
+
+static void on_ledger_timer(uv_timer_t *timer)
+{
+	struct node *node = timer->loop->data;
+	struct gs_error err;
+	if (ledger_save(node->ledger, &err) == 0) {
+		node->ledger_failed = false;
+		return;
+	}
+	if (!node->ledger_failed)
+		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
+	node->ledger_failed = true;
+	uv_timer_start(timer, on_ledger_timer, 30 * LEDGER_DELAY_MS, 0);
+}
+
+/* Whether a device node exists under the dev root, as this process sees the host. */
+static bool node_exists(const char *path, void *user)
+{
+	const struct node *node = user;
+	GS_AUTO_FREE char *full = gs_dev_root_path(&node->config, path);
+	return access(full, F_OK) == 0;
+}
+
+/* A random UUID (RFC 9562, version 4). */
+static void make_uuid(char text[37])
+{
+	uint8_t b[16] = {0};
+	if (getrandom(b, sizeof b, 0) < 0)
+		memcpy(b, &(struct timespec){.tv_sec = time(NULL)}, sizeof b);
+	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
+	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
+		 b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+static int allocate(void *user, const struct kube_view *view, const uint32_t *shares, size_t count, struct gs_container_edit *edit,
+		    struct gs_error *err)
+{
+	struct node *node = user;
+	char uuid[37];
+	make_uuid(uuid);
+	const struct gs_allocate_options options = {
+		.config = &node->config,
+		.inventory = view->inventory,
+		.node_check = {node_exists, node},
+		.request_uuid = uuid,
+	};
+	if (gs_allocate(&options, view->resource, shares, count, edit, err) < 0) {
+		gs_log(GS_LOG_WARNING, "allocation refused", GS_STR("resource", view->resource->name), GS_STR("error", err->text));
+		return -1;
+	}
+	int64_t now = (int64_t)time(NULL);
+	for (size_t i = 0; i < count; i++) {
+		const char *id = view->resource->shares[shares[i]].id;
+		ledger_set(node->ledger, id, now);
+		gs_log(GS_LOG_DEBUG, "allocated", GS_STR("resource", view->resource->name), GS_STR("share", id));
+	}
+	if (!uv_is_active((uv_handle_t *)&node->ledger_timer))
+		uv_timer_start(&node->ledger_timer, on_ledger_timer, LEDGER_DELAY_MS, 0);
+	return 0;
+}
+
+static void on_registration(void *user, struct kube_plugin *plugin, const struct gs_error *err)
+{
+	if (err)
+		gs_log(GS_LOG_WARNING, "not registered with the kubelet", GS_STR("resource", kube_plugin_resource_name(plugin)),
+		       GS_STR("error", err->text));
+	else
+		gs_log(GS_LOG_INFO, "registered with the kubelet", GS_STR("resource", kube_plugin_resource_name(plugin)));
+}
+
+/* --- plugins --- */
+
+static struct kube_view view_of(struct node *node, const struct gs_resource *resource)
+{
+	return (struct kube_view){
+		.resource = resource,
+		.inventory = &node->inventory,
+		.gpu_healthy = node->gpu_healthy,
+		.policy = node->config.flags.plugin.allocation_policy,
+	};
+}
+
+static struct kube_plugin *find_plugin(struct node *node, const char *name)
+{
+	for (size_t i = 0; i < node->plugins.count; i++)
+		if (strcmp(kube_plugin_resource_name(node->plugins.items[i]), name) == 0)
+			return node->plugins.items[i];
+	return NULL;
+}
+
+static void stop_plugin(struct node *node, size_t which)
+{
+	struct kube_plugin *plugin = node->plugins.items[which];
+	node->plugins.items[which] = node->plugins.items[--node->plugins.count];
+	kube_plugin_stop(plugin, NULL, NULL);
+}
+
+static void start_plugin(struct node *node, const struct gs_resource *resource)
+{
+	const struct kube_plugin_owner owner = {.user = node, .allocate = allocate, .registration = on_registration};
+	struct kube_view view = view_of(node, resource);
+	struct kube_plugin *plugin;
+	struct gs_error err;
+	if (kube_plugin_start(&node->loop, node->options->plugin_dir, node->options->kubelet_socket, &view, &owner, &plugin, &err) < 0) {
+		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource->name), GS_STR("error", err.text));
+		node_kubelet_look_again(node);
+		return;
+	}
+	*GS_VEC_PUSH(&node->plugins) = plugin;
+	gs_log(GS_LOG_INFO, "serving", GS_STR("resource", resource->name), GS_INT("devices", resource->device_count),
+	       GS_INT("shares", resource->share_count));
+	kube_plugin_register(plugin);
+}
+
+static int is_planned(const char *share, void *user)
+{
+	const struct gs_plan *plan = user;
+	for (size_t i = 0; i < plan->resource_count; i++)
+		if (gs_resource_find(&plan->resources[i], share, strlen(share)) >= 0)
+			return 1;
+	return 0;
+}
+
+static void write_cdi(struct node *node)
+{
+	unsigned wanted = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
+	if (!(node->config.flags.plugin.device_list_strategy & wanted))
+		return;
+	const struct gs_node_check check = {node_exists, node};
+	struct gs_error err;
+	node->cdi_failed = false;
+	for (const char *const *class = gs_cdi_classes; *class; class++) {
+		GS_AUTO_FREE char *spec = gs_cdi_render(&node->config, &node->inventory, *class, &check);
+		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &err) == 0)
+			continue;
+		gs_log(GS_LOG_ERROR, "containers can't get their GPU through CDI", GS_STR("error", err.text));
+		node->cdi_failed = true;
+	}
+}
+
+static void set_plan_problem(struct node *node, const char *text)
+{
+	free(node->plan_problem);
+	node->plan_problem = text ? gs_strdup(text) : NULL;
+}
+
+/* Plans; on failure the old plan stays in force, because running workloads depend on it. */
+static bool replan(struct node *node, const struct gs_inventory *inventory, struct gs_plan *plan)
+{
+	struct gs_error err;
+	if (gs_plan_build(&node->config, inventory, gs_strategies, gs_strategy_count, plan, &err) < 0) {
+		if (!node->plan_problem || strcmp(node->plan_problem, err.text) != 0)
+			gs_log(GS_LOG_ERROR, "the config does not fit this node's GPUs; shares stay as they are", GS_STR("error", err.text));
+		set_plan_problem(node, err.text);
+		return false;
+	}
+	set_plan_problem(node, NULL);
+	return true;
+}
+
+/* Resources that could not be served before: a directory that was missing, a socket that could not be bound. */
+void node_retry_publish(struct node *node)
+{
+	for (size_t i = 0; i < node->plan.resource_count; i++)
+		if (!find_plugin(node, node->plan.resources[i].name))
+			start_plugin(node, &node->plan.resources[i]);
+}
+
+static void refresh_health(struct node *node)
+{
+	for (size_t i = 0; i < node->inventory.gpu_count; i++) {
+		const char *reason;
+		node->gpu_healthy[i] = gpus_healthy(node->gpus, node->inventory.gpus[i].uuid, &reason);
+	}
+}
+
+void node_publish(struct node *node, const struct gs_inventory *inventory)
+{
+	struct gs_plan plan = {0};
+	if (node->stopping || !replan(node, inventory, &plan))
+		return;
+
+	/* Plugins hold views into the old inventory and plan until each was given its new view or stopped. */
+	struct gs_inventory old_inventory = node->inventory;
+	struct gs_plan old_plan = node->plan;
+	gs_inventory_copy(&node->inventory, inventory);
+	node->plan = plan;
+	refresh_health(node);
+	write_cdi(node);
+
+	for (size_t i = node->plugins.count; i > 0; i--) {
+		const char *name = kube_plugin_resource_name(node->plugins.items[i - 1]);
+		const struct gs_resource *resource = gs_plan_find(&plan, name);
+		if (!resource) {
+			gs_log(GS_LOG_INFO, "withdrawing", GS_STR("resource", name));
+			stop_plugin(node, i - 1);
+		} else {
+			struct kube_view view = view_of(node, resource);
+			kube_plugin_update(node->plugins.items[i - 1], &view);
+		}
+	}
+	node_retry_publish(node);
+	ledger_prune(node->ledger, is_planned, &node->plan);
+	gs_plan_free(&old_plan);
+	gs_inventory_free(&old_inventory);
+}
+
+/* The config changed: the same hardware is planned anew. */
+void node_republish(struct node *node)
+{
+	struct gs_inventory inventory;
+	gs_inventory_copy(&inventory, &node->inventory);
+	node_publish(node, &inventory);
+	gs_inventory_free(&inventory);
+}
+
+void node_publish_health(struct node *node)
+{
+	refresh_health(node);
+	for (size_t i = 0; i < node->plugins.count; i++) {
+		struct kube_view view = view_of(node, gs_plan_find(&node->plan, kube_plugin_resource_name(node->plugins.items[i])));
+		kube_plugin_update(node->plugins.items[i], &view);
+	}
+}
+
+void node_unpublish(struct node *node)
+{
+	while (node->plugins.count > 0)
+		stop_plugin(node, node->plugins.count - 1);
+}

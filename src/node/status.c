@@ -1,0 +1,228 @@
+/* The status document: what `gpushare status` reads. docs/status.md describes it. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "core/health.h"
+#include "node/node_internal.h"
+
+/* A question under way: the GPUs are being sampled on another thread. */
+struct question {
+	struct node *node;
+	struct rpc_call *call; /* NULL: the client went away meanwhile */
+};
+
+static json_t *timestamp(int64_t seconds)
+{
+	time_t when = (time_t)seconds;
+	struct tm parts;
+	char text[32];
+	gmtime_r(&when, &parts);
+	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+	return json_string(text);
+}
+
+static void add_problem(json_t *problems, const char *what, const char *why)
+{
+	char *text = gs_printf("%s: %s", what, why);
+	json_array_append_new(problems, json_string(text));
+	free(text);
+}
+
+static json_t *problems_of(const struct node *node)
+{
+	json_t *problems = json_array();
+	const char *waiting = gpus_waiting_reason(node->gpus);
+	if (node->config_problem)
+		add_problem(problems, "the config file is not in force", node->config_problem);
+	if (node->plan_problem)
+		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
+	if (waiting)
+		add_problem(problems, "waiting for the NVIDIA driver", waiting);
+	if (node->cdi_failed)
+		add_problem(problems, "the CDI spec could not be written", node->options->cdi_dir);
+	if (node->ledger_failed)
+		add_problem(problems, "allocations can't be kept for the next start", node->options->state_dir);
+	for (size_t i = 0; i < node->plugins.count; i++)
+		if (*kube_plugin_problem(node->plugins.items[i]))
+			json_array_append_new(problems, json_string(kube_plugin_problem(node->plugins.items[i])));
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
+		bool served = false;
+		for (size_t j = 0; j < node->plugins.count; j++)
+			served |= strcmp(kube_plugin_resource_name(node->plugins.items[j]), node->plan.resources[i].name) == 0;
+		if (!served)
+			add_problem(problems, "not served", node->plan.resources[i].name);
+	}
+	return problems;
+}
+
+static json_t *resources_of(const struct node *node)
+{
+	json_t *resources = json_array();
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
+		const struct gs_resource *resource = &node->plan.resources[i];
+		size_t healthy = 0;
+		bool registered = false;
+		json_t *strategies = json_array();
+		for (size_t j = 0; j < resource->device_count; j++) {
+			const struct gs_resource_device *device = &resource->devices[j];
+			healthy += node->gpu_healthy[device->gpu] ? device->share_count : 0;
+			if (j == 0 || device->strategy != resource->devices[j - 1].strategy)
+				json_array_append_new(strategies, json_string(device->strategy->name));
+		}
+		for (size_t j = 0; j < node->plugins.count; j++)
+			if (strcmp(kube_plugin_resource_name(node->plugins.items[j]), resource->name) == 0)
+				registered = kube_plugin_registered(node->plugins.items[j]);
+		json_array_append_new(resources, json_pack("{s:s, s:o, s:b, s:I, s:I}", "name", resource->name, "strategies", strategies,
+							   "registered", registered, "shares", (json_int_t)resource->share_count, "healthy",
+							   (json_int_t)healthy));
+	}
+	return resources;
+}
+
+static void set_bytes(json_t *object, const char *key, bool valid, uint64_t bytes)
+{
+	json_object_set_new(object, key, valid ? json_integer((json_int_t)bytes) : json_null());
+}
+
+static json_t *process_json(const struct gs_process_sample *process)
+{
+	json_t *object = json_pack("{s:i, s:s}", "pid", (int)process->pid, "name", process->name);
+	set_bytes(object, "memoryBytes", process->memory_valid, process->memory_bytes);
+	json_object_set_new(object, "utilizationPercent",
+			    process->utilization_valid ? json_integer((json_int_t)process->utilization_percent) : json_null());
+	return object;
+}
+
+/* Whether GPUSHARE_SHARES of a process names the share. */
+static bool holds(const struct gs_process_sample *process, const char *share)
+{
+	size_t length = strlen(share);
+	for (const char *at = process->shares; (at = strstr(at, share)); at += length)
+		if ((at == process->shares || at[-1] == ',') && (at[length] == '\0' || at[length] == ','))
+			return true;
+	return false;
+}
+
+static json_t *share_json(const struct node *node, const struct gs_resource *resource, const struct gs_resource_device *device,
+			  uint32_t position, const struct gs_gpu_sample *sample, bool *traced)
+{
+	const struct gs_share *share = &resource->shares[position];
+	json_t *holders = json_array();
+	for (size_t i = 0; i < sample->process_count; i++) {
+		if (!holds(&sample->processes[i], share->id))
+			continue;
+		traced[i] = true;
+		json_array_append_new(holders, process_json(&sample->processes[i]));
+	}
+	int64_t allocated = ledger_get(node->ledger, share->id);
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "id", share->id, "resource", resource->name, "strategy",
+			 device->strategy->name, "state", node->gpu_healthy[device->gpu] ? "Healthy" : "Unhealthy", "memoryBytes",
+			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille, "lastAllocated",
+			 allocated ? timestamp(allocated) : json_null(), "holders", holders);
+}
+
+static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample, bool *traced)
+{
+	json_t *shares = json_array();
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
+		const struct gs_resource *resource = &node->plan.resources[i];
+		for (size_t j = 0; j < resource->device_count; j++) {
+			const struct gs_resource_device *device = &resource->devices[j];
+			for (uint32_t k = 0; device->gpu == gpu && k < device->share_count; k++)
+				json_array_append_new(shares, share_json(node, resource, device, device->first_share + k, sample, traced));
+		}
+	}
+	return shares;
+}
+
+static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
+{
+	const struct gs_gpu *gpu = &node->inventory.gpus[which];
+	const char *reason;
+	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
+	bool traced[GS_PROCESSES_MAX] = {false};
+	json_t *memory = json_object();
+	set_bytes(memory, "totalBytes", true, gpu->memory_bytes);
+	set_bytes(memory, "usedBytes", sample->valid & GS_SAMPLE_MEMORY, sample->memory_used_bytes);
+	json_t *shares = shares_of(node, which, sample, traced);
+	json_t *strangers = json_array();
+	for (size_t i = 0; i < sample->process_count; i++)
+		if (!traced[i])
+			json_array_append_new(strangers, process_json(&sample->processes[i]));
+	json_t *object = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid, "name",
+				   gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy", "reason",
+				   healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
+	json_object_set_new(object, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
+	json_object_set_new(object, "utilizationPercent",
+			    sample->valid & GS_SAMPLE_UTILIZATION ? json_integer((json_int_t)sample->utilization_percent) : json_null());
+	json_object_set_new(object, "temperatureCelsius",
+			    sample->valid & GS_SAMPLE_TEMPERATURE ? json_integer((json_int_t)sample->temperature_c) : json_null());
+	json_object_set_new(object, "powerWatts",
+			    sample->valid & GS_SAMPLE_POWER ? json_real(sample->power_mw / 1000.0) : json_null());
+	return object;
+}
+
+static const struct gs_gpu_sample *sample_of(const struct gs_inventory *inventory, const struct gs_gpu_sample *samples, const char *uuid)
+{
+	static const struct gs_gpu_sample nothing;
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		if (strcmp(inventory->gpus[i].uuid, uuid) == 0)
+			return &samples[i];
+	return &nothing;
+}
+
+static void answer(void *user, const struct gs_inventory *inventory, const struct gs_gpu_sample *samples)
+{
+	struct question *question = user;
+	const struct node *node = question->node;
+	struct rpc_call *call = question->call;
+	free(question);
+	if (!call)
+		return;
+	if (node->stopping) {
+		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is stopping");
+		return;
+	}
+	json_t *gpus = json_array();
+	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
+		json_array_append_new(gpus, gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
+	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt", timestamp(node->started_seconds),
+				   "driverVersion", gpus_driver_version(node->gpus), "problems", problems_of(node), "resources",
+				   resources_of(node), "gpus", gpus);
+	char *text = json_dumps(status, JSON_COMPACT);
+	json_decref(status);
+	if (!text) {
+		rpc_call_finish(call, RPC_INTERNAL, "the status could not be rendered");
+		return;
+	}
+	rpc_call_send(call, (const uint8_t *)text, strlen(text));
+	rpc_call_finish(call, RPC_OK, NULL);
+	free(text);
+}
+
+static void on_status(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	struct node *node = user;
+	if (!node->gpus || node->stopping) {
+		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is starting or stopping");
+		return;
+	}
+	struct question *question = gs_calloc(1, sizeof *question);
+	*question = (struct question){.node = node, .call = call};
+	rpc_call_set_data(call, question);
+	gpus_sample(node->gpus, &node->inventory, answer, question);
+}
+
+static void on_status_closed(struct rpc_call *call, void *user)
+{
+	struct question *question = rpc_call_data(call);
+	question->call = NULL;
+}
+
+const struct rpc_method node_status_methods[] = {
+	{NODE_STATUS_METHOD, on_status, on_status_closed},
+	{NULL, NULL, NULL},
+};
