@@ -1,13 +1,217 @@
 #include "cli/command.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/cleanup.h"
+#include "base/suggest.h"
+#include "cli/help.h"
+
+enum { COMMANDS_MAX = 64, OPTIONS_MAX = GS_ARRAY_LENGTH(((struct gs_arguments *)0)->values) };
+
+static int usage_error(const char *command)
+{
+	fprintf(stderr, "See `gpushare %s%s--help`.\n", command, *command ? " " : "");
+	return GS_EXIT_USAGE;
+}
+
+/* How many words of argv the command's name takes; 0 when it is not named there. */
+static int name_words(const struct gs_command *command, int argc, char **argv)
+{
+	const char *name = command->name;
+	int words = 0;
+	while (words < argc) {
+		size_t length = strcspn(name, " ");
+		if (strlen(argv[words]) != length || strncmp(argv[words], name, length) != 0)
+			return 0;
+		words++;
+		if (name[length] == '\0')
+			return words;
+		name += length + 1;
+	}
+	return 0;
+}
+
+const struct gs_command *gs_find_command(int argc, char **argv, int *words)
+{
+	const struct gs_command *best = NULL;
+	*words = 0;
+	for (size_t i = 0; gs_commands[i]; i++) {
+		int matched = name_words(gs_commands[i], argc, argv);
+		if (matched > *words) {
+			best = gs_commands[i];
+			*words = matched;
+		}
+	}
+	return best;
+}
+
+/* Whether commands "FAMILY something" exist. */
+static bool is_family(const char *family)
+{
+	size_t length = strlen(family);
+	for (size_t i = 0; gs_commands[i]; i++)
+		if (strncmp(gs_commands[i]->name, family, length) == 0 && gs_commands[i]->name[length] == ' ')
+			return true;
+	return false;
+}
+
+static int unknown_command(int argc, char **argv)
+{
+	const char *names[COMMANDS_MAX];
+	size_t count = 0;
+	char typed[128];
+	bool family = is_family(argv[0]);
+	snprintf(typed, sizeof typed, "%s%s%s", argv[0], family && argc > 1 ? " " : "", family && argc > 1 ? argv[1] : "");
+	for (size_t i = 0; gs_commands[i] && count < COMMANDS_MAX; i++)
+		names[count++] = gs_commands[i]->name;
+	const char *meant = gs_suggest(typed, names, count);
+	if (family && argc == 1)
+		fprintf(stderr, "gpushare %s: say which:", argv[0]);
+	else
+		fprintf(stderr, "gpushare: there is no command \"%s\"", typed);
+	if (meant && !(family && argc == 1))
+		fprintf(stderr, "; did you mean \"%s\"?", meant);
+	if (family && argc == 1)
+		for (size_t i = 0; gs_commands[i]; i++)
+			if (strncmp(gs_commands[i]->name, argv[0], strlen(argv[0])) == 0)
+				fprintf(stderr, " %s", gs_commands[i]->name + strlen(argv[0]) + 1);
+	fputc('\n', stderr);
+	return usage_error("");
+}
 
 int gs_cli_main(int argc, char **argv)
 {
-	for (size_t i = 0; argc > 1 && gs_commands[i]; i++)
-		if (strcmp(gs_commands[i]->name, argv[1]) == 0)
-			return gs_commands[i]->run(argc - 1, argv + 1);
-	fputs("usage: gpushare COMMAND\n", stderr);
-	return GS_EXIT_USAGE;
+	if (argc < 2) {
+		gs_help_overview(stderr);
+		return GS_EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		puts("gpushare " GPUSHARE_VERSION);
+		return GS_EXIT_OK;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		gs_help_overview(stdout);
+		return GS_EXIT_OK;
+	}
+	int words;
+	const struct gs_command *command = gs_find_command(argc - 1, argv + 1, &words);
+	return command ? command->run(argc - words, argv + words) : unknown_command(argc - 1, argv + 1);
+}
+
+/* --- options --- */
+
+static int find_option(const struct gs_command *command, const char *name, size_t length)
+{
+	for (int i = 0; command->options && command->options[i].name; i++)
+		if (strlen(command->options[i].name) == length && strncmp(command->options[i].name, name, length) == 0)
+			return i;
+	return -1;
+}
+
+static int find_letter(const struct gs_command *command, char letter)
+{
+	for (int i = 0; command->options && command->options[i].name; i++)
+		if (command->options[i].letter == letter)
+			return i;
+	return -1;
+}
+
+static int unknown_option(const struct gs_command *command, const char *typed)
+{
+	const char *names[OPTIONS_MAX];
+	size_t count = 0;
+	for (int i = 0; command->options && command->options[i].name; i++)
+		names[count++] = command->options[i].name;
+	char name[64];
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(typed + 2, "="), typed[1] == '-' ? typed + 2 : "");
+	const char *meant = *name ? gs_suggest(name, names, count) : NULL;
+	fprintf(stderr, "gpushare %s: there is no option %s", command->name, typed);
+	if (meant)
+		fprintf(stderr, "; did you mean --%s?", meant);
+	fputc('\n', stderr);
+	return usage_error(command->name) + 1;
+}
+
+/* Whether an option's value may be left out: "[BOOL]". It then is "true". */
+static bool value_is_optional(const struct gs_option *option)
+{
+	return option->argument && option->argument[0] == '[';
+}
+
+/* Takes the option at argv[*at] (and its value). 0, or what gs_parse_arguments returns. */
+static int take_option(const struct gs_command *command, int argc, char **argv, int *at, struct gs_arguments *arguments)
+{
+	const char *typed = argv[*at];
+	const char *value = NULL;
+	int which;
+	if (typed[1] == '-') {
+		size_t length = strcspn(typed + 2, "=");
+		which = find_option(command, typed + 2, length);
+		value = typed[2 + length] == '=' ? typed + 2 + length + 1 : NULL;
+	} else {
+		which = find_letter(command, typed[1]);
+		value = typed[2] ? typed + 2 + (typed[2] == '=') : NULL;
+	}
+	if (which < 0)
+		return unknown_option(command, typed);
+	const struct gs_option *option = &command->options[which];
+	if (!option->argument && value) {
+		fprintf(stderr, "gpushare %s: --%s takes no value\n", command->name, option->name);
+		return usage_error(command->name) + 1;
+	}
+	if (option->argument && !value && value_is_optional(option))
+		value = "true";
+	if (option->argument && !value) {
+		if (*at + 1 >= argc) {
+			fprintf(stderr, "gpushare %s: --%s needs a value: --%s %s\n", command->name, option->name, option->name,
+				option->argument);
+			return usage_error(command->name) + 1;
+		}
+		value = argv[++*at];
+	}
+	arguments->values[which] = value ? value : "";
+	return 0;
+}
+
+int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments)
+{
+	*arguments = (struct gs_arguments){.operands = argv};
+	int at = 1;
+	for (; at < argc; at++) {
+		if (strcmp(argv[at], "--") == 0) {
+			at++;
+			break;
+		}
+		if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+			gs_help_command(stdout, command);
+			return GS_EXIT_OK + 1;
+		}
+		if (argv[at][0] != '-' || argv[at][1] == '\0') {
+			if (command->rest_is_command)
+				break;
+			argv[arguments->operand_count++] = argv[at];
+			continue;
+		}
+		int stop = take_option(command, argc, argv, &at, arguments);
+		if (stop)
+			return stop;
+	}
+	while (at < argc)
+		argv[arguments->operand_count++] = argv[at++];
+	argv[arguments->operand_count] = NULL;
+	return 0;
+}
+
+const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name)
+{
+	int which = find_option(command, name, strlen(name));
+	if (which < 0)
+		return NULL;
+	const struct gs_option *option = &command->options[which];
+	if (arguments->values[which])
+		return arguments->values[which];
+	const char *value = option->env ? getenv(option->env) : NULL;
+	return value && *value ? value : option->fallback;
 }

@@ -10,7 +10,7 @@ enum gs_exit { GS_EXIT_OK = 0, GS_EXIT_FAILURE = 1, GS_EXIT_USAGE = 2 };
 struct gs_option {
 	const char *name;      /* "config", without dashes */
 	char letter;           /* 0: none */
-	const char *argument;  /* "FILE"; NULL: a switch */
+	const char *argument;  /* "FILE"; "[BOOL]": may be left out and then is "true"; NULL: a switch */
 	const char *env;       /* environment variable that sets it too; NULL: none */
 	const char *fallback;  /* default, as shown in help; NULL: none */
 	const char *help;      /* one sentence, no full stop */
@@ -31,8 +31,11 @@ struct gs_command {
 
 extern const struct gs_command *const gs_commands[]; /* ends with NULL */
 
-/* Parsed options of a command: values[i] belongs to options[i] (the flag's argument, "" for a switch that is on, the
- * environment's value, or NULL). operands ends with NULL. */
+/* The command whose name the words of argv begin with, the longest if several do, and how many words that is; or NULL. */
+const struct gs_command *gs_find_command(int argc, char **argv, int *words);
+
+/* Parsed options of a command: values[i] belongs to options[i] (the flag's argument, "" for a switch that is on, or
+ * NULL when the command line does not have it). operands ends with NULL. */
 struct gs_arguments {
 	const char *values[32];
 	char **operands;
@@ -44,6 +47,8 @@ int gs_cli_main(int argc, char **argv);
 /* 0, or an exit code + 1 when the caller must return at once (help was shown, or a usage error was printed with a
  * did-you-mean): `int r = gs_parse_arguments(...); if (r) return r - 1;` */
 int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments);
+/* What an option stands at: from the command line, else its environment variable unless that is empty, else its
+ * default; NULL without any. */
 const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name);
 
 #endif

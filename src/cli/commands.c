@@ -1,11 +1,17 @@
-#include "cli/command.h"
-#include "cli/sim.h"
+#include "cli/commands.h"
 
 #include <stddef.h>
 
+#include "cli/sim.h"
+
+/* In the order that help shows. */
 const struct gs_command *const gs_commands[] = {
+	&gs_command_demo,
+	&gs_command_node,
+	&gs_command_status,
 	&gs_command_sim,
 	&gs_command_sim_inject,
 	&gs_command_sim_models,
+	&gs_command_help,
 	NULL,
 };

@@ -1,0 +1,12 @@
+/* The commands, one file each. */
+#ifndef GPUSHARE_CLI_COMMANDS_H
+#define GPUSHARE_CLI_COMMANDS_H
+
+#include "cli/command.h"
+
+extern const struct gs_command gs_command_demo;
+extern const struct gs_command gs_command_help;
+extern const struct gs_command gs_command_node;
+extern const struct gs_command gs_command_status;
+
+#endif

@@ -1,0 +1,18 @@
+/* Help, made from the table of commands. */
+#ifndef GPUSHARE_CLI_HELP_H
+#define GPUSHARE_CLI_HELP_H
+
+#include <stdio.h>
+
+#include "cli/command.h"
+
+/* What gpushare is, and its commands. */
+void gs_help_overview(FILE *out);
+/* One command: usage, description, options, examples. */
+void gs_help_command(FILE *out, const struct gs_command *command);
+/* The command's man page in section 1, as scdoc source. */
+void gs_help_man(FILE *out, const struct gs_command *command);
+/* The page of gpushare itself. */
+void gs_help_man_overview(FILE *out);
+
+#endif

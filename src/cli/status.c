@@ -1,0 +1,100 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/quantity.h"
+#include "cli/commands.h"
+#include "cli/status_table.h"
+#include "node/client.h"
+#include "node/node.h"
+
+enum { STATUS_TIMEOUT_MS = 10000 };
+
+static int show(const char *socket, bool as_json, bool clear)
+{
+	struct gs_error err;
+	GS_AUTO_FREE char *text = node_client_status(socket, STATUS_TIMEOUT_MS, &err);
+	if (!text) {
+		fprintf(stderr, "gpushare status: %s\n", err.text);
+		return GS_EXIT_FAILURE;
+	}
+	json_error_t where;
+	json_t *status = json_loads(text, 0, &where);
+	if (!status) {
+		fprintf(stderr, "gpushare status: the daemon's answer is not JSON: %s\n", where.text);
+		return GS_EXIT_FAILURE;
+	}
+	if (as_json) {
+		json_dumpf(status, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		GS_AUTO_STRBUF struct gs_strbuf table = {0};
+		gs_status_table(status, &table);
+		printf("%s%s", clear ? "\033[H\033[J" : "", table.data);
+	}
+	json_decref(status);
+	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
+}
+
+static int run(int argc, char **argv)
+{
+	struct gs_arguments arguments;
+	int stop = gs_parse_arguments(&gs_command_status, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	if (arguments.operand_count > 0) {
+		fprintf(stderr, "gpushare status: takes no argument \"%s\"; see gpushare status --help\n", arguments.operands[0]);
+		return GS_EXIT_USAGE;
+	}
+	const char *output = gs_option_value(&gs_command_status, &arguments, "output");
+	const char *socket = gs_option_value(&gs_command_status, &arguments, "socket");
+	const char *watch = gs_option_value(&gs_command_status, &arguments, "watch");
+	if (strcmp(output, "table") != 0 && strcmp(output, "json") != 0) {
+		fprintf(stderr, "gpushare status: unknown output format \"%s\"; use table or json\n", output);
+		return GS_EXIT_USAGE;
+	}
+	bool as_json = strcmp(output, "json") == 0;
+	if (!watch)
+		return show(socket, as_json, false);
+	int64_t interval_ns;
+	struct gs_error err;
+	if (gs_parse_duration(watch, &interval_ns, &err) < 0 || interval_ns < 100000000) {
+		fprintf(stderr, "gpushare status: --watch %s: write a duration of at least 100ms, such as 1s\n", watch);
+		return GS_EXIT_USAGE;
+	}
+	for (;;) {
+		int code = show(socket, as_json, isatty(STDOUT_FILENO));
+		if (code != GS_EXIT_OK)
+			return code;
+		struct timespec pause = {interval_ns / 1000000000, interval_ns % 1000000000};
+		nanosleep(&pause, NULL);
+	}
+}
+
+static const struct gs_option options[] = {
+	{"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json"},
+	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "the daemon's socket", "file"},
+	{"watch", 'w', "INTERVAL", NULL, NULL, "print again every INTERVAL, such as 1s, until interrupted", NULL},
+	{NULL},
+};
+
+const struct gs_command gs_command_status = {
+	.name = "status",
+	.synopsis = "",
+	.summary = "show every GPU, its shares, their state and who holds them",
+	.description =
+		"Asks the node daemon on this machine. A process is a share's holder when it uses the share's GPU and its environment "
+		"names the share in GPUSHARE_SHARES, which the device plugin sets in every container it prepares. Processes that "
+		"use a GPU without a share are listed too.\n\n"
+		"Memory and utilisation are what NVML reports; a dash stands for what the GPU or driver does not tell.",
+	.examples = "gpushare status  # a table\n"
+		    "gpushare status -o json  # for programs\n"
+		    "gpushare status --watch 1s  # refresh every second",
+	.options = options,
+	.run = run,
+};
