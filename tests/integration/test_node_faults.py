@@ -1,0 +1,306 @@
+"""What the daemon survives: kubelets, disks, peers and NVML that misbehave, and being killed."""
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+
+from kubelet import WAIT, Kubelet
+from node import CONFIG_4, GPUSHARE, Node, Sim, gpus_of, healthy, sick, wait_until
+
+pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
+
+
+@pytest.fixture(scope="module")
+def sim(tmp_path_factory):
+    node = Sim(tmp_path_factory.mktemp("sim"), "2xA100-80GB")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def node(tmp_path, sim):
+    daemon = Node(tmp_path, sim)
+    yield daemon
+    if daemon.process:
+        daemon.stop()
+
+
+@pytest.fixture
+def kubelet(node):
+    stand_in = Kubelet(node.kubelet_dir)
+    yield stand_in
+    stand_in.stop()
+
+
+def test_kubelet_that_comes_late(node, kubelet):
+    node.start()
+    node.wait_log("serving")
+    kubelet.start()
+    assert len(kubelet.wait_registered().wait(lambda d: len(d) == 8)) == 8
+
+
+def test_kubelet_that_refuses_at_first(node, kubelet):
+    kubelet.refuse = "no 100% sure: naïve\nplugin"
+    kubelet.start()
+    node.start()
+    node.wait_log("did not register")
+    assert "naïve" in node.read_log()
+    kubelet.refuse = None
+    assert kubelet.wait_registered().wait(lambda d: len(d) == 8)
+
+
+def test_kubelet_that_hangs_and_restarts_in_the_middle_of_register(node, kubelet):
+    kubelet.delay = threading.Event()
+    kubelet.start()
+    node.start()
+    node.wait_log("serving")
+    time.sleep(0.3)  # let Register reach the hanging kubelet; the outcome does not depend on it
+    kubelet.delay.set()
+    kubelet.delay = None
+    kubelet.restart()
+    assert kubelet.wait_registered().wait(lambda d: len(d) == 8)
+
+
+def test_kubelet_directory_that_is_replaced(node, kubelet):
+    kubelet.start()
+    node.start()
+    kubelet.wait_registered()
+    kubelet.stop()
+    os.rename(node.plugin_dir, node.plugin_dir + ".old")
+    os.makedirs(node.plugin_dir)
+    kubelet.start()
+    assert kubelet.wait_registered().wait(lambda d: len(d) == 8)
+
+
+def test_two_daemons_on_one_directory(node, sim, tmp_path):
+    node.start()
+    node.wait_log("serving")
+    second = subprocess.run(node.command(), capture_output=True, text=True, timeout=WAIT)
+    assert second.returncode == 1
+    assert "another gpushare node" in second.stderr
+
+
+def test_killed_at_random_moments(node, kubelet):
+    kubelet.start()
+    random.seed(7)
+    seen = None
+    for _ in range(8):
+        node.start()
+        if random.random() < 0.7:
+            devices = sorted(kubelet.wait_registered().wait(lambda d: len(d) == 8))
+            assert seen in (None, devices), "ids must survive"
+            seen = devices
+            kubelet.plugins["nvidia.com/gpu"].allocate([devices[0]])
+        time.sleep(random.random() * 0.05)
+        node.kill()
+    node.start()
+    assert sorted(kubelet.wait_registered().wait(lambda d: len(d) == 8)) == seen
+    assert sorted(os.listdir(node.plugin_dir)) == ["kubelet.sock", "nvidia-gpu.sock"]
+    assert [n for n in os.listdir(node.state) if ".tmp" in n] == []
+
+
+def test_allocations_are_remembered(node, kubelet):
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    share = sorted(plugin.wait(lambda d: len(d) == 8))[3]
+    plugin.allocate([share])
+    wait_until(lambda: os.path.exists(os.path.join(node.state, "allocations.json")), "the ledger on disk")
+    node.kill()
+    node.start()
+    kubelet.wait_registered()
+    shares = [s for g in node.status()["gpus"] for s in g["shares"]]
+    assert [s["id"] for s in shares if s["lastAllocated"]] == [share]
+
+
+def test_corrupt_ledger_is_moved_aside(node, kubelet):
+    os.makedirs(node.state)
+    with open(os.path.join(node.state, "allocations.json"), "w", encoding="utf-8") as file:
+        file.write("{broken")
+    kubelet.start()
+    node.start()
+    assert kubelet.wait_registered().wait(lambda d: len(d) == 8)
+    assert "allocations.json.corrupt" in node.read_log()
+    with open(os.path.join(node.state, "allocations.json.corrupt"), encoding="utf-8") as file:
+        assert file.read() == "{broken"
+
+
+def test_full_disk(node, kubelet, tmp_path):
+    """A state directory that takes no more bytes: allocation goes on, the problem is shown."""
+    os.makedirs(node.state)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", node.state], check=False,
+                                           capture_output=True).returncode != 0:
+        pytest.skip("needs root and mount to make a full file system")
+    try:
+        with open(os.path.join(node.state, "filler"), "wb") as filler:
+            try:
+                filler.write(b"x" * 65536)
+                filler.flush()
+            except OSError:
+                pass
+        kubelet.start()
+        node.start()
+        plugin = kubelet.wait_registered()
+        share = sorted(plugin.wait(lambda d: len(d) == 8))[0]
+        assert plugin.allocate([share])
+        node.wait_log("can't be kept")
+        assert any("can't be kept" in p for p in node.status()["problems"])
+        assert plugin.allocate([share])
+        assert node.stop() == 0
+    finally:
+        node.stop()
+        subprocess.run(["umount", "-l", node.state], check=True)
+
+
+def test_read_only_state_directory(node, kubelet):
+    os.makedirs(node.state)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", node.state], check=False,
+                                           capture_output=True).returncode != 0:
+        pytest.skip("needs root and mount to make a read-only file system")
+    try:
+        kubelet.start()
+        node.start()
+        plugin = kubelet.wait_registered()
+        assert plugin.allocate([sorted(plugin.wait(lambda d: len(d) == 8))[0]])
+        node.wait_log("can't be kept")
+    finally:
+        node.stop()
+        subprocess.run(["umount", "-l", node.state], check=True)
+
+
+def test_no_driver_at_first(tmp_path, sim):
+    """Without a driver the daemon waits, and says so; it serves when the driver comes."""
+    lonely = Node(tmp_path, None)
+    stand_in = Kubelet(lonely.kubelet_dir).start()
+    library = tmp_path / "lib"
+    library.mkdir()
+    lonely.env = {"LD_LIBRARY_PATH": str(library), "GPUSHARE_SIM": sim.directory}
+    lonely.start()
+    try:
+        problems = wait_until(lambda: os.path.exists(lonely.socket) and lonely.status()["problems"], "the reason for waiting")
+        assert "libnvidia-ml.so.1" in problems[0]
+        real = sim.run("sh", "-c", "echo $LD_LIBRARY_PATH").stdout.strip()
+        for directory in real.split(":"):
+            candidate = os.path.join(directory, "libnvidia-ml.so.1")
+            if os.path.exists(candidate):
+                os.symlink(candidate, library / "libnvidia-ml.so.1")
+                break
+        assert stand_in.wait_registered().wait(lambda d: len(d) == 8)
+        assert lonely.status()["problems"] == []
+    finally:
+        stand_in.stop()
+        assert lonely.stop() == 0
+
+
+def test_hot_plug(node, kubelet, sim):
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    before = set(plugin.wait(lambda d: len(d) == 8))
+    sim.inject("plug", "A100-80GB")
+    after = plugin.wait(lambda d: len(d) == 12, "the new GPU")
+    assert before < set(after)
+    new = gpus_of(set(after) - before)[0]
+    sim.inject("--gpu", new, "unplug")
+    assert set(plugin.wait(lambda d: len(d) == 8, "the list without the GPU")) == before
+
+
+def test_lost_gpu_comes_back(node, kubelet, sim):
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    gpu = gpus_of(plugin.wait(lambda d: len(d) == 8))[0]
+    sim.inject("--gpu", gpu, "lost")
+    try:
+        after = plugin.wait(lambda d: len(sick(d)) == 4)
+        assert len(after) == 8 and gpus_of(sick(after)) == [gpu]
+    finally:
+        sim.inject("--gpu", gpu, "recovered")
+    plugin.wait(lambda d: len(healthy(d)) == 8, "recovery")
+
+
+@pytest.mark.parametrize("fault", ["ecc=double", "remap-failed"])
+def test_memory_faults(node, kubelet, sim, fault):
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    gpu = gpus_of(plugin.wait(lambda d: len(d) == 8))[1]
+    sim.inject("--gpu", gpu, fault)
+    try:
+        after = plugin.wait(lambda d: len(sick(d)) == 4)
+        assert gpus_of(sick(after)) == [gpu]
+    finally:
+        sim.inject("--gpu", gpu, "recovered")
+    plugin.wait(lambda d: len(healthy(d)) == 8, "recovery")
+
+
+@pytest.mark.parametrize("code", [999, 15, 3])
+def test_nvml_that_fails_at_any_call(tmp_path, sim, code):
+    """The Nth NVML call fails, for one N after the other: the daemon never crashes, and gets there in the end."""
+    for nth in list(range(1, 40)) + list(range(40, 400, 30)):
+        daemon = Node(tmp_path / str(nth), sim, env={"GPUSHARE_SIM_NVML_FAIL": "%d:%d" % (nth, code)})
+        daemon.start()
+        try:
+            wait_until(lambda: os.path.exists(daemon.socket), "the socket")
+            wait_until(lambda: daemon.status()["resources"], "shares, with call %d failing" % nth)
+        finally:
+            status = daemon.stop()
+        assert status == 0, daemon.read_log()
+
+
+def test_random_bytes_and_many_connections(node, kubelet):
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    share = sorted(plugin.wait(lambda d: len(d) == 8))[0]
+    path = os.path.join(node.plugin_dir, "nvidia-gpu.sock")
+    rng = random.Random(11)
+    crowd = []
+    for number in range(1000):
+        peer = socket.socket(socket.AF_UNIX)
+        try:
+            peer.connect(path)
+            peer.send((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" if number % 2 else b"") + rng.randbytes(rng.randrange(1, 400)))
+            crowd.append(peer)
+        except OSError:
+            peer.close()
+    assert plugin.allocate([share]), "the kubelet is served beside a crowd"
+    for peer in crowd:
+        peer.close()
+    assert plugin.allocate([share])
+    assert not plugin.ended.is_set()
+
+
+def test_reader_that_never_reads(node, kubelet):
+    """A ListAndWatch stream nobody reads costs a bounded amount of memory, and the others go on."""
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    plugin.wait(lambda d: len(d) == 8)
+    lazy = grpc.insecure_channel("unix:" + os.path.join(node.plugin_dir, "nvidia-gpu.sock"), options=[("grpc.http2.bdp_probe", 0)])
+    stream = lazy.unary_stream("/v1beta1.DevicePlugin/ListAndWatch")(b"")
+    for replicas in (1000, 500, 1000, 500, 1000, 4):
+        node.write_config(CONFIG_4.replace("replicas: 4", "replicas: %d" % replicas))
+        plugin.wait(lambda d, n=replicas: len(d) == 2 * n)
+    stream.cancel()
+    lazy.close()
+    assert plugin.allocate([sorted(plugin.latest)[0]])
+
+
+def test_flags_that_do_not_exist_are_explained(tmp_path):
+    result = subprocess.run([GPUSHARE, "node", "--confg", "x"], capture_output=True, text=True, timeout=WAIT)
+    assert result.returncode == 2
+    assert "--config" in result.stderr
+
+
+def test_bad_config_at_start(tmp_path):
+    node = Node(tmp_path, None, config="version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 0\n")
+    node.start()
+    assert node.process.wait(WAIT) == 1
+    assert "config.yaml:6:17" in node.read_log()
