@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -243,6 +244,27 @@ def test_other_users_are_refused():
             result = subprocess.run(["/usr/bin/python3", "-c", script, path], user=user, capture_output=True, text=True,
                                     timeout=PATIENCE)
             assert result.stdout.startswith(answer), result.stderr
+
+
+@pytest.fixture(scope="module")
+def grpc_go(tmp_path_factory):
+    """The kubelet's own gRPC library. Building it fetches modules and takes a minute, so it must be asked for."""
+    if os.environ.get("GPUSHARE_TEST_GO") != "1":
+        pytest.skip("set GPUSHARE_TEST_GO=1 to build and run a grpc-go client")
+    if not shutil.which("go"):
+        pytest.skip("go is not installed")
+    program = tmp_path_factory.mktemp("go") / "grpc_go"
+    build = subprocess.run(["go", "build", "-o", program, "."], cwd=Path(__file__).parent / "grpc_go",
+                           capture_output=True, text=True)
+    if build.returncode != 0:
+        pytest.skip(f"cannot build it: {build.stderr[-300:]}")
+    return program
+
+
+@pytest.mark.parametrize("arguments", [[], ["/var/lib/kubelet/device-plugins/nvidia-gpu.sock"], ["localhost", "300ms"]])
+def test_grpc_go(grpc_go, server, arguments):
+    result = subprocess.run([grpc_go, server, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    assert (result.returncode, result.stdout) == (0, "ok\n")
 
 
 # ---- our server, no library ----
