@@ -69,7 +69,7 @@ static char *library_path(const char *program, struct gs_error *err)
 		nvml |= has_nvml;
 		cuda |= has_cuda;
 	}
-	if (nvml || cuda || !found.length)
+	if (nvml && cuda)
 		return gs_strbuf_take(&found);
 	gs_strbuf_free(&found);
 	gs_fail(err, GS_ERROR_SYSTEM, ENOENT,
