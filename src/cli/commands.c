@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include "cli/config.h"
 #include "cli/sim.h"
 
 /* In the order that help shows. */
@@ -9,6 +10,9 @@ const struct gs_command *const gs_commands[] = {
 	&gs_command_demo,
 	&gs_command_node,
 	&gs_command_status,
+	&gs_command_config_check,
+	&gs_command_config_explain,
+	&gs_command_config_schema,
 	&gs_command_sim,
 	&gs_command_sim_inject,
 	&gs_command_sim_models,

@@ -1,0 +1,236 @@
+/* gpushare config: checks files, explains them, and prints their schema. */
+#include "cli/config.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/strbuf.h"
+#include "core/config_explain.h"
+#include "core/config_parse.h"
+
+static const char *environment(const char *name, void *user)
+{
+	return getenv(name);
+}
+
+/* The text of a file, or of standard input for "-"; owned by the caller, NULL when it cannot be read. */
+static char *read_source(const char *path, const char *entry, struct gs_config_source *source, struct gs_error *err)
+{
+	bool standard_input = strcmp(path, "-") == 0;
+	*source = (struct gs_config_source){.name = standard_input ? "(standard input)" : path, .entry = entry};
+	char *text = gs_read_file(standard_input ? "/dev/stdin" : path, GS_CONFIG_BYTES_MAX, &source->length, err);
+	source->text = text;
+	return text;
+}
+
+static int print_json(json_t *value)
+{
+	int result = json_dumpf(value, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(value);
+	return result || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
+}
+
+/* Whether -o says json; -1 after saying that it says nothing known. */
+static int wants_json(const struct gs_command *command, const struct gs_arguments *arguments, const char *other)
+{
+	const char *output = gs_option_value(command, arguments, "output");
+	if (!output || strcmp(output, other) == 0)
+		return 0;
+	if (strcmp(output, "json") == 0)
+		return 1;
+	fprintf(stderr, "gpushare %s: -o \"%s\" does not exist; write %s or json\n", command->name, output, other);
+	return -1;
+}
+
+static json_t *diagnostics_json(const char *name, bool valid, const struct gs_diagnostics *diags)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < diags->count; i++) {
+		const struct gs_diagnostic *item = &diags->items[i];
+		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s}", "severity", item->warning ? "warning" : "error", "line",
+						      item->line, "column", item->column, "message", item->message));
+	}
+	/* A file name need not be UTF-8; JSON must. */
+	json_t *file = json_string(name);
+	return json_pack("{s:o, s:b, s:o}", "file", file ? file : json_null(), "valid", valid, "diagnostics", list);
+}
+
+static void print_diagnostics(const struct gs_diagnostics *diags)
+{
+	for (size_t i = 0; i < diags->count; i++)
+		fprintf(stderr, "%s\n", diags->items[i].text);
+	if (diags->omitted)
+		fprintf(stderr, "and %zu more\n", diags->omitted);
+}
+
+/* Adds a JSON object to `results` when that is not NULL, else prints. */
+static bool check_file(const char *path, const char *entry, json_t *results)
+{
+	struct gs_config_source source;
+	struct gs_config config;
+	struct gs_diagnostics diags = {0};
+	struct gs_error err;
+	GS_AUTO_FREE char *text = read_source(path, entry, &source, &err);
+	if (!text)
+		gs_diagnostics_add(&diags, false, source.name, 0, 0, "%s", err.text);
+	bool valid = text && gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags) == 0;
+	if (results)
+		json_array_append_new(results, diagnostics_json(source.name, valid, &diags));
+	else
+		print_diagnostics(&diags);
+	if (valid) {
+		gs_config_free(&config);
+		if (!results)
+			printf("%s: ok\n", source.name);
+	}
+	gs_diagnostics_free(&diags);
+	return valid;
+}
+
+static int run_check(int argc, char **argv)
+{
+	const struct gs_command *command = &gs_command_config_check;
+	struct gs_arguments arguments;
+	int returned = gs_parse_arguments(command, argc, argv, &arguments);
+	if (returned)
+		return returned - 1;
+	int json = wants_json(command, &arguments, "text");
+	if (json < 0)
+		return GS_EXIT_USAGE;
+	if (!arguments.operand_count) {
+		fputs("gpushare config check: which file? Write gpushare config check FILE, or - for standard input\n", stderr);
+		return GS_EXIT_USAGE;
+	}
+	json_t *results = json ? json_array() : NULL;
+	bool valid = true;
+	for (int i = 0; i < arguments.operand_count; i++)
+		valid &= check_file(arguments.operands[i], gs_option_value(command, &arguments, "key"), results);
+	if (results && print_json(results))
+		return GS_EXIT_FAILURE;
+	return valid ? GS_EXIT_OK : GS_EXIT_FAILURE;
+}
+
+static int explain_file(const char *path, const char *entry, bool json)
+{
+	struct gs_config_source source;
+	struct gs_config config;
+	struct gs_diagnostics diags = {0};
+	struct gs_error err;
+	GS_AUTO_FREE char *text = read_source(path, entry, &source, &err);
+	if (!text) {
+		fprintf(stderr, "gpushare config explain: %s\n", err.text);
+		return GS_EXIT_FAILURE;
+	}
+	GS_AUTO_FREE struct gs_config_origin *origins = gs_calloc(gs_config_key_count, sizeof *origins);
+	int result = gs_config_parse_origins(&source, environment, NULL, NULL, 0, &config, origins, &diags);
+	print_diagnostics(&diags);
+	gs_diagnostics_free(&diags);
+	if (result < 0)
+		return GS_EXIT_FAILURE;
+	if (json) {
+		result = print_json(gs_config_explain_json(&config, origins, source.name));
+	} else {
+		GS_AUTO_STRBUF struct gs_strbuf words = {0};
+		gs_config_explain(&config, origins, source.name, &words);
+		result = fputs(words.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
+	}
+	gs_config_free(&config);
+	return result;
+}
+
+static int run_explain(int argc, char **argv)
+{
+	const struct gs_command *command = &gs_command_config_explain;
+	struct gs_arguments arguments;
+	int returned = gs_parse_arguments(command, argc, argv, &arguments);
+	if (returned)
+		return returned - 1;
+	int json = wants_json(command, &arguments, "text");
+	if (json < 0)
+		return GS_EXIT_USAGE;
+	if (arguments.operand_count != 1) {
+		fputs("gpushare config explain: give one FILE, or - for standard input\n", stderr);
+		return GS_EXIT_USAGE;
+	}
+	return explain_file(arguments.operands[0], gs_option_value(command, &arguments, "key"), json);
+}
+
+static int run_schema(int argc, char **argv)
+{
+	const struct gs_command *command = &gs_command_config_schema;
+	struct gs_arguments arguments;
+	int returned = gs_parse_arguments(command, argc, argv, &arguments);
+	if (returned)
+		return returned - 1;
+	const char *output = gs_option_value(command, &arguments, "output");
+	int json = output ? wants_json(command, &arguments, "markdown") : 1;
+	if (json < 0)
+		return GS_EXIT_USAGE;
+	if (arguments.operand_count) {
+		fputs("gpushare config schema: takes no operands\n", stderr);
+		return GS_EXIT_USAGE;
+	}
+	if (json)
+		return print_json(gs_config_json_schema());
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	gs_config_markdown(&text);
+	return fputs(text.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
+}
+
+#define KEY_OPTION \
+	{.name = "key", .argument = "NAME", .help = "Which data key of a ConfigMap manifest is meant, when it has several"}
+
+static const struct gs_option file_options[] = {
+	{.name = "output", .letter = 'o', .argument = "FORMAT", .fallback = "text", .help = "Print text or json", .complete = "text json"},
+	KEY_OPTION,
+	{.name = NULL},
+};
+static const struct gs_option schema_options[] = {
+	{.name = "output", .letter = 'o', .argument = "FORMAT", .fallback = "json", .help = "Print json (a JSON Schema) or markdown (tables of all keys)",
+	 .complete = "json markdown"},
+	{.name = NULL},
+};
+
+const struct gs_command gs_command_config_check = {
+	.name = "config check",
+	.synopsis = "FILE...",
+	.summary = "Check configuration files and say everything that is wrong with them",
+	.description = "Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
+		       "\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap manifest "
+		       "that holds configurations is accepted; all of them are checked.\n\n"
+		       "The exit status is 0 when all files are valid and 1 otherwise.",
+	.examples = "gpushare config check config.yaml  # before it goes to the cluster\n"
+		    "kubectl get configmap gpushare -o yaml | gpushare config check -  # what is there now",
+	.options = file_options,
+	.run = run_check,
+};
+
+const struct gs_command gs_command_config_explain = {
+	.name = "config explain",
+	.synopsis = "FILE",
+	.summary = "Say in words what a configuration shares and how, and where each value comes from",
+	.description = "Reads FILE (- is standard input) with the environment variables of this shell over it, as the node daemon does, and "
+		       "prints what will be shared, then every value in force with its origin: a place in the file, an environment "
+		       "variable, or the default.",
+	.examples = "gpushare config explain config.yaml  # what will this do?\n"
+		    "gpushare config explain -o json config.yaml  # the same for a program",
+	.options = file_options,
+	.run = run_explain,
+};
+
+const struct gs_command gs_command_config_schema = {
+	.name = "config schema",
+	.synopsis = "",
+	.summary = "Print the JSON Schema of the configuration file",
+	.description = "Prints a JSON Schema (draft 2020-12) for editors and linters. It describes the file's form; rules between entries, "
+		       "such as two entries that share one device, are checked by gpushare config check only.",
+	.examples = "gpushare config schema > gpushare.schema.json  # for an editor",
+	.options = schema_options,
+	.run = run_schema,
+};
