@@ -53,8 +53,9 @@ static json_t *diagnostics_json(const char *name, bool valid, const struct gs_di
 	json_t *list = json_array();
 	for (size_t i = 0; i < diags->count; i++) {
 		const struct gs_diagnostic *item = &diags->items[i];
-		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s}", "severity", item->warning ? "warning" : "error", "line",
-						      item->line, "column", item->column, "message", item->message));
+		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "severity", item->warning ? "warning" : "error", "line",
+						      item->line, "column", item->column, "message", item->message, "text",
+						      item->text));
 	}
 	/* A file name need not be UTF-8; JSON must. */
 	json_t *file = json_string(name);
