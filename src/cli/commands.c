@@ -15,6 +15,7 @@ const struct gs_command *const gs_commands[] = {
 	&gs_command_config_schema,
 	&gs_command_sim,
 	&gs_command_sim_inject,
+	&gs_command_sim_load,
 	&gs_command_sim_models,
 	&gs_command_help,
 	NULL,

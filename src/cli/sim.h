@@ -7,5 +7,6 @@
 extern const struct gs_command gs_command_sim;
 extern const struct gs_command gs_command_sim_models;
 extern const struct gs_command gs_command_sim_inject;
+extern const struct gs_command gs_command_sim_load;
 
 #endif
