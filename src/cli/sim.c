@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/strbuf.h"
+#include "base/suggest.h"
 #include "cli/command.h"
 #include "cli/sim.h"
 #include "gpushare/abi.h"
@@ -274,15 +275,20 @@ static int usage(const char *what)
 	return GS_EXIT_USAGE;
 }
 
+/* A SPEC that is none may be a sub-command with a typing mistake. */
+static int bad_spec(const char *typed, const struct gs_error *err)
+{
+	static const char *const commands[] = {"inject", "load", "models"};
+	int status = complain(err);
+	const char *near = gs_suggest(typed, commands, GS_ARRAY_LENGTH(commands));
+	if (near)
+		fprintf(stderr, "Or did you mean 'gpushare sim %s'?\n", near);
+	return status;
+}
+
 static int run_sim(int argc, char **argv)
 {
 	struct gs_arguments arguments, rest;
-	if (argc > 1 &&
-	    (strcmp(argv[1], "inject") == 0 || strcmp(argv[1], "models") == 0 || strcmp(argv[1], "load") == 0))
-		for (size_t i = 0; gs_commands[i]; i++)
-			if (strncmp(gs_commands[i]->name, "sim ", 4) == 0 &&
-			    strcmp(gs_commands[i]->name + 4, argv[1]) == 0)
-				return gs_commands[i]->run(argc - 1, argv + 1);
 	int r = gs_parse_arguments(&gs_command_sim, argc, argv, &arguments);
 	if (r)
 		return r - 1;
@@ -309,7 +315,9 @@ static int run_sim(int argc, char **argv)
 		return join(join_dir, arguments.operands);
 	struct gs_error err;
 	struct sim_spec spec = {0};
-	if (sim_spec_load(spec_text, &spec, &err) < 0 || (seed && sim_spec_set_seed(seed, &spec, &err) < 0) ||
+	if (sim_spec_load(spec_text, &spec, &err) < 0)
+		return bad_spec(spec_text, &err);
+	if ((seed && sim_spec_set_seed(seed, &spec, &err) < 0) ||
 	    (driver && sim_spec_set_driver_version(driver, &spec, &err) < 0))
 		return complain(&err);
 	return create_and_run(state, &spec, arguments.operands);
@@ -390,6 +398,8 @@ const struct gs_command gs_command_sim_models = {
 	.name = "sim models",
 	.synopsis = "",
 	.summary = "List the GPU models that a simulated node can have",
+	.description = "MODEL is what a SPEC says, NAME what NVML and nvidia-smi show. MEMORY is the total that NVML reports.",
+	.examples = "gpushare sim models -o json | jq -r '.[].model'  # the names only",
 	.options = models_options,
 	.run = run_models,
 };

@@ -351,6 +351,17 @@ def test_bad_specs(spec, says):
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_mistyped_sub_command_is_recognised():
+    done = run("sim", "modles")
+    assert done.returncode == 2 and "did you mean 'gpushare sim models'?" in done.stderr
+
+
+def test_help_is_there():
+    for command in (["sim"], ["sim", "inject"], ["sim", "models"]):
+        done = run(*command, "--help")
+        assert done.returncode == 0 and done.stdout.startswith(f"gpushare {' '.join(command)}: ")
+
+
 def test_bad_options(tmp_path):
     assert "no seed" in run("sim", "T4", "--seed", "x", "--", "true").stderr
     assert "no driver version" in run("sim", "T4", "--driver", "new", "--", "true").stderr
