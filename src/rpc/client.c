@@ -12,7 +12,10 @@
 #include "rpc/rpc.h"
 #include "rpc/wire.h"
 
-enum { TEXT_BYTES = 4096 /* of a peer's error text */ };
+enum {
+	TEXT_BYTES = 4096, /* of a peer's error text */
+	ATTEMPTS = 3,      /* of a call whose request never left */
+};
 
 /* One connection. A client has at most one that takes new calls; others may be finishing theirs after a GOAWAY. */
 struct channel {
@@ -29,6 +32,7 @@ struct rpc_client_call {
 	struct rpc_client_call *next, *previous;
 	struct rpc_client *client;
 	uint64_t number;         /* in the order of their start */
+	unsigned attempts;
 	struct channel *channel; /* NULL: waits for one */
 	int32_t stream;
 	const char *path;
@@ -297,6 +301,10 @@ static int on_frame_not_sent(nghttp2_session *http, const nghttp2_frame *frame, 
 	struct rpc_client_call *call = nghttp2_session_get_stream_user_data(http, frame->hd.stream_id);
 	if (!call)
 		return 0;
+	if (++call->attempts >= ATTEMPTS) {
+		end_call(call, RPC_UNAVAILABLE, nghttp2_strerror(error));
+		return 0;
+	}
 	nghttp2_session_set_stream_user_data(http, call->stream, NULL);
 	channel->draining = true;
 	channel->call_count--;

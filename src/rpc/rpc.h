@@ -46,11 +46,13 @@ struct rpc_server_limits {
  * ends with a NULL path. Peers whose uid is neither root's nor ours are refused. */
 int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
 		     const struct rpc_server_limits *limits, struct rpc_server **server, struct gs_error *err);
-/* Ends streams with OK, sends GOAWAY, removes the socket file if it is still ours, and frees everything once flushed or
- * after a short grace; `done` (may be NULL) runs last. */
+/* Removes the socket file at once if it is still ours. Then, from the loop: GOAWAY to all peers; calls that have sent a
+ * message (streams) end with OK and those that have not may still be finished; both hear `closed` if they are cut off.
+ * Everything is freed once flushed or after half a second; `done` (may be NULL) runs last. May be called by a handler. */
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *user);
 
-/* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips what it missed. */
+/* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips what it missed. A message
+ * above the server's limit ends the call with RESOURCE_EXHAUSTED. */
 void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length);
 /* Ends the call. `text` may be NULL; it is percent-encoded as the gRPC wire format asks. The call is gone afterwards. */
 void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *text);
@@ -77,7 +79,7 @@ typedef void rpc_message_cb(void *user, const uint8_t *message, size_t length);
  * UNAVAILABLE, and the text says why. */
 typedef void rpc_done_cb(void *user, enum rpc_status status, const char *text);
 /* timeout_ms 0: none. `path` must outlive the call, the request is copied. Never calls back before it returns.
- * on_message may be NULL. NULL only when out of local limits (RPC_CLIENT_CALLS open calls). */
+ * on_message may be NULL. NULL only when out of local limits (RPC_CLIENT_CALLS open calls) or while the client is freed. */
 struct rpc_client_call *rpc_client_start(struct rpc_client *client, const char *path, const uint8_t *request,
 					 size_t length, unsigned timeout_ms, rpc_message_cb *on_message,
 					 rpc_done_cb *on_done, void *user);

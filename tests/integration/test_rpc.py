@@ -736,6 +736,34 @@ def test_client_reads_hand_made_answers(tmp_path, act, status):
         assert call(tmp_path / "hand.sock", "Echo", b"x", "timeout_ms=30000")[0] == status
 
 
+def test_client_moves_unsent_calls_to_a_new_connection(tmp_path):
+    """A call that the first connection had no room for when its GOAWAY came is made on the second."""
+    seen = []
+    answer = frame(HEADERS, END_HEADERS, 1, header_block(GRPC)) + frame(DATA, 0, 1, message(b"x")) + frame(
+        HEADERS, END_HEADERS | END_STREAM, 1, header_block([(b"grpc-status", b"0")]))
+
+    def act(peer):
+        seen.append(peer)
+        peer.sendall(frame(SETTINGS, 0, 0))
+        received = b""
+        while received.find(message(b"x")) < 0:
+            received += peer.recv(1000)
+        if len(seen) > 1:
+            peer.sendall(answer)
+            peer.recv(1000)
+            return
+        peer.sendall(answer + frame(SETTINGS, 0, 0, struct.pack(">HI", 3, 0)))
+        time.sleep(0.2)
+        peer.sendall(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 0)) + frame(SETTINGS, 0, 0, struct.pack(">HI", 3, 100)))
+        time.sleep(0.2)
+
+    with acting(tmp_path / "busy.sock", act):
+        result = subprocess.run([PEER, "call", tmp_path / "busy.sock", "/test.Echo/Echo", "repeat=2"], input=b"x",
+                                capture_output=True, timeout=PATIENCE)
+    assert result.stdout.count(b"done OK") == 2, result.stdout
+    assert len(seen) == 2
+
+
 def test_client_of_a_server_that_never_answers(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "mute.sock"))
