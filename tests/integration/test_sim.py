@@ -247,6 +247,30 @@ def test_a_directory_has_one_node(node):
     assert on_node(node.directory, "print(count())") == "2"
 
 
+def test_of_many_that_start_at_once_one_gets_the_directory(tmp_path):
+    command = [GPUSHARE, "sim", "T4", "--state", str(tmp_path / "node"), "--", "sh", "-c", "echo up; exec cat"]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **options) for _ in range(8)]
+    # The winner stays until its input ends, so every other must have lost to it.
+    lines = [process.stdout.readline().strip() for process in processes]
+    assert sorted(lines) == [""] * 7 + ["up"]
+    for process in processes:
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0 or "already running" in errors
+
+
+def test_a_full_disk_is_an_error(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    script = 'mount -t tmpfs -o size=600k none "$1" || exit 99; "$2" sim T4 --state "$1/node" -- true'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", str(small), GPUSHARE], capture_output=True,
+                          text=True, timeout=PATIENCE)
+    if "unshare" in done.stderr or done.returncode == 99:
+        pytest.skip("cannot mount a small disk: " + done.stderr.strip())
+    assert done.returncode == 1
+    assert "No space left" in done.stderr and "node/state" in done.stderr
+
+
 def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path):
     precious = tmp_path / "home" / "thesis.tex"
     precious.parent.mkdir()
