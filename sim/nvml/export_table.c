@@ -18,6 +18,7 @@ enum {
 	SLOT_LOG = 26,
 	SLOT_GATE = 72,
 	SLOT_HANDLE = 81,
+	SLOT_ENFORCED_LIMIT = 108,
 	SLOT_PROCESS_SAMPLES = 145,
 	SLOT_COMPUTE = 213,
 	SLOT_MPS = 214,
@@ -55,6 +56,11 @@ static nvmlReturn_t open_gate(nvmlDevice_t device, uint32_t *open)
 static nvmlReturn_t handle_by_index(uint32_t index, nvmlDevice_t *device)
 {
 	return nvmlDeviceGetHandleByIndex_v2(index, device);
+}
+
+static nvmlReturn_t enforced_limit(nvmlDevice_t device, uint32_t *milliwatts)
+{
+	return nvmlDeviceGetEnforcedPowerLimit(device, milliwatts);
 }
 
 static nvmlReturn_t host_pcie_generation(nvmlDevice_t device, uint32_t *generation)
@@ -175,6 +181,7 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
 		made.slots[i] = (slot)not_supported;
 	made.size = sizeof made;
 	made.slots[SLOT_PATH] = (slot)path_between;
+	made.slots[SLOT_ENFORCED_LIMIT] = (slot)enforced_limit;
 	made.slots[SLOT_PROCESS_SAMPLES] = (slot)process_samples;
 	made.slots[SLOT_LOG] = (slot)ignore;
 	made.slots[SLOT_GATE] = (slot)open_gate;
