@@ -403,6 +403,28 @@ static void test_oversize_reply_is_an_error(void **state)
 	free_pair(pair);
 }
 
+/* Replies of which the peer's windows let nothing through. */
+static void test_unread_replies_are_limited_together(void **state)
+{
+	const size_t size = 1024 * 1024;
+	const unsigned enough = (RPC_SESSION_UNSENT_BYTES + RPC_MESSAGE_MAX) / size;
+	struct pair *pair = new_pair(NULL);
+	GS_AUTO_FREE uint8_t *reply = gs_calloc(size, 1);
+
+	for (unsigned i = 0; i < enough - 1; i++) {
+		submit(pair, (struct request){.path = "/t/Hold", BODY("\0\0\0\0\0")});
+		rpc_call_send(held, reply, size);
+		rpc_call_finish(held, RPC_OK, NULL);
+	}
+	assert_false(rpc_session_broken(pair->session));
+	submit(pair, (struct request){.path = "/t/Hold", BODY("\0\0\0\0\0")});
+	rpc_call_send(held, reply, size);
+	rpc_call_finish(held, RPC_OK, NULL);
+	assert_true(rpc_session_broken(pair->session));
+	assert_true(rpc_session_done(pair->session));
+	free_pair(pair);
+}
+
 static void test_deadline(void **state)
 {
 	struct pair *pair = new_pair(NULL);
@@ -581,6 +603,7 @@ int main(void)
 		cmocka_unit_test(test_stream_keeps_only_the_latest),
 		cmocka_unit_test(test_begun_message_is_completed),
 		cmocka_unit_test(test_oversize_reply_is_an_error),
+		cmocka_unit_test(test_unread_replies_are_limited_together),
 		cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_reset_by_the_peer),
 		cmocka_unit_test(test_connection_lost),
