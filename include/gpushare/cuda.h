@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the simulated driver says it supports: 1000 * major + 10 * minor. NVML's answer is the same number. */
+/* What the simulated cuDriverGetVersion answers, 1000 * major + 10 * minor: the newest interface that is known here. NVML
+ * answers by the node's driver version instead, which may name an older CUDA. */
 #define GPUSHARE_SIM_CUDA_VERSION 13050
 
 typedef enum CUresult {

@@ -169,7 +169,7 @@ void simcu_leave_scope(int *unused);
 	CUresult simcu_entered = simcu_enter();          \
 	if (simcu_entered != CUDA_SUCCESS)               \
 		return simcu_entered;                    \
-	GS_CLEANUP(simcu_leave_scope) int simcu_held = 1
+	GS_CLEANUP(simcu_leave_scope) __attribute__((unused)) int simcu_held = 1
 
 /* As SIMCU_ENTER, and `context` is the calling thread's, alive, on a GPU that works. */
 #define SIMCU_ENTER_CONTEXT(context)                                        \
