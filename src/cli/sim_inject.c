@@ -225,6 +225,27 @@ static int play_remap_failed(struct sim_node *node, uint32_t gpu, const struct f
 	return 0;
 }
 
+/* What libnvidia-ml.so.1 exports. */
+static const char *const nvml_names[] = {
+#define NVML_SIMULATED(name) #name,
+#define NVML_ABSENT_DEVICE(name) #name,
+#define NVML_ABSENT_POINTER(name) #name,
+#define NVML_ABSENT_VALUE(name) #name,
+#include "sim/nvml/names.def"
+};
+
+/* A rule for a name that nobody calls would be a fault that never comes. */
+static int check_nvml_name(const char *name, struct gs_error *err)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(nvml_names); i++)
+		if (strcmp(nvml_names[i], name) == 0)
+			return 0;
+	const char *near = gs_suggest(name, nvml_names, GS_ARRAY_LENGTH(nvml_names));
+	if (near)
+		return gs_fail(err, GS_ERROR_INPUT, 0, "NVML has no %s; did you mean %s?", name, near);
+	return gs_fail(err, GS_ERROR_INPUT, 0, "NVML has no %s; names are as libnvidia-ml.so.1 exports them", name);
+}
+
 /* "nvmlDeviceGetUUID=15:3" */
 static int parse_nvml(const char *value, struct fault *fault, struct gs_error *err)
 {
@@ -235,6 +256,8 @@ static int parse_nvml(const char *value, struct fault *fault, struct gs_error *e
 			       "'nvml:%s' names no call; write for example nvml:nvmlDeviceGetUUID=15", value);
 	memcpy(fault->function, value, length);
 	fault->function[length] = '\0';
+	if (check_nvml_name(fault->function, err) < 0)
+		return -1;
 	char code[16] = "";
 	const char *colon = strchr(equals + 1, ':');
 	size_t digits = colon ? (size_t)(colon - equals - 1) : strlen(equals + 1);

@@ -531,6 +531,8 @@ def test_nvml_calls_fail_on_demand(node):
     (["plug"], "needs a value"),
     (["plug", "A100-8OGB"], "did you mean A100-80GB?"),
     (["nvml:cudaMalloc=1"], "names no call"),
+    (["nvml:nvmlDeviceGetUUD=1"], "did you mean nvmlDeviceGetUUID?"),
+    (["nvml:nvmlDeviceFlyToTheMoonAndBack=1"], "NVML has no nvmlDeviceFly"),
     (["nvml:nvmlInit_v2=x"], "return code"),
     (["nvml:nvmlInit_v2"], "names no call"),
     (["nvml=1"], "needs a value"),
