@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 enum { LINE_LIMIT = 4096 };
 
 static enum gs_log_level minimum_level = GS_LOG_INFO;
@@ -27,23 +29,30 @@ static void put(struct line *line, const char *text)
 		line->text[line->length++] = *text++;
 }
 
+/* Whole characters only, so that a line is valid UTF-8 and JSON whatever a peer sent and wherever it is cut. */
 static void put_escaped(struct line *line, const char *text)
 {
-	for (; *text; text++) {
+	size_t available = strlen(text);
+	while (available) {
+		size_t length = gs_utf8_length(text, available);
 		unsigned char byte = (unsigned char)*text;
 		char escape[8];
-		if (byte == '"' || byte == '\\')
+		if (!length)
+			strcpy(escape, "\\ufffd");
+		else if (byte == '"' || byte == '\\')
 			snprintf(escape, sizeof escape, "\\%c", byte);
 		else if (byte == '\n')
 			strcpy(escape, "\\n");
-		else if (byte < 0x20 || byte == 0x7f)
-			snprintf(escape, sizeof escape, "\\u%04x", byte);
+		else if (gs_utf8_control(text, available))
+			snprintf(escape, sizeof escape, "\\u%04x", length == 2 ? (unsigned char)text[1] : byte);
 		else
-			snprintf(escape, sizeof escape, "%c", byte);
+			snprintf(escape, sizeof escape, "%.*s", (int)length, text);
 		/* Room for the closing quote: a cut line is still valid JSON. */
 		if (line->length + strlen(escape) >= LINE_LIMIT - 4)
 			return;
 		put(line, escape);
+		text += length ? length : 1;
+		available -= length ? length : 1;
 	}
 }
 
@@ -69,7 +78,7 @@ static void put_field(struct line *line, const struct gs_log_field *field)
 	char number[24];
 	snprintf(number, sizeof number, "%" PRId64, field->number);
 	const char *text = field->kind == GS_FIELD_INT ? number : field->text ? field->text : "";
-	size_t room = strlen(field->key) + 8;
+	size_t room = strlen(field->key) + sizeof number; /* a number is whole or not there */
 	if (line->length + room >= LINE_LIMIT - 4)
 		return;
 	if (as_json) {

@@ -7,38 +7,64 @@
 
 __extension__ typedef unsigned __int128 wide;
 
-/* Digits with one optional point, as an integer scaled by 10^fraction_digits. At most 30 significant digits are
- * kept; dropping further fraction digits sets `inexact`. */
+/* Digits with one optional point. */
 struct decimal {
-	wide value;
-	int fraction_digits;
-	bool inexact;
-	bool too_large;
+	const char *text;
+	size_t length;  /* with the point */
+	size_t before;  /* digits before the point */
+	size_t digits;
 };
 
+/* The text behind the number, or NULL when there is no digit. */
 static const char *parse_decimal(const char *text, struct decimal *number)
 {
-	*number = (struct decimal){0};
-	bool digits = false, point = false;
+	*number = (struct decimal){.text = text};
+	bool point = false;
 	const char *p = text;
 	for (; (*p >= '0' && *p <= '9') || (*p == '.' && !point); p++) {
 		if (*p == '.') {
 			point = true;
 			continue;
 		}
-		digits = true;
-		if (number->value > (wide)UINT64_MAX * 1000000000u) {
-			if (!point)
-				number->too_large = true;
-			else if (*p != '0')
-				number->inexact = true;
-			continue;
-		}
-		number->value = number->value * 10 + (wide)(*p - '0');
-		if (point)
-			number->fraction_digits++;
+		number->digits++;
+		number->before += !point;
 	}
-	return digits ? p : NULL;
+	number->length = (size_t)(p - text);
+	return number->digits ? p : NULL;
+}
+
+static unsigned digit_at(const struct decimal *number, size_t index)
+{
+	return (unsigned)(number->text[index + (index >= number->before)] - '0');
+}
+
+/* number * 10^exponent * factor, exactly, however many digits there are: rounded down to `value`, and `inexact` says
+ * whether something was cut off. False when it is above INT64_MAX. factor is at most 2^60. */
+static bool scale_decimal(const struct decimal *number, int exponent, uint64_t factor, int64_t *value, bool *inexact)
+{
+	int64_t point = (int64_t)number->before + exponent; /* digits left of the point, after the exponent moved it */
+	wide whole = 0, part = 0;
+	for (int64_t i = 0; i < point; i++) {
+		whole = whole * 10 + ((size_t)i < number->digits ? digit_at(number, (size_t)i) : 0);
+		if (whole > INT64_MAX)
+			return false;
+	}
+	/* Horner from the last digit: rounding down at each step is the same as once at the end. */
+	*inexact = false;
+	for (int64_t i = (int64_t)number->digits - 1; i >= (point > 0 ? point : 0); i--) {
+		part += (wide)digit_at(number, (size_t)i) * factor;
+		*inexact |= part % 10 != 0;
+		part /= 10;
+	}
+	for (; point < 0 && part; point++) {
+		*inexact |= part % 10 != 0;
+		part /= 10;
+	}
+	whole = whole * factor + part;
+	if (whole > INT64_MAX)
+		return false;
+	*value = (int64_t)whole;
+	return true;
 }
 
 static const struct {
@@ -100,32 +126,11 @@ int gs_parse_quantity(const char *text, int64_t *bytes, struct gs_error *err)
 		return gs_fail(err, GS_ERROR_INPUT, 0,
 			       "quantity \"%.40s\" ends in an unknown unit \"%.20s\"; use Ki, Mi, Gi, Ti (powers of 1024) or k, M, G, T",
 			       text, rest);
-	if (number.too_large)
+	int64_t value;
+	bool inexact;
+	if (!scale_decimal(&number, exponent, factor, &value, &inexact) || (inexact && value == INT64_MAX))
 		return too_large(text, err);
-
-	wide value = number.value;
-	const wide limit = ~(wide)0;
-	int scale = exponent - number.fraction_digits;
-	if (value > limit / factor)
-		return too_large(text, err);
-	value *= factor;
-	for (; scale > 0 && value; scale--) {
-		if (value > limit / 10)
-			return too_large(text, err);
-		value *= 10;
-	}
-	bool inexact = number.inexact;
-	for (; scale < 0 && value; scale++) {
-		inexact |= value % 10 != 0;
-		value /= 10;
-	}
-	if (value == 0 && number.value != 0)
-		inexact = true;
-	if (inexact)
-		value++;
-	if (value > INT64_MAX)
-		return too_large(text, err);
-	*bytes = (int64_t)value;
+	*bytes = value + inexact;
 	return 0;
 }
 
@@ -146,14 +151,14 @@ int gs_parse_duration(const char *text, int64_t *nanoseconds, struct gs_error *e
 		const char *suffix;
 		uint64_t factor;
 	} units[] = {
-		{"ns", 1}, {"us", 1000}, {"\xc2\xb5s", 1000}, {"ms", 1000000},
+		{"ns", 1}, {"us", 1000}, {"\xc2\xb5s", 1000}, {"\xce\xbcs", 1000}, {"ms", 1000000},
 		{"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull},
 	};
 	if (strcmp(text, "0") == 0) {
 		*nanoseconds = 0;
 		return 0;
 	}
-	wide total = 0;
+	int64_t total = 0;
 	const char *p = text;
 	do {
 		struct decimal number;
@@ -167,16 +172,13 @@ int gs_parse_duration(const char *text, int64_t *nanoseconds, struct gs_error *e
 				factor = units[i].factor;
 		if (!factor)
 			return gs_fail(err, GS_ERROR_INPUT, 0, "duration \"%.40s\" lacks a known unit; use ns, us, ms, s, m or h, such as 60s", text);
-		if (number.too_large || number.value > ~(wide)0 / factor)
+		int64_t part;
+		bool inexact; /* less than a nanosecond is dropped, as Go does */
+		if (!scale_decimal(&number, 0, factor, &part, &inexact) || part > INT64_MAX - total)
 			return gs_fail(err, GS_ERROR_INPUT, 0, "duration \"%.40s\" is too long; the most is about 292 years", text);
-		wide part = number.value * factor;
-		for (int i = 0; i < number.fraction_digits; i++)
-			part /= 10;
 		total += part;
-		if (total > INT64_MAX)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "duration \"%.40s\" is too long; the most is about 292 years", text);
 		p = rest + length;
 	} while (*p);
-	*nanoseconds = (int64_t)total;
+	*nanoseconds = total;
 	return 0;
 }

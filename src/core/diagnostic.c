@@ -5,38 +5,17 @@
 #include <string.h>
 
 #include "base/strbuf.h"
+#include "base/utf8.h"
 #include "base/vec.h"
-
-size_t gs_utf8_length(const char *text, size_t available)
-{
-	const unsigned char *byte = (const unsigned char *)text;
-	if (!available)
-		return 0;
-	if (byte[0] < 0x80)
-		return 1;
-	size_t length = byte[0] >= 0xF0 ? 4 : byte[0] >= 0xE0 ? 3 : 2;
-	if (byte[0] < 0xC2 || byte[0] > 0xF4 || available < length)
-		return 0;
-	for (size_t i = 1; i < length; i++)
-		if ((byte[i] & 0xC0) != 0x80)
-			return 0;
-	/* Overlong forms, surrogates, and what lies above U+10FFFF. */
-	if ((byte[0] == 0xE0 && byte[1] < 0xA0) || (byte[0] == 0xED && byte[1] > 0x9F) ||
-	    (byte[0] == 0xF0 && byte[1] < 0x90) || (byte[0] == 0xF4 && byte[1] > 0x8F))
-		return 0;
-	return length;
-}
 
 static void make_printable(char *text)
 {
 	size_t available = strlen(text);
 	while (available) {
 		size_t length = gs_utf8_length(text, available);
-		unsigned char lead = (unsigned char)text[0], next = (unsigned char)text[1];
-		/* U+0080..U+009F are controls too. */
-		if (length == 0 || lead < 0x20 || lead == 0x7f || (length == 2 && lead == 0xC2 && next < 0xA0)) {
-			memset(text, '?', length ? length : 1);
+		if (!length || gs_utf8_control(text, available)) {
 			length = length ? length : 1;
+			memset(text, '?', length);
 		}
 		text += length;
 		available -= length;

@@ -30,7 +30,4 @@ void gs_diagnostics_add(struct gs_diagnostics *diags, bool warning, const char *
 void gs_diagnostics_sort(struct gs_diagnostics *diags);
 void gs_diagnostics_free(struct gs_diagnostics *diags);
 
-/* Length of the UTF-8 character that starts at `text` (1..4), or 0 when these bytes are not UTF-8. */
-size_t gs_utf8_length(const char *text, size_t available);
-
 #endif

@@ -1,0 +1,441 @@
+/* The configuration: what is accepted, what is refused and with which words and places, and what wins over what. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/strbuf.h"
+#include "core/config_explain.h"
+#include "core/config_parse.h"
+#include "core/config_tree.h"
+
+static int parse(const char *text, struct gs_config *config, struct gs_diagnostics *diags)
+{
+	struct gs_config_source source = {.name = "f", .text = text, .length = strlen(text)};
+	*diags = (struct gs_diagnostics){0};
+	return gs_config_parse(&source, NULL, NULL, NULL, 0, config, diags);
+}
+
+static void assert_valid(const char *text, struct gs_config *config)
+{
+	struct gs_diagnostics diags;
+	if (parse(text, config, &diags))
+		fail_msg("refused: %s\n%s", text, diags.count ? diags.items[0].text : "without a reason");
+	gs_diagnostics_free(&diags);
+}
+
+/* Some diagnostic begins with `place` and contains `words`. */
+static void assert_refused(const char *text, const char *place, const char *words)
+{
+	struct gs_config config;
+	struct gs_diagnostics diags;
+	memset(&config, 0x5a, sizeof config);
+	struct gs_config before = config;
+	assert_int_equal(parse(text, &config, &diags), -1);
+	assert_memory_equal(&config, &before, sizeof config);
+	bool found = false;
+	for (size_t i = 0; i < diags.count; i++)
+		found |= strncmp(diags.items[i].text, place, strlen(place)) == 0 && strstr(diags.items[i].text, words);
+	if (!found)
+		fail_msg("want \"%s ... %s\" for:\n%s\ngot %s", place, words, text, diags.count ? diags.items[0].text : "nothing");
+	gs_diagnostics_free(&diags);
+}
+
+#define SLICING "sharing:\n  timeSlicing:\n    resources:\n"
+
+static void test_main_job(void **state)
+{
+	struct gs_config config;
+	assert_valid("version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: false\n    resources:\n    - name: nvidia.com/gpu\n"
+		     "      replicas: 4\n", &config);
+	assert_true(config.time_slicing.present);
+	assert_false(config.mps.present);
+	assert_int_equal(config.time_slicing.resource_count, 1);
+	const struct gs_sharing_resource *entry = &config.time_slicing.resources[0];
+	assert_string_equal(entry->name, "nvidia.com/gpu");
+	assert_null(entry->rename);
+	assert_int_equal(entry->replicas, 4);
+	assert_int_equal(entry->devices.kind, GS_SELECT_ALL);
+	assert_int_equal(entry->line, 6);
+	assert_int_equal(entry->column, 7);
+	assert_int_equal(config.time_slicing.fail_requests_greater_than_one, GS_UNSET);
+	gs_config_free(&config);
+}
+
+static void test_empty_is_defaults(void **state)
+{
+	static const char *const texts[] = {"", "\n", "# nothing\n", "---\n", "{}", "null", "version:\n", "\xef\xbb\xbfversion: v1\n",
+					    "version: \"\"\n", "flags: {plugin: {}}\n"};
+	struct gs_config defaults, config;
+	gs_config_init(&defaults);
+	assert_string_equal(defaults.flags.nvidia_dev_root, "/");
+	assert_true(defaults.flags.fail_on_init_error);
+	assert_int_equal(defaults.flags.plugin.device_list_strategy, GS_DEVICE_LIST_ENVVAR);
+	assert_int_equal(defaults.flags.gfd.sleep_interval_ns, 60000000000);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(texts); i++) {
+		assert_valid(texts[i], &config);
+		assert_int_equal(gs_config_diff(&defaults, &config, NULL), 0);
+		gs_config_free(&config);
+	}
+	gs_config_free(&defaults);
+}
+
+static void test_values(void **state)
+{
+	struct gs_config config;
+	assert_valid("flags:\n  nvidiaDriverRoot: /run/nvidia\n  failOnInitError: off\n  plugin:\n    passDeviceSpecs: yes\n"
+		     "    deviceListStrategy: [volume-mounts, cdi-cri]\n    deviceIDStrategy: index\n"
+		     "    sharedDevicesAllocationPolicy: spread\n  gfd: {sleepInterval: infinite, outputFile: \"\"}\n"
+		     "imex: {channelIDs: [0], required: true}\n", &config);
+	assert_string_equal(config.flags.nvidia_driver_root, "/run/nvidia");
+	assert_string_equal(config.flags.nvidia_dev_root, "/run/nvidia");
+	assert_false(config.flags.fail_on_init_error);
+	assert_true(config.flags.plugin.pass_device_specs);
+	assert_int_equal(config.flags.plugin.device_list_strategy, GS_DEVICE_LIST_VOLUME_MOUNTS | GS_DEVICE_LIST_CDI_CRI);
+	assert_int_equal(config.flags.plugin.device_id_strategy, GS_DEVICE_ID_INDEX);
+	assert_int_equal(config.flags.plugin.allocation_policy, GS_POLICY_SPREAD);
+	assert_true(config.flags.gfd.sleep_interval_ns == INT64_MAX);
+	assert_string_equal(config.flags.gfd.output_file, "");
+	assert_int_equal(config.imex_channel_count, 1);
+	assert_int_equal(config.imex_channel_ids[0], 0);
+	assert_true(config.imex_required);
+	gs_config_free(&config);
+}
+
+static void test_sharing_entries(void **state)
+{
+	struct gs_config config;
+	assert_valid(SLICING "    - {name: gpu, rename: gpu-small, replicas: 1, devices: [0, \"0:1\", 1:2]}\n"
+			     "    - {name: gpu, replicas: 65536, devices: [MIG-GPU-01234567-89ab-cdef-0123-456789abcdef/1/0]}\n"
+			     "    - {name: mig-1g.10gb, replicas: 2, devices: 3}\n", &config);
+	const struct gs_sharing_resource *entries = config.time_slicing.resources;
+	assert_int_equal(config.time_slicing.resource_count, 3);
+	assert_string_equal(entries[0].rename, "nvidia.com/gpu-small");
+	assert_int_equal(entries[0].devices.list_length, 3);
+	assert_string_equal(entries[0].devices.list[2], "1:2"); /* not YAML 1.1's base 60 */
+	assert_int_equal(entries[1].replicas, GS_REPLICAS_MAX);
+	assert_int_equal(entries[2].devices.kind, GS_SELECT_COUNT);
+	assert_int_equal(entries[2].devices.count, 3);
+	gs_config_free(&config);
+}
+
+static void test_anchors_and_merge_keys(void **state)
+{
+	struct gs_config config;
+	assert_valid(SLICING "    - &a {name: gpu, replicas: 3, devices: [0]}\n    - {<<: *a, devices: [1]}\n", &config);
+	assert_int_equal(config.time_slicing.resources[1].replicas, 3);
+	assert_string_equal(config.time_slicing.resources[1].devices.list[0], "1");
+	gs_config_free(&config);
+}
+
+static void test_refusals(void **state)
+{
+	static const struct {
+		const char *text, *place, *words;
+	} cases[] = {
+		{"version: v2", "f:1:10:", "unknown version \"v2\""},
+		{"flags:\n  renameByDefault: true", "f:2:3:", "it belongs under sharing.timeSlicing"},
+		{"timeSlicing: {}", "f:1:1:", "it belongs under sharing,"},
+		{"flags: {migStratgy: none}", "f:1:9:", "did you mean \"migStrategy\"?"},
+		{"flags: {pasDeviceSpecs: true}", "f:1:9:", "\"passDeviceSpecs\", which belongs under flags.plugin"},
+		{"zzz: 1", "f:1:1:", "known here: version, flags, resources, sharing, imex"},
+		{"flags.migStrategy: none", "f:1:1:", "unknown key"},
+		{"flags: {migStrategy: mixed}", "f:1:22:", "cannot publish MIG devices yet"},
+		{"flags: {migStrategy: bad}", "f:1:22:", "write one of: none"},
+		{"flags: {migStrategy: [none]}", "f:1:22:", "must be a single value, not a list"},
+		{"flags: 3", "f:1:8:", "must be a mapping"},
+		{"- 1", "f:1:1:", "must be a mapping"},
+		{"flags: {failOnInitError: \"true\"}", "f:1:26:", "remove the quotes"},
+		{"flags: {failOnInitError: 1}", "f:1:26:", "must be true or false"},
+		{"flags: {nvidiaDriverRoot: run}", "f:1:27:", "begin it with /"},
+		{"flags: {nvidiaDriverRoot: \"/a\\nb\"}", "f:1:27:", "control character"},
+		{"flags: {deviceDiscoveryStrategy: tegra}", "f:1:34:", "through NVML only"},
+		{"flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}", "f:1:38:", "write a list: [envvar,cdi-cri]"},
+		{"flags: {plugin: {deviceListStrategy: []}}", "f:1:38:", "empty list"},
+		{"flags: {plugin: {deviceListStrategy: [envvar, cdi]}}", "f:1:47:", "which does not exist"},
+		{"flags: {gfd: {sleepInterval: 5 min}}", "f:1:30:", "sleepInterval: "},
+		{"imex: {channelIDs: [1]}", "f:1:20:", "[] or [0] only"},
+		{"resources: {gpus: [{pattern: \"*\"}]}", "f:1:20:", "has no \"name\""},
+		{"sharing: {timeSlicing: {}}", "f:1:24:", "no resources specified"},
+		{"sharing: {timeSlicing: {resources: []}}", "f:1:36:", "no resources specified"},
+		{"sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}", "f:1:11:", "cannot run MPS yet"},
+		{SLICING "    - {replicas: 2}", "f:4:7:", "has no \"name\""},
+		{SLICING "    - {name: gpu}", "f:4:7:", "has no \"replicas\""},
+		{SLICING "    - {name: gpu, replicas: 0}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: -1}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: 1e9}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: 1000000000}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: 99999999999999999999999}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: 65537}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: \"4\"}", "f:4:29:", "remove the quotes"},
+		{SLICING "    - {name: gpu, replicas: 4.5}", "f:4:29:", "whole number"},
+		{SLICING "    - {name: gpu, replicas: 4, memoryLimit: 4Gi}", "f:4:32:", "time-slicing does not bound memory"},
+		{SLICING "    - {name: GPU, replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
+		{SLICING "    - {name: -gpu, replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
+		{SLICING "    - {name: gpu., replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
+		{SLICING "    - {name: \"\", replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
+		{SLICING "    - {name: amd.com/gpu, replicas: 4}", "f:4:14:", "other than nvidia.com"},
+		{SLICING "    - {name: a234567890123456789012345678901234567890123456789012x, replicas: 4}", "f:4:14:", "64 characters"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: none}", "f:4:41:", "write all, a number above 0"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: 0}", "f:4:41:", "write a list"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: []}", "f:4:41:", "empty list"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: [0, GPU-1]}", "f:4:45:", "is no device"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: [0, 0]}", "f:4:45:", "listed twice"},
+		{SLICING "    - {name: gpu, replicas: 4}\n    - {name: nvidia.com/gpu, replicas: 2, devices: [1]}", "f:5:7:",
+		 "on line 4 column 7 shares already"},
+		{SLICING "    - {name: gpu, replicas: 4, devices: [1]}\n    - {name: gpu, replicas: 2, devices: [2, 1]}", "f:5:7:",
+		 "(devices: 1)"},
+		{"flags: {}\nflags: {}\n", "f:2:1:", "the first is on line 1 column 1"},
+		{"a: [1", "f:2:1:", "this is not YAML"}, /* where the input ends */
+		{"flags:\n\tmigStrategy: none\n", "f:2:1:", "a tab is used"},
+		{"version: v1\n---\nversion: v1\n", "f:2:1:", "second YAML document"},
+		{"version: \xff\n", "f:1:10:", "not UTF-8"},
+		{"version: !thing v1\n", "f:1:10:", "tag !thing"},
+		{"version: \"\\0\"\n", "f:1:10:", "NUL"},
+		{"flags: &a {x: *a}\n", "f:1:15:", "stands inside what it names"},
+		{"flags: *b\n", "f:1:8:", "does not exist"},
+		{"[a]: b\n", "f:1:1:", "must be a word"},
+		{"kind: Pod\n", "f:1:7:", "this is a Kubernetes Pod"},
+		{"kind: ConfigMap\n", "f:1:7:", "has no data"},
+	};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++)
+		assert_refused(cases[i].text, cases[i].place, cases[i].words);
+}
+
+static void test_shared_suffix_counts(void **state)
+{
+	/* 57 characters with the prefix: fine alone, 64 with .shared */
+	assert_refused("sharing:\n  timeSlicing:\n    renameByDefault: true\n    resources:\n"
+		       "    - {name: a23456789012345678901234567890123456789012345x, replicas: 4}", "f:5:7:", "more than 63 characters");
+}
+
+static void test_all_errors_at_once(void **state)
+{
+	struct gs_config config;
+	struct gs_diagnostics diags;
+	assert_int_equal(parse("zzz: 1\nversion: v3\nflags: {migStrategy: x, failOnInitError: 7}\nimex: {required: 3}\n", &config, &diags), -1);
+	assert_int_equal(diags.error_count, 5);
+	for (size_t i = 1; i < diags.count; i++)
+		assert_true(diags.items[i - 1].line <= diags.items[i].line);
+	gs_diagnostics_free(&diags);
+}
+
+static void test_many_errors_are_bounded(void **state)
+{
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	struct gs_config config;
+	struct gs_diagnostics diags;
+	for (int i = 0; i < 500; i++)
+		gs_strbuf_printf(&text, "qqqqqq%d: 1\n", i);
+	assert_int_equal(parse(text.data, &config, &diags), -1);
+	assert_int_equal(diags.count, GS_DIAGNOSTICS_MAX);
+	assert_int_equal(diags.error_count, 500);
+	assert_int_equal(diags.omitted, 400);
+	gs_diagnostics_free(&diags);
+}
+
+static void test_messages_are_printable(void **state)
+{
+	struct gs_config config;
+	struct gs_diagnostics diags;
+	assert_int_equal(parse("\"\\e[31mred\\x85\\n\": 1\n", &config, &diags), -1);
+	for (const char *p = diags.items[0].text; *p; p++)
+		assert_true((unsigned char)*p >= 0x20 && *p != 0x7f);
+	assert_non_null(strstr(diags.items[0].text, "?[31mred"));
+	gs_diagnostics_free(&diags);
+}
+
+/* Sizes at and over each limit; `unit` is repeated. */
+static void assert_limit(const char *before, const char *unit, int count, const char *after, const char *words)
+{
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	gs_strbuf_add(&text, before);
+	for (int i = 0; i < count; i++)
+		gs_strbuf_add(&text, unit);
+	gs_strbuf_add(&text, after);
+	assert_refused(text.data, "f:", words);
+}
+
+static void test_limits(void **state)
+{
+	assert_limit("", "#", GS_TREE_BYTES_MAX + 1, "", "bytes and at most");
+	assert_limit("a: ", "[", 40, "", "nested deeper");
+	assert_limit("a: ", "[", 500000, "", "nested deeper");
+	assert_limit("a: [", "1,", 200000, "]", "more than 100000 values");
+	assert_limit("a: &a [1,2,3,4]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+		     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [", "*e,", 9, "]",
+		     "aliases expanded");
+	GS_AUTO_STRBUF struct gs_strbuf keys = {0};
+	for (int i = 0; i <= GS_TREE_KEYS_MAX; i++)
+		gs_strbuf_printf(&keys, "k%d: 1\n", i);
+	assert_refused(keys.data, "f:1001:1:", "more than 1000 keys");
+}
+
+static void test_config_map(void **state)
+{
+	struct gs_config config;
+	assert_valid("apiVersion: v1\nkind: ConfigMap\ndata:\n  any: |\n    version: v1\n    flags: {nvidiaDriverRoot: /x}\n", &config);
+	assert_string_equal(config.flags.nvidia_driver_root, "/x");
+	gs_config_free(&config);
+	/* The place is the outer file's, also after blank lines and with an indentation of its own. */
+	assert_refused("kind: ConfigMap\ndata:\n   c: |\n\n        version: v1\n        flags:\n          bad: 1\n", "f:7:11:", "unknown key \"bad\"");
+	assert_refused("kind: ConfigMap\ndata: {c: \"version: v1\\nbad: 1\"}\n", "f[data.c]:2:1:", "unknown key \"bad\"");
+	/* The one that is not used is checked as well. */
+	assert_refused("kind: ConfigMap\ndata:\n  default: \"\"\n  other: |\n    bad: 1\n", "f:5:5:", "unknown key \"bad\"");
+	assert_refused("kind: ConfigMap\ndata: {one: \"\", two: \"\"}\n", "f:2:7:", "several configurations (one, two)");
+	struct gs_config_source source = {.name = "f", .text = "kind: ConfigMap\ndata: {one: \"imex: {required: true}\", default: \"\"}",
+					  .entry = "one"};
+	source.length = strlen(source.text);
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, NULL), 0);
+	assert_true(config.imex_required);
+	gs_config_free(&config);
+	source.entry = "three";
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, NULL), -1);
+}
+
+/* An environment as "NAME=value" lines. */
+static const char *look_up(const char *name, void *user)
+{
+	for (const char *const *line = user; *line; line++)
+		if (strncmp(*line, name, strlen(name)) == 0 && (*line)[strlen(name)] == '=')
+			return *line + strlen(name) + 1;
+	return NULL;
+}
+
+static void test_precedence(void **state)
+{
+	static const char text[] = "flags: {nvidiaDriverRoot: /file, failOnInitError: true, mpsRoot: /file}\n";
+	struct gs_config_source source = {.name = "f", .text = text, .length = sizeof text - 1};
+	const char *env[] = {"NVIDIA_DRIVER_ROOT=/env", "FAIL_ON_INIT_ERROR=", "MPS_ROOT=", "DEVICE_LIST_STRATEGY=envvar,cdi-cri",
+			     "NVIDIA_CTK_PATH=/second", "NVIDIA_CDI_HOOK_PATH=/first", "IMEX_CHANNEL_IDS=0", NULL};
+	struct gs_config_override flags[] = {{"driver-root", "/flag"}, {"pass-device-specs", ""}};
+	struct gs_config_origin origins[128];
+	struct gs_config config;
+	assert_true(gs_config_key_count <= GS_ARRAY_LENGTH(origins));
+	assert_int_equal(gs_config_parse_origins(&source, look_up, env, flags, 2, &config, origins, NULL), 0);
+	assert_string_equal(config.flags.nvidia_driver_root, "/flag");
+	assert_string_equal(config.flags.nvidia_dev_root, "/flag");
+	assert_false(config.flags.fail_on_init_error);
+	assert_string_equal(config.flags.mps_root, "");
+	assert_int_equal(config.flags.plugin.device_list_strategy, GS_DEVICE_LIST_ENVVAR | GS_DEVICE_LIST_CDI_CRI);
+	assert_string_equal(config.flags.plugin.nvidia_ctk_path, "/first");
+	assert_true(config.flags.plugin.pass_device_specs);
+	assert_int_equal(config.imex_channel_count, 1);
+	assert_int_equal(origins[gs_config_key_find("flags.nvidiaDriverRoot") - gs_config_keys].kind, GS_ORIGIN_FLAG);
+	assert_int_equal(origins[gs_config_key_find("flags.failOnInitError") - gs_config_keys].kind, GS_ORIGIN_ENV);
+	assert_int_equal(origins[gs_config_key_find("imex.required") - gs_config_keys].kind, GS_ORIGIN_DEFAULT);
+	gs_config_free(&config);
+	flags[0].value = "/flag2";
+	assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
+	assert_string_equal(config.flags.nvidia_driver_root, "/file");
+	assert_int_equal(origins[gs_config_key_find("flags.nvidiaDriverRoot") - gs_config_keys].line, 1);
+	gs_config_free(&config);
+}
+
+static void test_bad_environment_and_flags(void **state)
+{
+	struct gs_config_source source = {.name = "f", .text = "", .length = 0};
+	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,", "MPS_ROOT=x", NULL};
+	struct gs_config_override flags[] = {{"no-such-flag", "1"}, {"mig-strategy", "single"}};
+	struct gs_config config;
+	struct gs_diagnostics diags = {0};
+	assert_int_equal(gs_config_parse(&source, look_up, env, flags, 2, &config, &diags), -1);
+	assert_int_equal(diags.error_count, 6);
+	assert_non_null(strstr(diags.items[0].text, "variable MIG_STRATEGY: migStrategy is empty"));
+	gs_diagnostics_free(&diags);
+}
+
+static void test_diff(void **state)
+{
+	struct gs_config a, b;
+	char *paths;
+	assert_valid("# moved\n\n" SLICING "    - {name: gpu, replicas: 4, devices: [0]}\n", &a);
+	assert_valid(SLICING "    - {name: gpu, replicas: 4, devices: [0]}\n", &b);
+	assert_int_equal(gs_config_diff(&a, &b, NULL), 0);
+	gs_config_free(&b);
+	assert_valid(SLICING "    - {name: gpu, replicas: 4, devices: [1]}\nimex: {required: true}\n", &b);
+	assert_int_equal(gs_config_diff(&a, &b, &paths), 2);
+	assert_string_equal(paths, "sharing.timeSlicing.resources, imex.required");
+	free(paths);
+	gs_config_free(&a);
+	gs_config_free(&b);
+}
+
+/* What holds for every row, so that a new one cannot be half done. */
+static void test_table(void **state)
+{
+	for (size_t i = 0; i < gs_config_key_count; i++) {
+		const struct gs_config_key *key = &gs_config_keys[i];
+		const char *name = gs_config_key_name(key);
+		assert_ptr_equal(gs_config_key_find(key->path), key);
+		assert_non_null(key->help);
+		assert_true(key->help[strlen(key->help) - 1] != '.');
+		assert_true((key->type == GS_KEY_CHOICE || key->type == GS_KEY_CHOICES) == (key->choices != NULL));
+		assert_true((key->type == GS_KEY_LIST) == (key->item_size > 0));
+		if (name != key->path) {
+			GS_AUTO_FREE char *parent = gs_strndup(key->path, (size_t)(name - key->path - 1));
+			size_t length = strlen(parent);
+			bool item = length > 2 && strcmp(parent + length - 2, "[]") == 0;
+			if (item)
+				parent[length - 2] = '\0';
+			const struct gs_config_key *above = gs_config_key_find(parent);
+			assert_non_null(above);
+			assert_true(item == (above->type == GS_KEY_LIST));
+		}
+	}
+	json_t *schema = gs_config_json_schema();
+	assert_non_null(schema);
+	json_decref(schema);
+}
+
+static void test_explain(void **state)
+{
+	struct gs_config_source source = {.name = "f.yaml", .text = SLICING "    - {name: gpu, replicas: 4}\n"};
+	struct gs_config_origin origins[128];
+	struct gs_config config;
+	source.length = strlen(source.text);
+	assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	gs_config_explain(&config, origins, "f.yaml", &text);
+	assert_non_null(strstr(text.data, "each GPU is advertised as 4 shares of nvidia.com/gpu by time-slicing"));
+	assert_non_null(strstr(text.data, "memory and faults are not isolated"));
+	assert_non_null(strstr(text.data, "f.yaml:4:7"));
+	json_t *json = gs_config_explain_json(&config, origins, "f.yaml");
+	const json_t *share = json_array_get(json_object_get(json, "shares"), 0);
+	assert_int_equal(json_integer_value(json_object_get(share, "replicas")), 4);
+	assert_string_equal(json_string_value(json_object_get(share, "publishedAs")), "nvidia.com/gpu");
+	json_decref(json);
+	gs_config_free(&config);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_main_job),
+		cmocka_unit_test(test_empty_is_defaults),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_sharing_entries),
+		cmocka_unit_test(test_anchors_and_merge_keys),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_shared_suffix_counts),
+		cmocka_unit_test(test_all_errors_at_once),
+		cmocka_unit_test(test_many_errors_are_bounded),
+		cmocka_unit_test(test_messages_are_printable),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_config_map),
+		cmocka_unit_test(test_precedence),
+		cmocka_unit_test(test_bad_environment_and_flags),
+		cmocka_unit_test(test_diff),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_explain),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
