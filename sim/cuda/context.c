@@ -36,6 +36,7 @@ static CUresult attach(struct simcu_device *device)
 	if (slot < 0)
 		return error.code == ENOSPC ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_DEVICE_UNAVAILABLE;
 	device->client = slot;
+	device->attachment++;
 	return CUDA_SUCCESS;
 }
 
@@ -47,8 +48,13 @@ static void detach(struct simcu_device *device)
 	simcu_pools_reset(device);
 	device->client = -1;
 	device->small_bytes = 0;
-	device->broken = CUDA_SUCCESS;
+}
+
+/* The first context of a process meets the GPU as it is now: what broke earlier ones is over. */
+static void forgive(struct simcu_device *device)
+{
 	struct sim_gpu gpu;
+	device->broken = CUDA_SUCCESS;
 	if (sim_gpu_get(simcu.node, device->slot, &gpu))
 		device->ecc_seen = gpu.ecc_double_volatile;
 }
@@ -66,6 +72,8 @@ static void fill_limits(struct simcu_context *context)
 /* Brings a context to life: a new one, or the device's primary one again. */
 static CUresult start_context(struct simcu_context *context, struct simcu_device *device, unsigned flags)
 {
+	if (device->context_count == 0)
+		forgive(device);
 	CUresult result = simcu_check_device(device, true);
 	if (result == CUDA_SUCCESS)
 		result = attach(device);
@@ -83,6 +91,7 @@ static CUresult start_context(struct simcu_context *context, struct simcu_device
 	context->id = ++simcu.next_id;
 	context->peers = 0;
 	context->launches = 0;
+	context->orphans_end_ns = 0;
 	context->ends_ns = gs_calloc(SIMCU_LAUNCHES_AHEAD, sizeof *context->ends_ns);
 	LIST_INIT(&context->objects);
 	LIST_INIT(&context->allocations);

@@ -42,6 +42,7 @@ struct simcu_device {
 	const struct sim_model *model;
 	int client;                    /* this process's slot while contexts exist; -1: none */
 	unsigned context_count;
+	uint64_t attachment;           /* counts the times that this process became a client */
 	uint64_t small_bytes;          /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
 	uint64_t checked_ns;           /* when the node was last asked about its health */
 	uint64_t ecc_seen;             /* double-bit errors before this process came */
@@ -71,6 +72,7 @@ struct simcu_context {
 	CUfunc_cache cache_config;
 	CUsharedconfig shared_config;
 	uint32_t peers;                /* bit per device ordinal */
+	uint64_t orphans_end_ns;       /* when the work of destroyed streams is done */
 	uint64_t launches;
 	uint64_t *ends_ns;             /* of the last SIMCU_LAUNCHES_AHEAD launches: the host runs no further ahead */
 };

@@ -150,7 +150,8 @@ static CUresult run(CUfunction function, const struct launch *launch)
 		return result;
 	struct simcu_stream *stream = simcu_stream_of(context, launch->stream);
 	const struct simcu_kernel *kernel = simcu_kernel_of(function);
-	if (!stream || !kernel) /* the lock was dropped: look again */
+	/* The lock was dropped: look again. And a kernel runs where its context is. */
+	if (!stream || !kernel || stream->object.context != context)
 		return CUDA_ERROR_INVALID_HANDLE;
 	uint64_t duration = duration_of(kernel, launch, context->device->model), start;
 	result = simcu_stream_start(stream, &start);

@@ -126,7 +126,7 @@ CUresult simcu_context_sync(struct simcu_context *context)
 	uint64_t end;
 	bool pending;
 	do {
-		end = 0;
+		end = context->orphans_end_ns;
 		pending = false;
 		FOR_EACH_STREAM(context, stream) {
 			pending |= stream->pending_host > 0;
@@ -173,10 +173,11 @@ CUresult cuStreamDestroy_v2(CUstream handle)
 		if (simcu_lookup(handle, SIMCU_STREAM) != stream)
 			return CUDA_ERROR_INVALID_HANDLE;
 	}
-	/* The context still waits for it. */
-	struct simcu_stream *legacy = stream->object.context->legacy;
-	if (is_blocking(stream) && stream->end_ns > legacy->end_ns)
-		legacy->end_ns = stream->end_ns;
+	struct simcu_context *context = stream->object.context;
+	if (stream->end_ns > context->orphans_end_ns)
+		context->orphans_end_ns = stream->end_ns;
+	if (is_blocking(stream) && stream->end_ns > context->legacy->end_ns)
+		context->legacy->end_ns = stream->end_ns;
 	simcu_stream_delete(stream);
 	return CUDA_SUCCESS;
 }

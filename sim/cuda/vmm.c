@@ -11,6 +11,7 @@
 struct simcu_physical {
 	struct simcu_object object;
 	struct simcu_device *device;
+	uint64_t attachment;           /* the device's, when the memory was taken */
 	uint64_t bytes;
 	int fd;
 	unsigned references;           /* the program's and one for each mapping */
@@ -132,6 +133,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
 	}
 	struct simcu_physical *made = gs_calloc(1, sizeof *made);
 	made->device = device;
+	made->attachment = device->attachment;
 	made->bytes = bytes;
 	made->fd = fd;
 	made->references = made->handles = 1;
@@ -145,7 +147,9 @@ static void drop(struct simcu_physical *physical)
 {
 	if (--physical->references)
 		return;
-	simcu_uncharge(physical->device, physical->bytes);
+	/* The node freed all of the process when its last context on the GPU went. */
+	if (physical->attachment == physical->device->attachment)
+		simcu_uncharge(physical->device, physical->bytes);
 	simcu_unregister(&physical->object);
 	close(physical->fd);
 	free(physical);

@@ -94,6 +94,7 @@ static void visible(void **state)
 static void contexts_body(void)
 {
 	CUcontext first = test_context(), second, current;
+	CUstream stream;
 	CUdevice device;
 	unsigned flags;
 	int active;
@@ -109,6 +110,12 @@ static void contexts_body(void)
 	OK(cuCtxGetDevice(&device));
 	CHECK(device == 0);
 	OK(cuCtxPushCurrent_v2(second));
+	OK(cuStreamCreate(&stream, 0));
+	OK(cuCtxPushCurrent_v2(first));
+	uint64_t nanoseconds = 1;
+	EXPECT(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernel(kernel("gpushare_spin"), 1, 1, 1, 1, 1, 1, 0, stream,
+							 (void *[]){&nanoseconds}, NULL));
+	OK(cuCtxPopCurrent_v2(NULL));
 	OK(cuCtxEnablePeerAccess(first, 0));
 	EXPECT(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, cuCtxEnablePeerAccess(first, 0));
 	OK(cuCtxDestroy_v2(second));
@@ -218,8 +225,13 @@ static void time_body(void)
 	CHECK(milliseconds >= 50.0f);
 	OK(cuEventElapsedTime_v2(&milliseconds, middle, end));
 	CHECK(milliseconds >= 30.0f);
+	OK(cuEventRecord(start, one));
+	spin(function, 20000000, one);
+	OK(cuEventRecord(end, one));
 	OK(cuStreamDestroy_v2(one));
 	EXPECT(CUDA_ERROR_INVALID_HANDLE, cuStreamSynchronize(one));
+	OK(cuCtxSynchronize()); /* waits for what the stream left behind */
+	OK(cuEventQuery(end));
 }
 
 /* With kernels that outlast any test: what is waiting for what. */
@@ -343,6 +355,11 @@ static void set_lost(struct sim_gpu *gpu, void *lost)
 	gpu->lost = *(uint32_t *)lost;
 }
 
+static void add_ecc_error(struct sim_gpu *gpu, void *unused)
+{
+	gpu->ecc_double_volatile++;
+}
+
 static void *lose_soon(void *unused)
 {
 	uint32_t lost = 1;
@@ -370,6 +387,18 @@ static void lost_body(void)
 	OK(cuCtxDestroy_v2(context));
 	OK(cuCtxCreate_v4(&context, NULL, 0, 1));
 	OK(cuMemAlloc_v2(&a, 100));
+	OK(cuCtxDestroy_v2(context));
+	lost = 1;
+	sim_gpu_update(test_node, 1, set_lost, &lost);
+	EXPECT(CUDA_ERROR_DEVICE_UNAVAILABLE, cuCtxCreate_v4(&context, NULL, 0, 1));
+	lost = 0;
+	sim_gpu_update(test_node, 1, set_lost, &lost);
+	OK(cuCtxCreate_v4(&context, NULL, 0, 1));
+	sim_gpu_update(test_node, 1, add_ecc_error, NULL);
+	EXPECT(CUDA_ERROR_ECC_UNCORRECTABLE, cuCtxSynchronize());
+	OK(cuCtxDestroy_v2(context));
+	OK(cuCtxCreate_v4(&context, NULL, 0, 1));
+	OK(cuCtxSynchronize());
 	OK(cuCtxDestroy_v2(context));
 	OK(cuCtxCreate_v4(&context, NULL, 0, 0)); /* the other GPUs work */
 	OK(cuMemAlloc_v2(&a, 100));

@@ -220,6 +220,15 @@ static void virtual_memory_body(void)
 	OK(cuMemRelease(two));
 	OK(cuMemAddressFree(base, 3 * unit));
 	CHECK(free_bytes() == before);
+	/* Memory that outlives the last context of the process is not given back twice. */
+	CUcontext context;
+	OK(cuMemCreate(&one, 100 * unit, &properties, 0));
+	OK(cuCtxGetCurrent(&context));
+	OK(cuCtxDestroy_v2(context));
+	OK(cuCtxCreate_v2(&context, 0, 0));
+	CHECK(free_bytes() == before);
+	OK(cuMemRelease(one));
+	CHECK(free_bytes() == before);
 }
 
 static void virtual_memory(void **state)
