@@ -45,7 +45,7 @@ def client(name, fetched):
 
 @pytest.fixture(params=["bookworm", "sid"])
 def smi(request, fetched):
-    """nvidia-smi R535 and R550."""
+    """nvidia-smi of Debian's stable release (R535) and of its development (R550 at the time of writing)."""
     return client(f"nvidia-smi-{request.param}/run", fetched)
 
 
@@ -69,6 +69,11 @@ def on_node(tmp_path):
 
 def rows(text):
     return [[cell.strip() for cell in row] for row in csv.reader(text.strip().splitlines())]
+
+
+def test_smi_is_the_one_meant(on_node, smi):
+    out, _ = on_node(smi)
+    assert ("NVIDIA-SMI 535." in out) == ("bookworm" in smi)
 
 
 def test_smi_lists(on_node, smi):
@@ -189,6 +194,27 @@ def test_smi_under_gpushare_sim(fetched, tmp_path):
                           timeout=PATIENCE, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("NVIDIA H100 80GB HBM3") == 2
+
+
+def test_smi_sees_an_honest_cuda_client(fetched, tmp_path):
+    smi = client("nvidia-smi-bookworm/run", fetched)
+    script = f"""
+        gpushare sim load --gpu 1 --memory 4Gi --busy 50% --for 600s >ready & load=$!
+        until grep -q holding ready; do sleep 0.2; done
+        sleep 2
+        echo "pid $load"
+        {smi} --query-compute-apps=pid,used_memory --format=csv,noheader,nounits
+        {smi} --query-gpu=index,memory.used,utilization.gpu --format=csv,noheader,nounits
+        kill $load"""
+    done = subprocess.run([BUILD / "gpushare", "sim", "2xA100-80GB", "--", "sh", "-c", script], capture_output=True, text=True,
+                          timeout=PATIENCE, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 4, done.stdout + done.stderr
+    pid = lines[0].split()[1]
+    app, first, second = rows("\n".join(lines[1:]))
+    assert app[0] == pid and 4096 <= int(app[1]) <= 4800  # its memory and what a context costs
+    assert first == ["0", "0", "0"]
+    assert second[:2] == ["1", app[1]] and 20 <= int(second[2]) <= 60
 
 
 def test_nvtop_draws(on_node, fetched):
