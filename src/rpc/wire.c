@@ -10,8 +10,7 @@
 #include "base/cleanup.h"
 #include "rpc/rpc.h"
 
-/* A message buffer starts this small, so that a prefix that promises megabytes costs nothing until they come. */
-enum { FIRST_CAPACITY = 64 * 1024, LARGE = 1024 * 1024 };
+enum { LARGE = 1024 * 1024 };
 
 void rpc_percent_encode(struct gs_strbuf *out, const char *text, size_t length)
 {
@@ -143,24 +142,6 @@ void rpc_buffer_free(uint8_t *buffer, size_t size)
 		free(buffer);
 }
 
-static void reserve(struct rpc_assembler *assembler, size_t wanted)
-{
-	if (wanted <= assembler->capacity)
-		return;
-	size_t capacity = assembler->capacity ? assembler->capacity * 2 : FIRST_CAPACITY;
-	while (capacity < wanted)
-		capacity *= 2;
-	/* What is mapped costs nothing until it is written, so large ones need not grow in steps. */
-	if (capacity > assembler->length || capacity >= LARGE)
-		capacity = assembler->length;
-	uint8_t *data = rpc_buffer_new(capacity);
-	if (assembler->filled)
-		memcpy(data, assembler->data, assembler->filled);
-	rpc_buffer_free(assembler->data, assembler->capacity);
-	assembler->data = data;
-	assembler->capacity = capacity;
-}
-
 enum rpc_assembly rpc_assembler_feed(struct rpc_assembler *assembler, const uint8_t **bytes, size_t *length)
 {
 	if (assembler->complete)
@@ -177,7 +158,12 @@ enum rpc_assembly rpc_assembler_feed(struct rpc_assembler *assembler, const uint
 	size_t missing = assembler->length - assembler->filled;
 	size_t take = *length < missing ? *length : missing;
 	if (take) {
-		reserve(assembler, assembler->filled + take);
+		/* All of what the prefix promises: memory that is not written yet costs nothing, and growing in steps
+		 * would copy, and make malloc return and fetch pages with every message. */
+		if (!assembler->data) {
+			assembler->data = rpc_buffer_new(assembler->length);
+			assembler->capacity = assembler->length;
+		}
 		memcpy(assembler->data + assembler->filled, *bytes, take);
 		assembler->filled += take;
 		*bytes += take;

@@ -154,13 +154,17 @@ static void test_messages_that_are_refused(void **state)
 	rpc_assembler_reset(&assembler);
 }
 
-/* A prefix alone must not reserve what it promises. */
+/* A prefix alone reserves nothing, and what is reserved is on the books. */
 static void test_promises_cost_nothing(void **state)
 {
 	struct rpc_assembler assembler = {.limit = 1 << 30};
-	assert_int_equal(feed(&assembler, "\0\x3f\0\0\0x", 6), RPC_ASSEMBLY_MORE);
-	assert_in_range(assembler.capacity, 1, 64 * 1024);
+	assert_int_equal(feed(&assembler, "\0\0\x3f\0\0", 5), RPC_ASSEMBLY_MORE);
+	assert_null(assembler.data);
+	assert_int_equal(assembler.capacity, 0);
+	assert_int_equal(feed(&assembler, "x", 1), RPC_ASSEMBLY_MORE);
+	assert_int_equal(assembler.capacity, 0x3f0000);
 	rpc_assembler_reset(&assembler);
+	assert_int_equal(assembler.capacity, 0);
 }
 
 static void test_large_messages(void **state)
