@@ -142,7 +142,7 @@ static void describe_default(const struct gs_config_key *key, struct gs_strbuf *
 
 void gs_config_markdown(struct gs_strbuf *text)
 {
-	gs_strbuf_add(text, "| Key | Value | Default | Environment, flag | Meaning |\n|---|---|---|---|---|\n");
+	gs_strbuf_add(text, "| Key | Value | Default | Environment, flag | Since | Meaning |\n|---|---|---|---|---|---|\n");
 	for (size_t i = 0; i < gs_config_key_count; i++) {
 		const struct gs_config_key *key = &gs_config_keys[i];
 		gs_strbuf_printf(text, "| `%s` | ", key->path);
@@ -154,7 +154,7 @@ void gs_config_markdown(struct gs_strbuf *text)
 			gs_strbuf_printf(text, "%s`%s`", e ? ", " : "", key->env[e]);
 		for (size_t f = 0; f < GS_ARRAY_LENGTH(key->flags) && key->flags[f]; f++)
 			gs_strbuf_printf(text, ", `--%s`", key->flags[f]);
-		gs_strbuf_printf(text, " | %s", key->help);
+		gs_strbuf_printf(text, " | %s | %s", key->since, key->help);
 		if (key->unavailable)
 			gs_strbuf_printf(text, ". Refused: %s", key->unavailable);
 		if (key->inert)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/quantity.h"
 #include "base/suggest.h"
+#include "base/utf8.h"
 
 enum { STRING_MAX = 4095 };
 
@@ -51,13 +52,18 @@ static char *list_choices(const struct gs_config_choice *choices)
 	return gs_strbuf_take(&text);
 }
 
-static const char *suggest_choice(const struct gs_config_choice *choices, const char *typed)
+/* The choice that was probably meant, also one that this version refuses; NULL: no idea. */
+static const struct gs_config_choice *suggest_choice(const struct gs_config_choice *choices, const char *typed)
 {
-	const char *names[16];
+	const char *names[16] = {NULL};
 	size_t count = 0;
-	for (; choices->name && count < GS_ARRAY_LENGTH(names); choices++)
-		names[count++] = choices->name;
-	return gs_suggest(typed, names, count);
+	for (; choices[count].name && count < GS_ARRAY_LENGTH(names); count++)
+		names[count] = choices[count].name;
+	const char *meant = gs_suggest(typed, names, count);
+	for (size_t i = 0; meant && i < count; i++)
+		if (names[i] == meant)
+			return &choices[i];
+	return NULL;
 }
 
 static const struct gs_config_choice *choose(const struct gs_config_key *key, const char *text, struct gs_error *err)
@@ -72,13 +78,15 @@ static const struct gs_config_choice *choose(const struct gs_config_key *key, co
 		return NULL;
 	}
 	GS_AUTO_FREE char *known = list_choices(key->choices);
-	const char *meant = suggest_choice(key->choices, text);
+	const struct gs_config_choice *meant = suggest_choice(key->choices, text);
 	if (!*text)
 		FAIL(err, "%s is empty; write one of: %s", name, known);
 	else if (strchr(text, ',') && key->type == GS_KEY_CHOICES)
 		FAIL(err, "%s is \"%.80s\", and commas do not separate values in a file; write a list: [%.80s]", name, text, text);
+	else if (meant && meant->unavailable)
+		FAIL(err, "%s is \"%.80s\", which does not exist; \"%s\" does, but %s", name, text, meant->name, meant->unavailable);
 	else if (meant)
-		FAIL(err, "%s is \"%.80s\", which does not exist; did you mean \"%s\"? One of: %s", name, text, meant, known);
+		FAIL(err, "%s is \"%.80s\", which does not exist; did you mean \"%s\"? One of: %s", name, text, meant->name, known);
 	else
 		FAIL(err, "%s is \"%.80s\", which does not exist; write one of: %s", name, text, known);
 	return NULL;
@@ -134,9 +142,11 @@ static int set_text(const struct gs_config_key *key, void *field, const char *te
 	size_t length = strlen(text);
 	if (length > STRING_MAX)
 		return FAIL(err, "%s has %zu bytes; at most %d are possible", name, length, STRING_MAX);
-	for (size_t i = 0; i < length; i++)
-		if (iscntrl((unsigned char)text[i]))
-			return FAIL(err, "%s contains a control character; remove it", name);
+	for (size_t i = 0, step; i < length; i += step) {
+		step = gs_utf8_length(text + i, length - i);
+		if (!step || gs_utf8_control(text + i, length - i))
+			return FAIL(err, "%s contains %s; remove it", name, step ? "a control character" : "bytes that are not UTF-8");
+	}
 	if (key->type == GS_KEY_PATH && text[0] && text[0] != '/')
 		return FAIL(err, "%s is \"%.80s\", which is not an absolute path; begin it with /", name, text);
 	if (key->type == GS_KEY_PATTERN && !text[0])

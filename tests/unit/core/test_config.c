@@ -150,6 +150,8 @@ static void test_refusals(void **state)
 		{"flags.migStrategy: none", "f:1:1:", "unknown key"},
 		{"flags: {migStrategy: mixed}", "f:1:22:", "cannot publish MIG devices yet"},
 		{"flags: {migStrategy: bad}", "f:1:22:", "write one of: none"},
+		{"flags: {migStrategy: mixd}", "f:1:22:", "\"mixed\" does, but this version cannot"},
+		{"flags: {plugin: {deviceIDStrategy: uid}}", "f:1:36:", "did you mean \"uuid\"? One of: uuid, index"},
 		{"flags: {migStrategy: [none]}", "f:1:22:", "must be a single value, not a list"},
 		{"flags: 3", "f:1:8:", "must be a mapping"},
 		{"- 1", "f:1:1:", "must be a mapping"},
@@ -343,12 +345,13 @@ static void test_precedence(void **state)
 static void test_bad_environment_and_flags(void **state)
 {
 	struct gs_config_source source = {.name = "f", .text = "", .length = 0};
-	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,", "MPS_ROOT=x", NULL};
+	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,", "MPS_ROOT=x", "NVIDIA_DEV_ROOT=/\xff",
+			     NULL};
 	struct gs_config_override flags[] = {{"no-such-flag", "1"}, {"mig-strategy", "single"}};
 	struct gs_config config;
 	struct gs_diagnostics diags = {0};
 	assert_int_equal(gs_config_parse(&source, look_up, env, flags, 2, &config, &diags), -1);
-	assert_int_equal(diags.error_count, 6);
+	assert_int_equal(diags.error_count, 7);
 	assert_non_null(strstr(diags.items[0].text, "variable MIG_STRATEGY: migStrategy is empty"));
 	gs_diagnostics_free(&diags);
 }
@@ -377,6 +380,7 @@ static void test_table(void **state)
 		const char *name = gs_config_key_name(key);
 		assert_ptr_equal(gs_config_key_find(key->path), key);
 		assert_non_null(key->help);
+		assert_non_null(key->since);
 		assert_true(key->help[strlen(key->help) - 1] != '.');
 		assert_true((key->type == GS_KEY_CHOICE || key->type == GS_KEY_CHOICES) == (key->choices != NULL));
 		assert_true((key->type == GS_KEY_LIST) == (key->item_size > 0));
