@@ -109,11 +109,13 @@ static bool parse_exponent(const char *text, int *exponent)
 int gs_parse_quantity(const char *text, int64_t *bytes, struct gs_error *err)
 {
 	if (*text == '-')
-		return gs_fail(err, GS_ERROR_INPUT, 0, "quantity \"%.40s\" is negative; write a size such as 8Gi", text);
+		return gs_fail(err, GS_ERROR_INPUT, 0, "quantity \"%.40s\" is negative; write a size such as 8Gi",
+			       text);
 	struct decimal number;
 	const char *rest = parse_decimal(*text == '+' ? text + 1 : text, &number);
 	if (!rest)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "\"%.40s\" is not a quantity; write a number with a unit, such as 8Gi or 500M", text);
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "\"%.40s\" is not a quantity; write a number with a unit, such as 8Gi or 500M", text);
 
 	uint64_t factor = 0;
 	int exponent = 0;
@@ -124,7 +126,8 @@ int gs_parse_quantity(const char *text, int64_t *bytes, struct gs_error *err)
 		factor = 1;
 	if (!factor)
 		return gs_fail(err, GS_ERROR_INPUT, 0,
-			       "quantity \"%.40s\" ends in an unknown unit \"%.20s\"; use Ki, Mi, Gi, Ti (powers of 1024) or k, M, G, T",
+			       "quantity \"%.40s\" ends in an unknown unit \"%.20s\"; use Ki, Mi, Gi, Ti (powers of "
+			       "1024) or k, M, G, T",
 			       text, rest);
 	int64_t value;
 	bool inexact;
@@ -164,18 +167,23 @@ int gs_parse_duration(const char *text, int64_t *nanoseconds, struct gs_error *e
 		struct decimal number;
 		const char *rest = parse_decimal(p, &number);
 		if (!rest)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "\"%.40s\" is not a duration; write a number with a unit, such as 60s or 1h30m", text);
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "\"%.40s\" is not a duration; write a number with a unit, such as 60s or 1h30m",
+				       text);
 		size_t length = strcspn(rest, "0123456789.");
 		uint64_t factor = 0;
 		for (size_t i = 0; i < sizeof units / sizeof *units; i++)
 			if (strlen(units[i].suffix) == length && strncmp(rest, units[i].suffix, length) == 0)
 				factor = units[i].factor;
 		if (!factor)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "duration \"%.40s\" lacks a known unit; use ns, us, ms, s, m or h, such as 60s", text);
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "duration \"%.40s\" lacks a known unit; use ns, us, ms, s, m or h, such as 60s",
+				       text);
 		int64_t part;
 		bool inexact; /* less than a nanosecond is dropped, as Go does */
 		if (!scale_decimal(&number, 0, factor, &part, &inexact) || part > INT64_MAX - total)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "duration \"%.40s\" is too long; the most is about 292 years", text);
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "duration \"%.40s\" is too long; the most is about 292 years", text);
 		total += part;
 		p = rest + length;
 	} while (*p);

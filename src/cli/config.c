@@ -53,9 +53,9 @@ static json_t *diagnostics_json(const char *name, bool valid, const struct gs_di
 	json_t *list = json_array();
 	for (size_t i = 0; i < diags->count; i++) {
 		const struct gs_diagnostic *item = &diags->items[i];
-		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "severity", item->warning ? "warning" : "error", "line",
-						      item->line, "column", item->column, "message", item->message, "text",
-						      item->text));
+		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "severity",
+						      item->warning ? "warning" : "error", "line", item->line, "column",
+						      item->column, "message", item->message, "text", item->text));
 	}
 	/* A file name need not be UTF-8; JSON must. */
 	json_t *file = json_string(name);
@@ -105,7 +105,8 @@ static int run_check(int argc, char **argv)
 	if (json < 0)
 		return GS_EXIT_USAGE;
 	if (!arguments.operand_count) {
-		fputs("gpushare config check: which file? Write gpushare config check FILE, or - for standard input\n", stderr);
+		fputs("gpushare config check: which file? Write gpushare config check FILE, or - for standard input\n",
+		      stderr);
 		return GS_EXIT_USAGE;
 	}
 	json_t *results = json ? json_array() : NULL;
@@ -184,16 +185,28 @@ static int run_schema(int argc, char **argv)
 	return fputs(text.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 }
 
-#define KEY_OPTION \
-	{.name = "key", .argument = "NAME", .help = "Which data key of a ConfigMap manifest is meant, when it has several"}
+#define KEY_OPTION                                                                                                     \
+	{                                                                                                              \
+		.name = "key", .argument = "NAME",                                                                     \
+		.help = "Which data key of a ConfigMap manifest is meant, when it has several"                         \
+	}
 
 static const struct gs_option file_options[] = {
-	{.name = "output", .letter = 'o', .argument = "FORMAT", .fallback = "text", .help = "Print text or json", .complete = "text json"},
+	{.name = "output",
+	 .letter = 'o',
+	 .argument = "FORMAT",
+	 .fallback = "text",
+	 .help = "Print text or json",
+	 .complete = "text json"},
 	KEY_OPTION,
 	{.name = NULL},
 };
 static const struct gs_option schema_options[] = {
-	{.name = "output", .letter = 'o', .argument = "FORMAT", .fallback = "json", .help = "Print json (a JSON Schema) or markdown (tables of all keys)",
+	{.name = "output",
+	 .letter = 'o',
+	 .argument = "FORMAT",
+	 .fallback = "json",
+	 .help = "Print json (a JSON Schema) or markdown (tables of all keys)",
 	 .complete = "json markdown"},
 	{.name = NULL},
 };
@@ -202,10 +215,12 @@ const struct gs_command gs_command_config_check = {
 	.name = "config check",
 	.synopsis = "FILE...",
 	.summary = "Check configuration files and say everything that is wrong with them",
-	.description = "Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
-		       "\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap manifest "
-		       "that holds configurations is accepted; all of them are checked.\n\n"
-		       "The exit status is 0 when all files are valid and 1 otherwise.",
+	.description =
+		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
+		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
+		"manifest "
+		"that holds configurations is accepted; all of them are checked.\n\n"
+		"The exit status is 0 when all files are valid and 1 otherwise.",
 	.examples = "gpushare config check config.yaml  # before it goes to the cluster\n"
 		    "kubectl get configmap gpushare -o yaml | gpushare config check -  # what is there now",
 	.options = file_options,
@@ -216,8 +231,10 @@ const struct gs_command gs_command_config_explain = {
 	.name = "config explain",
 	.synopsis = "FILE",
 	.summary = "Say in words what a configuration shares and how, and where each value comes from",
-	.description = "Reads FILE (- is standard input) with the environment variables of this shell over it, as the node daemon does, and "
-		       "prints what will be shared, then every value in force with its origin: a place in the file, an environment "
+	.description = "Reads FILE (- is standard input) with the environment variables of this shell over it, as the "
+		       "node daemon does, and "
+		       "prints what will be shared, then every value in force with its origin: a place in the file, an "
+		       "environment "
 		       "variable, or the default.",
 	.examples = "gpushare config explain config.yaml  # what will this do?\n"
 		    "gpushare config explain -o json config.yaml  # the same for a program",
@@ -229,7 +246,8 @@ const struct gs_command gs_command_config_schema = {
 	.name = "config schema",
 	.synopsis = "",
 	.summary = "Print the JSON Schema of the configuration file",
-	.description = "Prints a JSON Schema (draft 2020-12) for editors and linters. It describes the file's form; rules between entries, "
+	.description = "Prints a JSON Schema (draft 2020-12) for editors and linters. It describes the file's form; "
+		       "rules between entries, "
 		       "such as two entries that share one device, are checked by gpushare config check only.",
 	.examples = "gpushare config schema > gpushare.schema.json  # for an editor",
 	.options = schema_options,

@@ -15,7 +15,8 @@ void gs_config_init(struct gs_config *config)
 	for (size_t i = 0; i < gs_config_key_count; i++) {
 		const struct gs_config_key *key = &gs_config_keys[i];
 		/* A default that its own key refuses is a mistake in the table. */
-		if (key->fallback && !gs_config_key_in_list(key) && gs_value_from_text(key, config, key->fallback, &err))
+		if (key->fallback && !gs_config_key_in_list(key) &&
+		    gs_value_from_text(key, config, key->fallback, &err))
 			abort();
 	}
 	config->flags.nvidia_dev_root = gs_strdup(config->flags.nvidia_driver_root);

@@ -18,9 +18,11 @@ static void check_name_lengths(const struct gs_sharing *sharing, const char *nam
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
 		if (entry->rename || !entry->name || strlen(entry->name) + SHARED_SUFFIX_LENGTH <= GS_RESOURCE_NAME_MAX)
 			continue;
-		gs_diagnostics_add(diags, false, name, entry->line, entry->column,
-				   "with renameByDefault the resource becomes \"%s.shared\", which has more than %d characters; "
-				   "give it a shorter name with `rename`", entry->name, GS_RESOURCE_NAME_MAX);
+		gs_diagnostics_add(
+			diags, false, name, entry->line, entry->column,
+			"with renameByDefault the resource becomes \"%s.shared\", which has more than %d characters; "
+			"give it a shorter name with `rename`",
+			entry->name, GS_RESOURCE_NAME_MAX);
 	}
 }
 
@@ -48,8 +50,10 @@ static void check_pair(const struct gs_sharing_resource *first, const char *firs
 	if (!common)
 		return;
 	gs_diagnostics_add(diags, false, name, second->line, second->column,
-			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares already; keep one, "
-			   "or give each its own `devices`", second->name, common, first_section, first->line, first->column);
+			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares "
+			   "already; keep one, "
+			   "or give each its own `devices`",
+			   second->name, common, first_section, first->line, first->column);
 }
 
 void gs_config_check(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
@@ -59,9 +63,11 @@ void gs_config_check(const struct gs_config *config, const char *name, struct gs
 		check_name_lengths(sharing, name, diags);
 		for (size_t i = 0; i < sharing->resource_count; i++) {
 			for (size_t j = 0; j < i; j++)
-				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], name, diags);
+				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], name,
+					   diags);
 			for (size_t j = 0; s == 1 && j < config->time_slicing.resource_count; j++)
-				check_pair(&config->time_slicing.resources[j], section_names[0], &sharing->resources[i], name, diags);
+				check_pair(&config->time_slicing.resources[j], section_names[0], &sharing->resources[i],
+					   name, diags);
 		}
 	}
 }

@@ -6,8 +6,10 @@
 #include "base/cleanup.h"
 #include "core/config_value.h"
 
-static const char *const origin_names[] = {
-	[GS_ORIGIN_DEFAULT] = "default", [GS_ORIGIN_FILE] = "file", [GS_ORIGIN_ENV] = "environment", [GS_ORIGIN_FLAG] = "flag"};
+static const char *const origin_names[] = {[GS_ORIGIN_DEFAULT] = "default",
+					   [GS_ORIGIN_FILE] = "file",
+					   [GS_ORIGIN_ENV] = "environment",
+					   [GS_ORIGIN_FLAG] = "flag"};
 
 /* One section of the config in words. */
 struct strategy_words {
@@ -20,7 +22,8 @@ struct strategy_words {
 static const struct strategy_words time_slicing_words = {
 	"time-slicing", "by time-slicing", "workloads take turns; memory and faults are not isolated", false, false};
 static const struct strategy_words mps_words = {
-	"mps", "by MPS", "work runs side by side; memory is bounded for each process, faults are not isolated", false, true};
+	"mps", "by MPS", "work runs side by side; memory is bounded for each process, faults are not isolated", false,
+	true};
 
 static char *published_name(const struct gs_sharing *sharing, const struct gs_sharing_resource *entry)
 {
@@ -58,8 +61,8 @@ static char *describe_entry(const struct gs_sharing *sharing, const struct gs_sh
 			    const struct strategy_words *words)
 {
 	GS_AUTO_FREE char *devices = describe_devices(entry), *published = published_name(sharing, entry);
-	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s", devices, entry->replicas, entry->replicas == 1 ? "" : "s",
-			 published, words->by, words->isolation,
+	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s", devices, entry->replicas,
+			 entry->replicas == 1 ? "" : "s", published, words->by, words->isolation,
 			 one_share_per_request(sharing, words)
 				 ? "A container that asks for more than one share is refused."
 				 : "A container may ask for several shares, but gets no more time for them.");
@@ -71,14 +74,17 @@ static void explain_section(const struct gs_sharing *sharing, const struct strat
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
 		GS_AUTO_FREE char *sentence = describe_entry(sharing, entry, words);
-		gs_strbuf_printf(text, "  %s: %s\n    (%s:%d:%d)\n", entry->name, sentence, name, entry->line, entry->column);
+		gs_strbuf_printf(text, "  %s: %s\n    (%s:%d:%d)\n", entry->name, sentence, name, entry->line,
+				 entry->column);
 	}
 }
 
-static void explain_patterns(const struct gs_resource_pattern *patterns, size_t count, const char *what, struct gs_strbuf *text)
+static void explain_patterns(const struct gs_resource_pattern *patterns, size_t count, const char *what,
+			     struct gs_strbuf *text)
 {
 	for (size_t i = 0; i < count; i++)
-		gs_strbuf_printf(text, "  %s named \"%s\" are published as %s\n", what, patterns[i].pattern, patterns[i].name);
+		gs_strbuf_printf(text, "  %s named \"%s\" are published as %s\n", what, patterns[i].pattern,
+				 patterns[i].name);
 }
 
 static char *describe_origin(const struct gs_config_origin *origin, const char *name)
@@ -94,7 +100,8 @@ static char *describe_origin(const struct gs_config_origin *origin, const char *
 
 static bool has_value(const struct gs_config_key *key)
 {
-	return !gs_config_key_in_list(key) && key->type != GS_KEY_OBJECT && key->type != GS_KEY_SHARING && key->type != GS_KEY_LIST;
+	return !gs_config_key_in_list(key) && key->type != GS_KEY_OBJECT && key->type != GS_KEY_SHARING &&
+	       key->type != GS_KEY_LIST;
 }
 
 /* Keys of a section that is not there say nothing. */
@@ -129,7 +136,8 @@ void gs_config_explain(const struct gs_config *config, const struct gs_config_or
 			continue;
 		gs_value_format(&gs_config_keys[i], config, &value);
 		GS_AUTO_FREE char *origin = describe_origin(&origins[i], name);
-		gs_strbuf_printf(text, "  %-46s %-24s %s\n", gs_config_keys[i].path, value.length ? value.data : "-", origin);
+		gs_strbuf_printf(text, "  %-46s %-24s %s\n", gs_config_keys[i].path, value.length ? value.data : "-",
+				 origin);
 	}
 }
 
@@ -149,28 +157,32 @@ static void shares_json(json_t *list, const struct gs_sharing *sharing, const st
 {
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
-		GS_AUTO_FREE char *published = published_name(sharing, entry), *sentence = describe_entry(sharing, entry, words);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:o, s:b, s:b, s:s, s:i, s:i}", "strategy", words->name,
-						      "resource", entry->name, "publishedAs", published, "replicas", (int)entry->replicas,
-						      "devices", selector_json(&entry->devices), "memoryIsolated", words->memory_isolated,
-						      "oneShareForEachContainer", one_share_per_request(sharing, words), "text",
-						      sentence, "line", entry->line, "column", entry->column));
+		GS_AUTO_FREE char *published = published_name(sharing, entry),
+				  *sentence = describe_entry(sharing, entry, words);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:o, s:b, s:b, s:s, s:i, s:i}", "strategy",
+						      words->name, "resource", entry->name, "publishedAs", published,
+						      "replicas", (int)entry->replicas, "devices",
+						      selector_json(&entry->devices), "memoryIsolated",
+						      words->memory_isolated, "oneShareForEachContainer",
+						      one_share_per_request(sharing, words), "text", sentence, "line",
+						      entry->line, "column", entry->column));
 	}
 }
 
 static void names_json(json_t *list, const struct gs_resource_pattern *patterns, size_t count, const char *kind)
 {
 	for (size_t i = 0; i < count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "kind", kind, "pattern", patterns[i].pattern, "resource",
-						      patterns[i].name));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "kind", kind, "pattern", patterns[i].pattern,
+						      "resource", patterns[i].name));
 }
 
-static json_t *value_json(const struct gs_config *config, const struct gs_config_key *key, const struct gs_config_origin *origin)
+static json_t *value_json(const struct gs_config *config, const struct gs_config_key *key,
+			  const struct gs_config_origin *origin)
 {
 	GS_AUTO_STRBUF struct gs_strbuf value = {0};
 	gs_value_format(key, config, &value);
-	json_t *object = json_pack("{s:s, s:s, s:s}", "key", key->path, "value", value.length ? value.data : "", "origin",
-				   origin_names[origin->kind]);
+	json_t *object = json_pack("{s:s, s:s, s:s}", "key", key->path, "value", value.length ? value.data : "",
+				   "origin", origin_names[origin->kind]);
 	if (origin->kind == GS_ORIGIN_FILE) {
 		json_object_set_new(object, "line", json_integer(origin->line));
 		json_object_set_new(object, "column", json_integer(origin->column));
@@ -190,5 +202,6 @@ json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_c
 	for (size_t i = 0; i < gs_config_key_count; i++)
 		if (is_relevant(config, &gs_config_keys[i]))
 			json_array_append_new(values, value_json(config, &gs_config_keys[i], &origins[i]));
-	return json_pack("{s:o?, s:o, s:o, s:o}", "file", json_string(name), "shares", shares, "names", names, "values", values);
+	return json_pack("{s:o?, s:o, s:o, s:o}", "file", json_string(name), "shares", shares, "names", names, "values",
+			 values);
 }

@@ -11,7 +11,8 @@
 void gs_config_explain(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
 		       struct gs_strbuf *text);
 /* The same as an object: "shares", "names" and "values". The caller has the reference. */
-json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name);
+json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins,
+			       const char *name);
 
 /* A JSON Schema (draft 2020-12) of the file. The caller has the reference. */
 json_t *gs_config_json_schema(void);

@@ -31,11 +31,11 @@ static json_t *list_schema(const struct gs_config_key *key)
 
 static json_t *devices_schema(void)
 {
-	json_t *item = json_pack("{s:[{s:s, s:i, s:i}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum", 0, "maximum", 99999,
-				 "type", "string", "pattern", DEVICE_PATTERN);
-	return json_pack("{s:[{s:s}, {s:s, s:i, s:i}, {s:s, s:i, s:i, s:b, s:o}]}", "anyOf", "const", "all", "type", "integer",
-			 "minimum", 1, "maximum", 99999, "type", "array", "minItems", 1, "maxItems", 1024, "uniqueItems", 1,
-			 "items", item);
+	json_t *item = json_pack("{s:[{s:s, s:i, s:i}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum", 0,
+				 "maximum", 99999, "type", "string", "pattern", DEVICE_PATTERN);
+	return json_pack("{s:[{s:s}, {s:s, s:i, s:i}, {s:s, s:i, s:i, s:b, s:o}]}", "anyOf", "const", "all", "type",
+			 "integer", "minimum", 1, "maximum", 99999, "type", "array", "minItems", 1, "maxItems", 1024,
+			 "uniqueItems", 1, "items", item);
 }
 
 static json_t *type_schema(const struct gs_config_key *key)
@@ -52,15 +52,18 @@ static json_t *type_schema(const struct gs_config_key *key)
 	case GS_KEY_PATTERN: return json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", 4095);
 	case GS_KEY_CHOICE: return json_pack("{s:o}", "enum", choice_names(key->choices));
 	case GS_KEY_CHOICES:
-		return json_pack("{s:[{s:o}, {s:s, s:i, s:{s:o}}]}", "anyOf", "enum", choice_names(key->choices), "type", "array",
-				 "minItems", 1, "items", "enum", choice_names(key->choices));
+		return json_pack("{s:[{s:o}, {s:s, s:i, s:{s:o}}]}", "anyOf", "enum", choice_names(key->choices),
+				 "type", "array", "minItems", 1, "items", "enum", choice_names(key->choices));
 	case GS_KEY_DURATION:
-		return json_pack("{s:[{s:s, s:i}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum", 0, "type", "string",
-				 "pattern", "^(0|infinite|[0-9]+|([0-9]*\\.?[0-9]*(ns|us|\xc2\xb5s|ms|s|m|h))+)$");
+		return json_pack("{s:[{s:s, s:i}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum", 0, "type",
+				 "string", "pattern",
+				 "^(0|infinite|[0-9]+|([0-9]*\\.?[0-9]*(ns|us|\xc2\xb5s|ms|s|m|h))+)$");
 	case GS_KEY_COUNT:
 		return json_pack("{s:s, s:I, s:I}", "type", "integer", "minimum", (json_int_t)key->minimum, "maximum",
 				 (json_int_t)key->maximum);
-	case GS_KEY_NAME: return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", GS_RESOURCE_NAME_MAX, "pattern", NAME_PATTERN);
+	case GS_KEY_NAME:
+		return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", GS_RESOURCE_NAME_MAX, "pattern",
+				 NAME_PATTERN);
 	case GS_KEY_DEVICES: return devices_schema();
 	case GS_KEY_CHANNELS: return json_pack("{s:[[], [i]]}", "enum", 0);
 	}
@@ -74,7 +77,8 @@ static json_t *key_schema(const struct gs_config_key *key)
 	if (!key->unavailable && !key->required)
 		schema = json_pack("{s:[o, {s:s}]}", "anyOf", schema, "type", "null");
 	if (key->unavailable || key->inert) {
-		GS_AUTO_FREE char *help = gs_printf("%s (%s)", key->help, key->unavailable ? key->unavailable : key->inert);
+		GS_AUTO_FREE char *help =
+			gs_printf("%s (%s)", key->help, key->unavailable ? key->unavailable : key->inert);
 		json_object_set_new(schema, "description", json_string(help));
 	} else {
 		json_object_set_new(schema, "description", json_string(key->help));
@@ -93,8 +97,8 @@ static json_t *object_schema(const char *parent)
 		if (key->required)
 			json_array_append_new(required, json_string(gs_config_key_name(key)));
 	}
-	return json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0, "properties", properties, "required",
-			 required);
+	return json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0, "properties", properties,
+			 "required", required);
 }
 
 json_t *gs_config_json_schema(void)
@@ -108,11 +112,19 @@ json_t *gs_config_json_schema(void)
 /* What a value may be, in a table's cell. */
 static void describe_type(const struct gs_config_key *key, struct gs_strbuf *text)
 {
-	static const char *const names[] = {
-		[GS_KEY_OBJECT] = "mapping", [GS_KEY_SHARING] = "mapping", [GS_KEY_LIST] = "list", [GS_KEY_VERSION] = "`v1`",
-		[GS_KEY_BOOL] = "boolean", [GS_KEY_TRISTATE] = "boolean", [GS_KEY_STRING] = "text",
-		[GS_KEY_PATH] = "absolute path, or empty", [GS_KEY_DURATION] = "duration", [GS_KEY_NAME] = "resource name",
-		[GS_KEY_PATTERN] = "pattern", [GS_KEY_DEVICES] = "`all`, a number, or a list", [GS_KEY_CHANNELS] = "`[]` or `[0]`"};
+	static const char *const names[] = {[GS_KEY_OBJECT] = "mapping",
+					    [GS_KEY_SHARING] = "mapping",
+					    [GS_KEY_LIST] = "list",
+					    [GS_KEY_VERSION] = "`v1`",
+					    [GS_KEY_BOOL] = "boolean",
+					    [GS_KEY_TRISTATE] = "boolean",
+					    [GS_KEY_STRING] = "text",
+					    [GS_KEY_PATH] = "absolute path, or empty",
+					    [GS_KEY_DURATION] = "duration",
+					    [GS_KEY_NAME] = "resource name",
+					    [GS_KEY_PATTERN] = "pattern",
+					    [GS_KEY_DEVICES] = "`all`, a number, or a list",
+					    [GS_KEY_CHANNELS] = "`[]` or `[0]`"};
 	if (key->type == GS_KEY_COUNT) {
 		gs_strbuf_printf(text, "%" PRId64 " to %" PRId64, key->minimum, key->maximum);
 		return;
@@ -142,7 +154,8 @@ static void describe_default(const struct gs_config_key *key, struct gs_strbuf *
 
 void gs_config_markdown(struct gs_strbuf *text)
 {
-	gs_strbuf_add(text, "| Key | Value | Default | Environment, flag | Since | Meaning |\n|---|---|---|---|---|---|\n");
+	gs_strbuf_add(text,
+		      "| Key | Value | Default | Environment, flag | Since | Meaning |\n|---|---|---|---|---|---|\n");
 	for (size_t i = 0; i < gs_config_key_count; i++) {
 		const struct gs_config_key *key = &gs_config_keys[i];
 		gs_strbuf_printf(text, "| `%s` | ", key->path);

@@ -82,7 +82,8 @@ static int choose(const struct gs_config_source *source, const struct gs_node *d
 				   "this ConfigMap has no data key \"%.60s\"; it has: %s", source->entry, names.data);
 	else
 		gs_diagnostics_add(diags, false, source->name, data->line, data->column,
-				   "this ConfigMap has several configurations (%s); name one of them \"default\", or say which is meant",
+				   "this ConfigMap has several configurations (%s); name one of them \"default\", or "
+				   "say which is meant",
 				   names.data);
 	return -1;
 }
@@ -94,22 +95,26 @@ int gs_manifest_read(const struct gs_config_source *source, const struct gs_node
 	*manifest = (struct gs_manifest){0};
 	if (kind->kind != GS_NODE_SCALAR || strcmp(kind->text, "ConfigMap") != 0) {
 		gs_diagnostics_add(diags, false, source->name, kind->line, kind->column,
-				   "this is a Kubernetes %.60s, not a configuration; give the configuration, or a ConfigMap that holds it",
+				   "this is a Kubernetes %.60s, not a configuration; give the configuration, or a "
+				   "ConfigMap that holds it",
 				   kind->kind == GS_NODE_SCALAR && *kind->text ? kind->text : "object");
 		return -1;
 	}
 	if (!data || data->kind != GS_NODE_MAP || !data->count) {
-		gs_diagnostics_add(diags, false, source->name, data ? data->line : kind->line, data ? data->column : kind->column,
-				   "this ConfigMap has no data; add data with a key such as config.yaml that holds the configuration");
+		gs_diagnostics_add(diags, false, source->name, data ? data->line : kind->line,
+				   data ? data->column : kind->column,
+				   "this ConfigMap has no data; add data with a key such as config.yaml that holds the "
+				   "configuration");
 		return -1;
 	}
 	size_t errors = diags->error_count;
 	for (size_t i = 0; i < data->count; i++) {
 		const struct gs_node *node = data->items[i];
 		if (node->kind != GS_NODE_SCALAR)
-			gs_diagnostics_add(diags, false, source->name, node->line, node->column,
-					   "data.%.60s must be text; write \"%.60s: |\" and the configuration indented below", data->keys[i]->text,
-					   data->keys[i]->text);
+			gs_diagnostics_add(
+				diags, false, source->name, node->line, node->column,
+				"data.%.60s must be text; write \"%.60s: |\" and the configuration indented below",
+				data->keys[i]->text, data->keys[i]->text);
 		else
 			add_part(source, data->keys[i]->text, node, manifest);
 	}

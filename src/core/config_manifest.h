@@ -7,7 +7,7 @@
 
 struct gs_manifest_part {
 	const char *text;           /* lives in the tree */
-	char *name;                 /* for messages: the file, or "file[data.key]" when lines cannot be counted through */
+	char *name; /* for messages: the file, or "file[data.key]" when lines cannot be counted through */
 	struct gs_tree_place place; /* where the text begins in the file */
 };
 

@@ -50,7 +50,8 @@ static const struct gs_config_key *find_elsewhere(const char *name)
 	return found;
 }
 
-static const char *suggest_key(const char *typed, const char *parent, bool same_parent, const struct gs_config_key **key)
+static const char *suggest_key(const char *typed, const char *parent, bool same_parent,
+			       const struct gs_config_key **key)
 {
 	const char *names[128] = {NULL};
 	const struct gs_config_key *keys[128];
@@ -75,29 +76,33 @@ static void refuse_unknown_key(struct parser *p, const struct gs_node *node, con
 	char place[128];
 	for (size_t i = 0; i < gs_config_absent_key_count; i++) {
 		if (strcmp(gs_config_absent_keys[i].name, name) == 0) {
-			ERROR(p, node, "unknown key \"%s\" under %s: %s", name, where, gs_config_absent_keys[i].message);
+			ERROR(p, node, "unknown key \"%s\" under %s: %s", name, where,
+			      gs_config_absent_keys[i].message);
 			return;
 		}
 	}
 	if ((key = find_elsewhere(name))) {
 		describe_parent(key, place, sizeof place);
-		ERROR(p, node, "key \"%s\" does not belong under %s; it belongs under %s, check the indentation", name, where, place);
+		ERROR(p, node, "key \"%s\" does not belong under %s; it belongs under %s, check the indentation", name,
+		      where, place);
 		return;
 	}
 	if (suggest_key(name, parent, true, &key)) {
-		ERROR(p, node, "unknown key \"%.60s\" under %s; did you mean \"%s\"?", name, where, gs_config_key_name(key));
+		ERROR(p, node, "unknown key \"%.60s\" under %s; did you mean \"%s\"?", name, where,
+		      gs_config_key_name(key));
 		return;
 	}
 	if (suggest_key(name, parent, false, &key)) {
 		describe_parent(key, place, sizeof place);
-		ERROR(p, node, "unknown key \"%.60s\" under %s; did you mean \"%s\", which belongs under %s?", name, where,
-		      gs_config_key_name(key), place);
+		ERROR(p, node, "unknown key \"%.60s\" under %s; did you mean \"%s\", which belongs under %s?", name,
+		      where, gs_config_key_name(key), place);
 		return;
 	}
 	GS_AUTO_STRBUF struct gs_strbuf known = {0};
 	for (size_t i = 0; i < gs_config_key_count; i++)
 		if (gs_config_key_in(&gs_config_keys[i], parent))
-			gs_strbuf_printf(&known, "%s%s", known.length ? ", " : "", gs_config_key_name(&gs_config_keys[i]));
+			gs_strbuf_printf(&known, "%s%s", known.length ? ", " : "",
+					 gs_config_key_name(&gs_config_keys[i]));
 	ERROR(p, node, "unknown key \"%.60s\" under %s; known here: %s", name, where, known.data);
 }
 
@@ -117,8 +122,10 @@ static void read_list(struct parser *p, const struct gs_config_key *key, const s
 		return;
 	}
 	if (node->count < (size_t)key->minimum || node->count > (size_t)key->maximum) {
-		ERROR(p, node, node->count ? "%s has %zu entries; at most %d are possible"
-					   : "%s is an empty list: no resources specified; add an entry, or remove the section above",
+		ERROR(p, node,
+		      node->count ? "%s has %zu entries; at most %d are possible"
+				  : "%s is an empty list: no resources specified; add an entry, or remove the section "
+				    "above",
 		      key->path, node->count, (int)key->maximum);
 		return;
 	}
@@ -133,7 +140,8 @@ static void read_list(struct parser *p, const struct gs_config_key *key, const s
 	}
 	*(char **)((char *)base + key->offset) = items;
 	*(size_t *)((char *)base + key->count_offset) = node->count;
-	set_origin(p, key, (struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = node->line, .column = node->column});
+	set_origin(p, key,
+		   (struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = node->line, .column = node->column});
 }
 
 /* Entries know where they stand, for messages that come later. */
@@ -150,8 +158,8 @@ static void note_place(const char *parent, void *base, const struct gs_node *nod
 	}
 }
 
-static void read_value(struct parser *p, const struct gs_config_key *key, const struct gs_node *name, const struct gs_node *node,
-		       void *base)
+static void read_value(struct parser *p, const struct gs_config_key *key, const struct gs_node *name,
+		       const struct gs_node *node, void *base)
 {
 	struct gs_error err;
 	const struct gs_node *at;
@@ -165,13 +173,17 @@ static void read_value(struct parser *p, const struct gs_config_key *key, const 
 			sharing->column = name->column;
 		}
 		read_object(p, node, key->path, base);
-		set_origin(p, key, (struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = name->line, .column = name->column});
+		set_origin(
+			p, key,
+			(struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = name->line, .column = name->column});
 	} else if (key->type == GS_KEY_LIST) {
 		read_list(p, key, node, base);
 	} else if (gs_value_from_node(key, base, node, &at, &err)) {
 		ERROR(p, at, "%s", err.text);
 	} else {
-		set_origin(p, key, (struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = node->line, .column = node->column});
+		set_origin(
+			p, key,
+			(struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = node->line, .column = node->column});
 		if (key->inert)
 			WARNING(p, name, "%s has no effect: %s", key->path, key->inert);
 	}
@@ -187,10 +199,11 @@ static void check_required(struct parser *p, const struct gs_node *node, const c
 		if (value && !gs_node_is_null(value))
 			continue;
 		if (key->type == GS_KEY_LIST)
-			ERROR(p, node, "%s has no \"%s\": no resources specified; add a list of name and replicas", parent,
-			      gs_config_key_name(key));
+			ERROR(p, node, "%s has no \"%s\": no resources specified; add a list of name and replicas",
+			      parent, gs_config_key_name(key));
 		else
-			ERROR(p, node, "an entry of %.*s has no \"%s\"; add it", (int)strlen(parent) - 2, parent, gs_config_key_name(key));
+			ERROR(p, node, "an entry of %.*s has no \"%s\"; add it", (int)strlen(parent) - 2, parent,
+			      gs_config_key_name(key));
 	}
 }
 
@@ -203,15 +216,18 @@ static void read_object(struct parser *p, const struct gs_node *node, const char
 	}
 	note_place(parent, base, node);
 	for (size_t i = 0; i < node->count; i++) {
-		GS_AUTO_FREE char *path = *parent ? gs_printf("%s.%s", parent, node->keys[i]->text) : gs_strdup(node->keys[i]->text);
+		GS_AUTO_FREE char *path =
+			*parent ? gs_printf("%s.%s", parent, node->keys[i]->text) : gs_strdup(node->keys[i]->text);
 		const struct gs_config_key *key = gs_config_key_find(path);
 		/* A dot in what was typed must not reach further down the table. */
 		if (!key || !gs_config_key_in(key, parent) || strchr(node->keys[i]->text, '.'))
 			refuse_unknown_key(p, node->keys[i], parent);
 		else if (!gs_node_is_null(node->items[i]))
 			read_value(p, key, node->keys[i], node->items[i], base);
-		else if (key->type == GS_KEY_OBJECT || key->type == GS_KEY_SHARING || (key->type == GS_KEY_LIST && !key->required))
-			WARNING(p, node->keys[i], "nothing stands under %s, so it has no effect; check the indentation of what follows",
+		else if (key->type == GS_KEY_OBJECT || key->type == GS_KEY_SHARING ||
+			 (key->type == GS_KEY_LIST && !key->required))
+			WARNING(p, node->keys[i],
+				"nothing stands under %s, so it has no effect; check the indentation of what follows",
 				key->path);
 	}
 	check_required(p, node, parent);
@@ -228,9 +244,11 @@ static void apply_environment(struct parser *p, const char *(*env)(const char *n
 			if (!value)
 				continue;
 			if (gs_value_from_text(key, config, value, &err))
-				gs_diagnostics_add(p->diags, false, "environment", 0, 0, "variable %s: %s", key->env[e], err.text);
+				gs_diagnostics_add(p->diags, false, "environment", 0, 0, "variable %s: %s", key->env[e],
+						   err.text);
 			else
-				set_origin(p, key, (struct gs_config_origin){.kind = GS_ORIGIN_ENV, .name = key->env[e]});
+				set_origin(p, key,
+					   (struct gs_config_origin){.kind = GS_ORIGIN_ENV, .name = key->env[e]});
 			break;
 		}
 	}
@@ -245,22 +263,26 @@ static const struct gs_config_key *find_flag(const char *name)
 	return NULL;
 }
 
-static void apply_overrides(struct parser *p, const struct gs_config_override *overrides, size_t count, struct gs_config *config)
+static void apply_overrides(struct parser *p, const struct gs_config_override *overrides, size_t count,
+			    struct gs_config *config)
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct gs_config_key *key = find_flag(overrides[i].name);
 		const char *value = overrides[i].value;
 		struct gs_error err;
 		if (!key) {
-			gs_diagnostics_add(p->diags, false, "command line", 0, 0, "--%s sets no key of the configuration", overrides[i].name);
+			gs_diagnostics_add(p->diags, false, "command line", 0, 0,
+					   "--%s sets no key of the configuration", overrides[i].name);
 			continue;
 		}
 		if ((key->type == GS_KEY_BOOL || key->type == GS_KEY_TRISTATE) && !*value)
 			value = "true";
 		if (gs_value_from_text(key, config, value, &err))
-			gs_diagnostics_add(p->diags, false, "command line", 0, 0, "--%s: %s", overrides[i].name, err.text);
+			gs_diagnostics_add(p->diags, false, "command line", 0, 0, "--%s: %s", overrides[i].name,
+					   err.text);
 		else
-			set_origin(p, key, (struct gs_config_origin){.kind = GS_ORIGIN_FLAG, .name = overrides[i].name});
+			set_origin(p, key,
+				   (struct gs_config_origin){.kind = GS_ORIGIN_FLAG, .name = overrides[i].name});
 	}
 }
 
@@ -309,7 +331,8 @@ static void read_manifest(struct parser *p, const struct gs_node *root, const st
 static void read_source(struct parser *p, const struct gs_config_source *source, struct gs_config *config)
 {
 	struct gs_tree tree;
-	if (gs_tree_parse(source->name, source->text, source->length, (struct gs_tree_place){0}, &tree, p->diags) == 0) {
+	if (gs_tree_parse(source->name, source->text, source->length, (struct gs_tree_place){0}, &tree, p->diags) ==
+	    0) {
 		if (gs_manifest_is(tree.root))
 			read_manifest(p, tree.root, source, config);
 		else
@@ -345,9 +368,9 @@ int gs_config_parse_origins(const struct gs_config_source *source, const char *(
 	return failed ? -1 : 0;
 }
 
-int gs_config_parse(const struct gs_config_source *source, const char *(*env)(const char *name, void *user), void *env_user,
-		    const struct gs_config_override *overrides, size_t override_count, struct gs_config *out,
-		    struct gs_diagnostics *diags)
+int gs_config_parse(const struct gs_config_source *source, const char *(*env)(const char *name, void *user),
+		    void *env_user, const struct gs_config_override *overrides, size_t override_count,
+		    struct gs_config *out, struct gs_diagnostics *diags)
 {
 	return gs_config_parse_origins(source, env, env_user, overrides, override_count, out, NULL, diags);
 }

@@ -32,11 +32,12 @@ struct gs_config_origin {
  * (NULL: not defined) and may be NULL itself; a variable that is defined but empty counts as set. Returns 0 and fills
  * `out` (what it held is not freed; free it with gs_config_free), or -1 and leaves `out` alone. `diags` gets all errors
  * and warnings, in order of their place. */
-int gs_config_parse(const struct gs_config_source *source, const char *(*env)(const char *name, void *user), void *env_user,
-		    const struct gs_config_override *overrides, size_t override_count, struct gs_config *out,
-		    struct gs_diagnostics *diags);
+int gs_config_parse(const struct gs_config_source *source, const char *(*env)(const char *name, void *user),
+		    void *env_user, const struct gs_config_override *overrides, size_t override_count,
+		    struct gs_config *out, struct gs_diagnostics *diags);
 
-/* The same, and `origins` (gs_config_key_count of them, one for each key of the table that is not in a list) is filled. */
+/* The same, and `origins` (gs_config_key_count of them, one for each key of the table that is not in a list) is filled.
+ */
 int gs_config_parse_origins(const struct gs_config_source *source, const char *(*env)(const char *name, void *user),
 			    void *env_user, const struct gs_config_override *overrides, size_t override_count,
 			    struct gs_config *out, struct gs_config_origin *origins, struct gs_diagnostics *diags);

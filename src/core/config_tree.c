@@ -64,9 +64,10 @@ static struct gs_node *syntax_error(struct builder *b)
 	if (indented_with_tab(b, mark.line))
 		gs_diagnostics_add(b->diags, false, b->name, AT(b, mark), "a tab is used for indentation; use spaces");
 	else if (b->yaml.context && b->yaml.context_mark.line != mark.line)
-		gs_diagnostics_add(b->diags, false, b->name, AT(b, mark),
-				   "this is not YAML: %s (%s that began on line %d); check indentation, quotes and brackets",
-				   problem, b->yaml.context, b->place.line + (int)b->yaml.context_mark.line + 1);
+		gs_diagnostics_add(
+			b->diags, false, b->name, AT(b, mark),
+			"this is not YAML: %s (%s that began on line %d); check indentation, quotes and brackets",
+			problem, b->yaml.context, b->place.line + (int)b->yaml.context_mark.line + 1);
 	else
 		gs_diagnostics_add(b->diags, false, b->name, AT(b, mark),
 				   "this is not YAML: %s; check indentation, quotes and brackets", problem);
@@ -76,7 +77,8 @@ static struct gs_node *syntax_error(struct builder *b)
 static struct gs_node *too_much(struct builder *b, yaml_mark_t mark)
 {
 	gs_diagnostics_add(b->diags, false, b->name, AT(b, mark),
-			   "the file has more than %d values, aliases expanded; no configuration needs that many", GS_TREE_NODES_MAX);
+			   "the file has more than %d values, aliases expanded; no configuration needs that many",
+			   GS_TREE_NODES_MAX);
 	return stop(b);
 }
 
@@ -103,7 +105,8 @@ static void remember(struct builder *b, const yaml_char_t *anchor, struct gs_nod
 		}
 	}
 	if (b->anchors.count >= GS_TREE_KEYS_MAX) {
-		gs_diagnostics_add(b->diags, false, b->name, node->line, node->column, "more than %d anchors", GS_TREE_KEYS_MAX);
+		gs_diagnostics_add(b->diags, false, b->name, node->line, node->column, "more than %d anchors",
+				   GS_TREE_KEYS_MAX);
 		stop(b);
 		return;
 	}
@@ -118,10 +121,11 @@ static struct gs_node *resolve_alias(struct builder *b, const yaml_event_t *even
 		if (strcmp(b->anchors.items[i].name, name) == 0)
 			node = b->anchors.items[i].node;
 	if (!node || !node->weight) {
-		gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark),
-				   node ? "the alias *%.60s stands inside what it names; write the value out"
-					: "the alias *%.60s names an anchor that does not exist; write &%.60s before its value",
-				   name, name);
+		gs_diagnostics_add(
+			b->diags, false, b->name, AT(b, event->start_mark),
+			node ? "the alias *%.60s stands inside what it names; write the value out"
+			     : "the alias *%.60s names an anchor that does not exist; write &%.60s before its value",
+			name, name);
 		return stop(b);
 	}
 	b->weight += node->weight;
@@ -168,7 +172,8 @@ static void merge_map(struct builder *b, struct gs_node *map, size_t *capacity, 
 	}
 }
 
-static void merge(struct builder *b, struct gs_node *map, size_t *capacity, const struct gs_node *key, struct gs_node *from)
+static void merge(struct builder *b, struct gs_node *map, size_t *capacity, const struct gs_node *key,
+		  struct gs_node *from)
 {
 	bool ok = from->kind == GS_NODE_MAP;
 	if (ok)
@@ -190,9 +195,10 @@ static bool key_allowed(struct builder *b, const struct gs_node *map, const stru
 {
 	size_t same = find_key(map, key->text);
 	if (same < map->count) {
-		gs_diagnostics_add(b->diags, false, b->name, key->line, key->column,
-				   "key \"%.60s\" is here a second time, the first is on line %d column %d; remove one of them",
-				   key->text, map->keys[same]->line, map->keys[same]->column);
+		gs_diagnostics_add(
+			b->diags, false, b->name, key->line, key->column,
+			"key \"%.60s\" is here a second time, the first is on line %d column %d; remove one of them",
+			key->text, map->keys[same]->line, map->keys[same]->column);
 		return false;
 	}
 	if (map->count >= GS_TREE_KEYS_MAX) {
@@ -223,8 +229,9 @@ static struct gs_node *read_map(struct builder *b, struct gs_node *map, int dept
 		if (!key)
 			return NULL;
 		if (key->kind != GS_NODE_SCALAR) {
-			gs_diagnostics_add(b->diags, false, b->name, key->line, key->column,
-					   "a mapping's key must be a word, not a list or a mapping; check brackets and braces");
+			gs_diagnostics_add(
+				b->diags, false, b->name, key->line, key->column,
+				"a mapping's key must be a word, not a list or a mapping; check brackets and braces");
 			return stop(b);
 		}
 		if (!yaml_parser_parse(&b->yaml, &event))
@@ -281,11 +288,13 @@ static bool tag_known(struct builder *b, const yaml_event_t *event, const char *
 	if (!tag || strcmp(tag, "!") == 0 || strcmp(tag, expected) == 0)
 		return true;
 	if (event->type == YAML_SCALAR_EVENT)
-		for (const char *const *known = (const char *const[]){YAML_INT_TAG, YAML_BOOL_TAG, YAML_NULL_TAG, YAML_FLOAT_TAG, NULL};
+		for (const char *const *known =
+			     (const char *const[]){YAML_INT_TAG, YAML_BOOL_TAG, YAML_NULL_TAG, YAML_FLOAT_TAG, NULL};
 		     *known; known++)
 			if (strcmp(tag, *known) == 0)
 				return true;
-	gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark), "the tag %.60s is not known here; remove it", tag);
+	gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark),
+			   "the tag %.60s is not known here; remove it", tag);
 	stop(b);
 	return false;
 }
@@ -294,7 +303,8 @@ static struct gs_node *read_scalar(struct builder *b, const yaml_event_t *event)
 {
 	const char *text = (const char *)event->data.scalar.value, *tag = (const char *)event->data.scalar.tag;
 	if (strlen(text) != event->data.scalar.length) {
-		gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark), "a NUL character is in this text; remove it");
+		gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark),
+				   "a NUL character is in this text; remove it");
 		return stop(b);
 	}
 	if (!tag_known(b, event, tag, YAML_STR_TAG))
@@ -303,7 +313,8 @@ static struct gs_node *read_scalar(struct builder *b, const yaml_event_t *event)
 	if (!node)
 		return NULL;
 	node->text = gs_strdup(text);
-	node->is_string = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE || (tag && strcmp(tag, YAML_STR_TAG) == 0);
+	node->is_string =
+		event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE || (tag && strcmp(tag, YAML_STR_TAG) == 0);
 	node->literal = event->data.scalar.style == YAML_LITERAL_SCALAR_STYLE;
 	node->weight = 1;
 	remember(b, event->data.scalar.anchor, node);
@@ -317,7 +328,8 @@ static struct gs_node *read_node(struct builder *b, yaml_event_t *event, int dep
 	if (event->type == YAML_SCALAR_EVENT)
 		return read_scalar(b, event);
 	if (depth >= GS_TREE_DEPTH_MAX) {
-		gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark), "nested deeper than %d levels", GS_TREE_DEPTH_MAX);
+		gs_diagnostics_add(b->diags, false, b->name, AT(b, event->start_mark), "nested deeper than %d levels",
+				   GS_TREE_DEPTH_MAX);
 		return stop(b);
 	}
 	bool map = event->type == YAML_MAPPING_START_EVENT;
@@ -349,8 +361,9 @@ static void read_stream(struct builder *b)
 			break;
 		case YAML_DOCUMENT_START_EVENT:
 			if (++documents == 2) {
-				gs_diagnostics_add(b->diags, false, b->name, AT(b, event.start_mark),
-						   "a second YAML document begins here; keep one configuration in one file");
+				gs_diagnostics_add(
+					b->diags, false, b->name, AT(b, event.start_mark),
+					"a second YAML document begins here; keep one configuration in one file");
 				stop(b);
 			}
 			break;
@@ -366,13 +379,15 @@ static bool bytes_are_text(const struct builder *b)
 {
 	static const char wide_marks[][2] = {{'\xff', '\xfe'}, {'\xfe', '\xff'}};
 	if (b->length > GS_TREE_BYTES_MAX) {
-		gs_diagnostics_add(b->diags, false, b->name, 0, 0, "the file has %zu bytes and at most %d are read; is this the right file?",
-				   b->length, GS_TREE_BYTES_MAX);
+		gs_diagnostics_add(b->diags, false, b->name, 0, 0,
+				   "the file has %zu bytes and at most %d are read; is this the right file?", b->length,
+				   GS_TREE_BYTES_MAX);
 		return false;
 	}
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(wide_marks); i++) {
 		if (b->length >= 2 && memcmp(b->text, wide_marks[i], 2) == 0) {
-			gs_diagnostics_add(b->diags, false, b->name, 1, 1, "this is UTF-16 text; save the file as UTF-8");
+			gs_diagnostics_add(b->diags, false, b->name, 1, 1,
+					   "this is UTF-16 text; save the file as UTF-8");
 			return false;
 		}
 	}
@@ -382,7 +397,8 @@ static bool bytes_are_text(const struct builder *b)
 		if (!length || !b->text[i]) {
 			gs_diagnostics_add(b->diags, false, b->name, b->place.line + line, b->place.column + column,
 					   length ? "a NUL byte is here; is this a text file?"
-						  : "byte 0x%02X is not UTF-8; save the file as UTF-8", (unsigned char)b->text[i]);
+						  : "byte 0x%02X is not UTF-8; save the file as UTF-8",
+					   (unsigned char)b->text[i]);
 			return false;
 		}
 		column = b->text[i] == '\n' ? 1 : column + 1;

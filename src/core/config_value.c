@@ -82,11 +82,14 @@ static const struct gs_config_choice *choose(const struct gs_config_key *key, co
 	if (!*text)
 		FAIL(err, "%s is empty; write one of: %s", name, known);
 	else if (strchr(text, ',') && key->type == GS_KEY_CHOICES)
-		FAIL(err, "%s is \"%.80s\", and commas do not separate values in a file; write a list: [%.80s]", name, text, text);
+		FAIL(err, "%s is \"%.80s\", and commas do not separate values in a file; write a list: [%.80s]", name,
+		     text, text);
 	else if (meant && meant->unavailable)
-		FAIL(err, "%s is \"%.80s\", which does not exist; \"%s\" does, but %s", name, text, meant->name, meant->unavailable);
+		FAIL(err, "%s is \"%.80s\", which does not exist; \"%s\" does, but %s", name, text, meant->name,
+		     meant->unavailable);
 	else if (meant)
-		FAIL(err, "%s is \"%.80s\", which does not exist; did you mean \"%s\"? One of: %s", name, text, meant->name, known);
+		FAIL(err, "%s is \"%.80s\", which does not exist; did you mean \"%s\"? One of: %s", name, text,
+		     meant->name, known);
 	else
 		FAIL(err, "%s is \"%.80s\", which does not exist; write one of: %s", name, text, known);
 	return NULL;
@@ -114,16 +117,19 @@ static int bool_from_text(const struct gs_config_key *key, const char *text, boo
 }
 
 /* YAML 1.1, as NVIDIA's plugin reads files. */
-static int bool_from_node(const struct gs_config_key *key, const struct gs_node *node, bool *value, struct gs_error *err)
+static int bool_from_node(const struct gs_config_key *key, const struct gs_node *node, bool *value,
+			  struct gs_error *err)
 {
-	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y", NULL};
-	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N", NULL};
+	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
+					  "on",	  "On",	  "ON",	  "y",	 "Y",	NULL};
+	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO",
+					 "off",	  "Off",   "OFF",   "n",  "N",	NULL};
 	*value = is_one_of(node->text, yes);
 	if (!*value && !is_one_of(node->text, no))
 		return FAIL(err, "%s must be true or false, not \"%.80s\"", gs_config_key_name(key), node->text);
 	if (node->is_string)
-		return FAIL(err, "%s must be true or false, but \"%s\" in quotes is text; remove the quotes", gs_config_key_name(key),
-			    node->text);
+		return FAIL(err, "%s must be true or false, but \"%s\" in quotes is text; remove the quotes",
+			    gs_config_key_name(key), node->text);
 	return 0;
 }
 
@@ -145,7 +151,8 @@ static int set_text(const struct gs_config_key *key, void *field, const char *te
 	for (size_t i = 0, step; i < length; i += step) {
 		step = gs_utf8_length(text + i, length - i);
 		if (!step || gs_utf8_control(text + i, length - i))
-			return FAIL(err, "%s contains %s; remove it", name, step ? "a control character" : "bytes that are not UTF-8");
+			return FAIL(err, "%s contains %s; remove it", name,
+				    step ? "a control character" : "bytes that are not UTF-8");
 	}
 	if (key->type == GS_KEY_PATH && text[0] && text[0] != '/')
 		return FAIL(err, "%s is \"%.80s\", which is not an absolute path; begin it with /", name, text);
@@ -176,11 +183,12 @@ static int set_count(const struct gs_config_key *key, void *field, const char *t
 	bool negative = text[0] == '-';
 	size_t digits = strspn(text + negative, "0123456789");
 	if (!digits || text[negative + digits])
-		return FAIL(err, "%s is \"%.80s\"; write a whole number from %" PRId64 " to %" PRId64 " in digits", name, text,
-			    key->minimum, key->maximum);
+		return FAIL(err, "%s is \"%.80s\"; write a whole number from %" PRId64 " to %" PRId64 " in digits",
+			    name, text, key->minimum, key->maximum);
 	long long value = digits > 18 ? INT64_MAX : strtoll(text, NULL, 10);
 	if (value < key->minimum || value > key->maximum)
-		return FAIL(err, "%s is %.40s; write a number from %" PRId64 " to %" PRId64, name, text, key->minimum, key->maximum);
+		return FAIL(err, "%s is %.40s; write a number from %" PRId64 " to %" PRId64, name, text, key->minimum,
+			    key->maximum);
 	*(unsigned *)field = (unsigned)value;
 	return 0;
 }
@@ -208,8 +216,11 @@ char *gs_resource_name_full(const char *name, struct gs_error *err)
 	if (strchr(part, '/'))
 		FAIL(err, "resource name \"%.80s\" has a domain other than nvidia.com; write nvidia.com/NAME", name);
 	else if (!is_dns1123_subdomain(part))
-		FAIL(err, "resource name \"%.80s\" is not allowed in Kubernetes; after nvidia.com/ use lower-case letters, digits, - "
-		     "and ., and begin and end with a letter or digit", name);
+		FAIL(err,
+		     "resource name \"%.80s\" is not allowed in Kubernetes; after nvidia.com/ use lower-case letters, "
+		     "digits, - "
+		     "and ., and begin and end with a letter or digit",
+		     name);
 	else if (length > GS_RESOURCE_NAME_MAX)
 		FAIL(err, "resource name \"%s%.80s\" has %zu characters; at most %d are allowed", prefix, part, length,
 		     GS_RESOURCE_NAME_MAX);
@@ -284,7 +295,9 @@ static int add_device(struct gs_device_selector *selector, const struct gs_node 
 	if (item->kind != GS_NODE_SCALAR)
 		return FAIL(err, "devices holds a list or a mapping; write indices (0, 0:1) and UUIDs");
 	if (!is_device(item->text))
-		return FAIL(err, "\"%.80s\" is no device; write an index (0, or 0:1 for a MIG device) or a UUID (GPU-... or MIG-...)",
+		return FAIL(err,
+			    "\"%.80s\" is no device; write an index (0, or 0:1 for a MIG device) or a UUID (GPU-... or "
+			    "MIG-...)",
 			    item->text);
 	for (size_t i = 0; i < selector->list_length; i++)
 		if (strcasecmp(selector->list[i], item->text) == 0)
@@ -311,8 +324,8 @@ static int devices_from_list(const struct gs_node *node, struct gs_device_select
 	return 0;
 }
 
-static int set_devices(const struct gs_config_key *key, void *field, const struct gs_node *node, const struct gs_node **at,
-		       struct gs_error *err)
+static int set_devices(const struct gs_config_key *key, void *field, const struct gs_node *node,
+		       const struct gs_node **at, struct gs_error *err)
 {
 	struct gs_device_selector selector = {.kind = GS_SELECT_ALL};
 	int result = 0;
@@ -325,9 +338,13 @@ static int set_devices(const struct gs_config_key *key, void *field, const struc
 		selector.kind = GS_SELECT_COUNT;
 		selector.count = rest && !*rest ? (unsigned)strtoul(node->text, NULL, 10) : 0;
 		if (is_device(node->text) && (node->is_string || !selector.count))
-			result = FAIL(err, "devices is \"%.80s\"; to name devices write a list: [\"%.80s\"]", node->text, node->text);
+			result = FAIL(err, "devices is \"%.80s\"; to name devices write a list: [\"%.80s\"]",
+				      node->text, node->text);
 		else if (!selector.count)
-			result = FAIL(err, "devices is \"%.80s\"; write all, a number above 0, or a list of indices and UUIDs", node->text);
+			result = FAIL(
+				err,
+				"devices is \"%.80s\"; write all, a number above 0, or a list of indices and UUIDs",
+				node->text);
 	}
 	if (result) {
 		free_selector(&selector);
@@ -347,7 +364,8 @@ static int set_channels(const struct gs_config_key *key, void *base, bool channe
 	return 0;
 }
 
-static int channels_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node, struct gs_error *err)
+static int channels_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node,
+			      struct gs_error *err)
 {
 	bool none = node->kind == GS_NODE_LIST && node->count == 0;
 	bool zero = node->kind == GS_NODE_LIST && node->count == 1 && node->items[0]->kind == GS_NODE_SCALAR &&
@@ -372,8 +390,8 @@ static int choices_from_text(const struct gs_config_key *key, void *field, const
 	return 0;
 }
 
-static int choices_from_node(const struct gs_config_key *key, void *field, const struct gs_node *node, const struct gs_node **at,
-			     struct gs_error *err)
+static int choices_from_node(const struct gs_config_key *key, void *field, const struct gs_node *node,
+			     const struct gs_node **at, struct gs_error *err)
 {
 	unsigned bits = 0;
 	size_t count = node->kind == GS_NODE_LIST ? node->count : 1;
@@ -427,8 +445,8 @@ int gs_value_from_text(const struct gs_config_key *key, void *base, const char *
 	return FAIL(err, "%s cannot be set from a single text", gs_config_key_name(key));
 }
 
-int gs_value_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node, const struct gs_node **at,
-		       struct gs_error *err)
+int gs_value_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node,
+		       const struct gs_node **at, struct gs_error *err)
 {
 	void *field = field_of(key, base);
 	bool value;

@@ -9,8 +9,8 @@
 
 /* `base` is the struct that the key's offset counts from. On failure the field keeps its old value, `err` says what is
  * wrong without a place, and `*at` (set to `node` before) may point to the part that is. */
-int gs_value_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node, const struct gs_node **at,
-		       struct gs_error *err);
+int gs_value_from_node(const struct gs_config_key *key, void *base, const struct gs_node *node,
+		       const struct gs_node **at, struct gs_error *err);
 /* From an environment variable, a flag or the table: lists are separated by commas, an empty boolean is false. */
 int gs_value_from_text(const struct gs_config_key *key, void *base, const char *text, struct gs_error *err);
 /* As a file would say it; lists in flow style. Nothing for an unset value. */
