@@ -195,6 +195,8 @@ static void test_refusals(void **state)
 		 "on line 4 column 7 shares already"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: [1]}\n    - {name: gpu, replicas: 2, devices: [2, 1]}", "f:5:7:",
 		 "(devices: 1)"},
+		{"sharing:\n  timeSlicing: {resources: [{name: gpu, replicas: 4}]}\n  mps: {resources: [{name: gpu, replicas: 4}]}\n",
+		 "f:3:21:", "the entry of sharing.timeSlicing on line 2 column 29 shares already"},
 		{"flags: {}\nflags: {}\n", "f:2:1:", "the first is on line 1 column 1"},
 		{"a: [1", "f:2:1:", "this is not YAML"}, /* where the input ends */
 		{"flags:\n\tmigStrategy: none\n", "f:2:1:", "a tab is used"},
