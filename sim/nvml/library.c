@@ -70,6 +70,24 @@ static int run_hooks(const char *function)
 	return number == library.hooks.fail_at ? library.hooks.fail_code : 0;
 }
 
+/* A fork while another thread is in a call must not leave the child with a lock that nobody will open. */
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&library.lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&library.lock);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork, after_fork);
+}
+
 static void end_session(struct nvml_session *session)
 {
 	sim_node_close(session->node);
@@ -89,10 +107,13 @@ static nvmlReturn_t init(const char *function)
 			code = NVML_ERROR_MEMORY;
 		else if (sim_node_open(NULL, &session->node, NULL) < 0)
 			code = NVML_ERROR_DRIVER_NOT_LOADED;
-		if (code == NVML_SUCCESS)
+		if (code == NVML_SUCCESS) {
 			library.session = session;
-		else
+			/* After the node's own: a fork then takes the two locks in the order in which we nest them. */
+			pthread_once(&fork_once, watch_forks);
+		} else {
 			free(session);
+		}
 	}
 	if (code == NVML_SUCCESS)
 		code = (nvmlReturn_t)sim_nvml_fault_take(library.session->node, function);

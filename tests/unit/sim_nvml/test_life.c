@@ -1,5 +1,6 @@
 /* Begin and end, events, planned faults, threads. */
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -173,6 +174,37 @@ static void threads_do_not_meet(void **state)
 	}
 }
 
+static void *keep_calling(void *argument)
+{
+	uint32_t count;
+	while (!__atomic_load_n((int *)argument, __ATOMIC_RELAXED))
+		nvmlDeviceGetCount_v2(&count);
+	return NULL;
+}
+
+static void a_forked_child_goes_on(void **state)
+{
+	(void)state;
+	int stop = 0;
+	pthread_t thread;
+	nvmlDevice_t device = node_device(1);
+	assert_int_equal(pthread_create(&thread, NULL, keep_calling, &stop), 0);
+	for (int i = 0; i < 20; i++) {
+		pid_t child = fork();
+		if (child == 0) {
+			char uuid[96];
+			bool fine = nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS && nvmlShutdown() == NVML_SUCCESS &&
+				    nvmlInit_v2() == NVML_SUCCESS && nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS;
+			_exit(fine ? 0 : 1);
+		}
+		int status;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "three-counts") == 0)
@@ -187,6 +219,7 @@ int main(int argc, char **argv)
 		ON_NODE(a_planned_fault_is_told_once),
 		ON_NODE(any_call_can_be_made_to_fail),
 		ON_NODE(threads_do_not_meet),
+		ON_NODE(a_forked_child_goes_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
