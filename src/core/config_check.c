@@ -3,7 +3,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SHARED_SUFFIX_LENGTH = sizeof ".shared" - 1 };
+enum {
+	SHARED_SUFFIX_LENGTH = sizeof ".shared" - 1,
+	LISTED_MAX = 4096, /* devices in all lists: each is compared with each */
+};
 
 static const struct gs_sharing *section_of(const struct gs_config *config, int index)
 {
@@ -51,17 +54,36 @@ static void check_pair(const struct gs_sharing_resource *first, const char *firs
 		return;
 	gs_diagnostics_add(diags, false, name, second->line, second->column,
 			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares "
-			   "already; keep one, "
-			   "or give each its own `devices`",
+			   "already; keep one, or give each its own `devices`",
 			   second->name, common, first_section, first->line, first->column);
+}
+
+/* Whether comparing all lists is a bounded effort; adds an error when not. */
+static bool lists_are_bounded(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
+{
+	size_t listed = 0;
+	for (int s = 0; s < 2; s++) {
+		const struct gs_sharing *sharing = section_of(config, s);
+		for (size_t i = 0; i < sharing->resource_count; i++) {
+			listed += sharing->resources[i].devices.list_length;
+			if (listed <= LISTED_MAX)
+				continue;
+			gs_diagnostics_add(diags, false, name, sharing->resources[i].line, sharing->resources[i].column,
+					   "the entries up to here list more than %d devices; no node has that many",
+					   LISTED_MAX);
+			return false;
+		}
+	}
+	return true;
 }
 
 void gs_config_check(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
 {
+	bool comparable = lists_are_bounded(config, name, diags);
 	for (int s = 0; s < 2; s++) {
 		const struct gs_sharing *sharing = section_of(config, s);
 		check_name_lengths(sharing, name, diags);
-		for (size_t i = 0; i < sharing->resource_count; i++) {
+		for (size_t i = 0; comparable && i < sharing->resource_count; i++) {
 			for (size_t j = 0; j < i; j++)
 				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], name,
 					   diags);

@@ -277,6 +277,15 @@ static void test_limits(void **state)
 	assert_limit("a: &a [1,2,3,4]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
 		     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [", "*e,", 9, "]",
 		     "aliases expanded");
+	GS_AUTO_STRBUF struct gs_strbuf lists = {0};
+	gs_strbuf_add(&lists, SLICING);
+	for (int entry = 0; entry < 90; entry++) {
+		gs_strbuf_add(&lists, "    - {name: gpu, replicas: 1, devices: [");
+		for (int i = 0; i < 1000; i++)
+			gs_strbuf_printf(&lists, "%d:%d,", entry, i);
+		gs_strbuf_add(&lists, "]}\n");
+	}
+	assert_refused(lists.data, "f:8:7:", "more than 4096 devices");
 	GS_AUTO_STRBUF struct gs_strbuf keys = {0};
 	for (int i = 0; i <= GS_TREE_KEYS_MAX; i++)
 		gs_strbuf_printf(&keys, "k%d: 1\n", i);
