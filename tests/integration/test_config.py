@@ -167,6 +167,19 @@ def test_docs_examples_are_valid(tmp_path):
         assert result.returncode == 0, result.stderr
 
 
+def test_the_daemon_has_a_flag_for_every_key_that_names_one():
+    """The daemon's options and the table are written in two places; neither may forget the other."""
+    help_text = subprocess.run([GPUSHARE, "node", "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
+    offered = re.findall(r"--([a-z-]+)[^\n]*\n\s+as ([A-Za-z.]+)", help_text)
+    rows = [line for line in config("schema", "-o", "markdown").stdout.splitlines() if "without effect" not in line]
+    named = {flag for row in rows for flag in re.findall(r"`--([a-z-]+)`", row)}
+    assert len(named) > 15
+    assert sorted(flag for flag in named if f"--{flag}" not in help_text) == []
+    assert len(offered) > 10
+    for flag, key in offered:
+        assert any(row.startswith(f"| `{key}` |") and f"`--{flag}`" in row for row in rows), (flag, key)
+
+
 SCHEMA_CASES = [
     ({}, True),
     ({"version": "v1"}, True),
