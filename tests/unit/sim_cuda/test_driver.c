@@ -142,8 +142,29 @@ static void contexts_body(void)
 	CHECK(sim_clients(test_node, 1, clients, 2) == 0 && sim_clients(test_node, 0, clients, 2) == 1);
 }
 
+/* What old programs find under the plain names. */
+static void plain_names_body(void)
+{
+	CUcontext context, popped;
+	CUresult (*create)(CUcontext *, unsigned, CUdevice);
+	CUresult (*pop)(CUcontext *), (*destroy)(CUcontext), (*allocate)(unsigned *, unsigned);
+	unsigned pointer;
+	OK(cuInit(0));
+	OK(cuGetProcAddress_v2("cuCtxCreate", (void **)&create, 2000, 0, NULL));
+	OK(cuGetProcAddress_v2("cuCtxPopCurrent", (void **)&pop, 2000, 0, NULL));
+	OK(cuGetProcAddress_v2("cuCtxDestroy", (void **)&destroy, 2000, 0, NULL));
+	OK(cuGetProcAddress_v2("cuMemAlloc", (void **)&allocate, 2000, 0, NULL));
+	CHECK(destroy != cuCtxDestroy_v2);
+	OK(create(&context, 0, 0));
+	EXPECT(CUDA_ERROR_NOT_SUPPORTED, allocate(&pointer, 100)); /* 32-bit pointers */
+	OK(pop(&popped));
+	CHECK(popped == context);
+	OK(destroy(context));
+}
+
 static void contexts(void **state)
 {
+	test_in_process(plain_names_body);
 	test_in_process(contexts_body);
 }
 
