@@ -1,8 +1,8 @@
 /* The binary interface of libnvidia-ml.so.1, as this project needs it: names, numbers and layouts, in declarations of
  * our own. The product loads NVML by dlopen through these types, and the simulated libnvidia-ml.so.1 implements them.
  *
- * The plain name of a function that has several versions is the OLDEST one here, as in the library's symbol table (there
- * are no macros that map nvmlInit to nvmlInit_v2). Structs whose first member is `version` want size | number << 24 in
+ * The plain name of a function that has several versions is the OLDEST one here, as in the library's symbol table: no
+ * macros map nvmlInit to nvmlInit_v2. Structs whose first member is `version` want size | number << 24 in
  * it before the call; the constants named like the type without `_t` are those words.
  * Checked against API version 13 (header 13.3); drivers since R450 agree on the names that they share with it. */
 #ifndef GPUSHARE_NVML_H
@@ -92,7 +92,8 @@ enum {
 };
 /* nvmlDeviceArchitecture_t */
 enum {
-	NVML_DEVICE_ARCH_KEPLER = 2, NVML_DEVICE_ARCH_MAXWELL = 3, NVML_DEVICE_ARCH_PASCAL = 4, NVML_DEVICE_ARCH_VOLTA = 5,
+	NVML_DEVICE_ARCH_KEPLER = 2, NVML_DEVICE_ARCH_MAXWELL = 3, NVML_DEVICE_ARCH_PASCAL = 4,
+	NVML_DEVICE_ARCH_VOLTA = 5,
 	NVML_DEVICE_ARCH_TURING = 6, NVML_DEVICE_ARCH_AMPERE = 7, NVML_DEVICE_ARCH_ADA = 8, NVML_DEVICE_ARCH_HOPPER = 9,
 	NVML_DEVICE_ARCH_BLACKWELL = 10,
 };
@@ -117,7 +118,10 @@ enum {
 	NVML_GPU_VIRTUALIZATION_MODE_HOST_VSGA = 4,
 };
 /* nvmlInforomObject_t */
-enum { NVML_INFOROM_OEM = 0, NVML_INFOROM_ECC = 1, NVML_INFOROM_POWER = 2, NVML_INFOROM_DEN = 3, NVML_INFOROM_COUNT = 4 };
+enum {
+	NVML_INFOROM_OEM = 0, NVML_INFOROM_ECC = 1, NVML_INFOROM_POWER = 2, NVML_INFOROM_DEN = 3,
+	NVML_INFOROM_COUNT = 4,
+};
 /* nvmlDeviceGpuRecoveryAction_t, the value of NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
 enum {
 	NVML_GPU_RECOVERY_ACTION_NONE = 0, NVML_GPU_RECOVERY_ACTION_GPU_RESET = 1,
@@ -269,7 +273,8 @@ typedef struct nvmlProcessDetail_v1 {
 NVML_ASSERT_SIZE(nvmlProcessDetail_v1_t, 32);
 
 enum {
-	NVML_PROCESS_MODE_COMPUTE = 0, NVML_PROCESS_MODE_GRAPHICS = 1, NVML_PROCESS_MODE_MPS = 2, NVML_PROCESS_MODE_ALL = 3,
+	NVML_PROCESS_MODE_COMPUTE = 0, NVML_PROCESS_MODE_GRAPHICS = 1, NVML_PROCESS_MODE_MPS = 2,
+	NVML_PROCESS_MODE_ALL = 3,
 };
 typedef struct nvmlProcessDetailList_v1 {
 	uint32_t version;
@@ -709,10 +714,10 @@ nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *curren
 nvmlReturn_t nvmlDeviceGetDefaultEccMode(nvmlDevice_t device, nvmlEnableState_t *mode);
 nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
 					 uint64_t *count);
-nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
-					    nvmlEccErrorCounts_t *counts);
-nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
-					     uint32_t location, uint64_t *count);
+nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+					    nvmlEccCounterType_t counter, nvmlEccErrorCounts_t *counts);
+nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+					     nvmlEccCounterType_t counter, uint32_t location, uint64_t *count);
 nvmlReturn_t nvmlDeviceClearEccErrorCounts(nvmlDevice_t device, nvmlEccCounterType_t counter);
 nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvmlEccSramErrorStatus_v1_t *status);
 nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correctable, uint32_t *uncorrectable,
@@ -745,8 +750,8 @@ nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, uin
 nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);
 nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *list);
 /* Samples newer than `last_seen`; NOT_FOUND when there are none. */
-nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples, uint32_t *count,
-					     uint64_t last_seen);
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+					     uint32_t *count, uint64_t last_seen);
 nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, nvmlProcessesUtilizationInfo_v1_t *info);
 
 /* Clocks, power, temperature. */
@@ -757,7 +762,8 @@ nvmlReturn_t nvmlDeviceGetApplicationsClock(nvmlDevice_t device, nvmlClockType_t
 nvmlReturn_t nvmlDeviceGetDefaultApplicationsClock(nvmlDevice_t device, nvmlClockType_t type, uint32_t *mhz);
 nvmlReturn_t nvmlDeviceGetMaxCustomerBoostClock(nvmlDevice_t device, nvmlClockType_t type, uint32_t *mhz);
 nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, uint32_t *count, uint32_t *mhz);
-nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, uint32_t memory_mhz, uint32_t *count, uint32_t *mhz);
+nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, uint32_t memory_mhz, uint32_t *count,
+						  uint32_t *mhz);
 nvmlReturn_t nvmlDeviceGetPerformanceState(nvmlDevice_t device, nvmlPstates_t *state);
 nvmlReturn_t nvmlDeviceGetPowerState(nvmlDevice_t device, nvmlPstates_t *state);
 nvmlReturn_t nvmlDeviceGetSupportedPerformanceStates(nvmlDevice_t device, nvmlPstates_t *states, uint32_t bytes);
@@ -769,7 +775,8 @@ nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, nvmlPerfPolicyTyp
 nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, uint32_t *celsius);
 nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_v1_t *temperature);
 nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMarginTemperature_v1_t *margin);
-nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperatureThresholds_t type, uint32_t *celsius);
+nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperatureThresholds_t type,
+					       uint32_t *celsius);
 nvmlReturn_t nvmlDeviceGetNumFans(nvmlDevice_t device, uint32_t *fans);
 nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, uint32_t *percent);
 nvmlReturn_t nvmlDeviceGetFanSpeed_v2(nvmlDevice_t device, uint32_t fan, uint32_t *percent);
@@ -787,7 +794,8 @@ nvmlReturn_t nvmlDeviceSetPowerManagementLimit_v2(nvmlDevice_t device, nvmlPower
 nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t a, nvmlDevice_t b, nvmlGpuTopologyLevel_t *level);
 nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, nvmlGpuTopologyLevel_t level, uint32_t *count,
 					      nvmlDevice_t *devices);
-nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t a, nvmlDevice_t b, nvmlGpuP2PCapsIndex_t what, nvmlGpuP2PStatus_t *status);
+nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t a, nvmlDevice_t b, nvmlGpuP2PCapsIndex_t what,
+				    nvmlGpuP2PStatus_t *status);
 nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set);
 nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, uint32_t words, unsigned long *set,
 						 nvmlAffinityScope_t scope);
@@ -795,7 +803,8 @@ nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, un
 					 nvmlAffinityScope_t scope);
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, uint32_t link, nvmlEnableState_t *active);
 nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, uint32_t link, uint32_t *version);
-nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, nvmlNvLinkCapability_t what, uint32_t *yes);
+nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, nvmlNvLinkCapability_t what,
+					   uint32_t *yes);
 nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo(nvmlDevice_t device, uint32_t link, nvmlPciInfo_t *pci);
 nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, uint32_t link, nvmlPciInfo_t *pci);
 nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, uint32_t link, nvmlIntNvLinkDeviceType_t *type);

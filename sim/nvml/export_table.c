@@ -84,13 +84,18 @@ static nvmlReturn_t path_between(const char *bus_id_a, const char *bus_id_b, uin
 }
 
 /* `pmon` reads samples of which process had each engine, and shows each process the mean over all of them. A sample is
- * a timestamp and, for each engine, 80 bytes: the utilisation (8 bytes), the pid, and what pmon does not read. R535 knows
- * 4 engines and R550 6, so they step through the buffer in different strides, and a caller does not say which it is.
+ * a timestamp and, for each engine, 80 bytes: the utilisation (8 bytes), the pid, and what pmon does not read. R535
+ * knows 4 engines and R550 6, so they step through the buffer in different strides, and a caller does not say which.
  * Every process gets one sample in either stride, at numbers where neither meets words that the other one reads. */
 enum {
-	ENGINE_WORDS = 20, OLD_STRIDE = 2 + 4 * ENGINE_WORDS, NEW_STRIDE = 2 + 6 * ENGINE_WORDS,
-	SM_WORD = 2, MEMORY_WORD = SM_WORD + ENGINE_WORDS, PID_AFTER = 2,
-	FIRST_SAMPLE = 3, SAMPLES = 27,
+	ENGINE_WORDS = 20,
+	OLD_STRIDE = 2 + 4 * ENGINE_WORDS,
+	NEW_STRIDE = 2 + 6 * ENGINE_WORDS,
+	SM_WORD = 2,
+	MEMORY_WORD = SM_WORD + ENGINE_WORDS,
+	PID_AFTER = 2,
+	FIRST_SAMPLE = 3,
+	SAMPLES = 27,
 };
 
 static void put_sample(uint32_t *words, const struct nvml_process *process)
@@ -124,7 +129,8 @@ static nvmlReturn_t process_samples(nvmlDevice_t device, uint64_t last_seen_us, 
 	return NVML_SUCCESS;
 }
 
-static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned kinds, uint32_t *count, struct entry *entries)
+static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned kinds, uint32_t *count,
+			 struct entry *entries)
 {
 	GS_CLEANUP(nvml_leave) struct nvml_call call;
 	if (nvml_enter_device(&call, function, device, count != NULL) != NVML_SUCCESS) {

@@ -23,14 +23,19 @@ static nvmlReturn_t ecc_field(const struct nvml_call *call, nvmlFieldValue_t *fi
 		return NVML_ERROR_NOT_SUPPORTED;
 	switch (field->fieldId) {
 	case NVML_FI_DEV_ECC_CURRENT:
-	case NVML_FI_DEV_ECC_PENDING: return put_u32(field, NVML_FEATURE_ENABLED);
+	case NVML_FI_DEV_ECC_PENDING:
+		return put_u32(field, NVML_FEATURE_ENABLED);
 	case NVML_FI_DEV_ECC_SBE_VOL_TOTAL:
-	case NVML_FI_DEV_ECC_SBE_VOL_DEV: return put_u64(field, call->gpu.ecc_single_volatile);
+	case NVML_FI_DEV_ECC_SBE_VOL_DEV:
+		return put_u64(field, call->gpu.ecc_single_volatile);
 	case NVML_FI_DEV_ECC_DBE_VOL_TOTAL:
-	case NVML_FI_DEV_ECC_DBE_VOL_DEV: return put_u64(field, call->gpu.ecc_double_volatile);
+	case NVML_FI_DEV_ECC_DBE_VOL_DEV:
+		return put_u64(field, call->gpu.ecc_double_volatile);
 	case NVML_FI_DEV_ECC_SBE_AGG_TOTAL:
-	case NVML_FI_DEV_ECC_SBE_AGG_DEV: return put_u64(field, call->gpu.ecc_single_aggregate);
-	default: return put_u64(field, call->gpu.ecc_double_aggregate);
+	case NVML_FI_DEV_ECC_SBE_AGG_DEV:
+		return put_u64(field, call->gpu.ecc_single_aggregate);
+	default:
+		return put_u64(field, call->gpu.ecc_double_aggregate);
 	}
 }
 
@@ -42,11 +47,16 @@ static nvmlReturn_t repair_field(const struct nvml_call *call, nvmlFieldValue_t 
 	if (!remaps)
 		return NVML_ERROR_NOT_SUPPORTED;
 	switch (field->fieldId) {
-	case NVML_FI_DEV_REMAPPED_COR: return put_u32(field, call->gpu.remap_correctable);
-	case NVML_FI_DEV_REMAPPED_UNC: return put_u32(field, call->gpu.remap_uncorrectable);
-	case NVML_FI_DEV_REMAPPED_PENDING: return put_u32(field, call->gpu.remap_pending);
-	case NVML_FI_DEV_REMAPPED_FAILURE: return put_u32(field, call->gpu.remap_failed);
-	default: return put_u32(field, 0);
+	case NVML_FI_DEV_REMAPPED_COR:
+		return put_u32(field, call->gpu.remap_correctable);
+	case NVML_FI_DEV_REMAPPED_UNC:
+		return put_u32(field, call->gpu.remap_uncorrectable);
+	case NVML_FI_DEV_REMAPPED_PENDING:
+		return put_u32(field, call->gpu.remap_pending);
+	case NVML_FI_DEV_REMAPPED_FAILURE:
+		return put_u32(field, call->gpu.remap_failed);
+	default:
+		return put_u32(field, 0);
 	}
 }
 
@@ -56,18 +66,24 @@ static nvmlReturn_t link_field(const struct nvml_call *call, nvmlFieldValue_t *f
 		return put_u32(field, call->model->nvlinks);
 	if (!call->model->nvlinks)
 		return NVML_ERROR_NOT_SUPPORTED;
-	bool of_one = field->fieldId >= NVML_FI_DEV_NVLINK_GET_SPEED && field->fieldId <= NVML_FI_DEV_NVLINK_GET_VERSION;
+	bool of_one =
+		field->fieldId >= NVML_FI_DEV_NVLINK_GET_SPEED && field->fieldId <= NVML_FI_DEV_NVLINK_GET_VERSION;
 	if (of_one && field->scopeId >= call->model->nvlinks)
 		return NVML_ERROR_INVALID_ARGUMENT;
 	bool up = of_one && nvml_link_of(call, field->scopeId).kind != NVML_LINK_DOWN;
 	switch (field->fieldId) {
-	case NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON: return put_u32(field, nvml_link_speed_mbps(call->model));
-	case NVML_FI_DEV_NVLINK_GET_SPEED: return put_u32(field, up ? nvml_link_speed_mbps(call->model) : 0);
-	case NVML_FI_DEV_NVLINK_GET_STATE: return put_u32(field, up);
-	case NVML_FI_DEV_NVLINK_GET_VERSION: return put_u32(field, call->model->nvlink_generation);
+	case NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON:
+		return put_u32(field, nvml_link_speed_mbps(call->model));
+	case NVML_FI_DEV_NVLINK_GET_SPEED:
+		return put_u32(field, up ? nvml_link_speed_mbps(call->model) : 0);
+	case NVML_FI_DEV_NVLINK_GET_STATE:
+		return put_u32(field, up);
+	case NVML_FI_DEV_NVLINK_GET_VERSION:
+		return put_u32(field, call->model->nvlink_generation);
 	case NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT:
 		return put_u32(field, nvml_link_of(call, 0).kind == NVML_LINK_SWITCH ? nvml_links_up(call) : 0);
-	default: return put_u64(field, 0); /* errors and traffic: none */
+	default:
+		return put_u64(field, 0); /* errors and traffic: none */
 	}
 }
 
@@ -77,11 +93,16 @@ static nvmlReturn_t power_field(const struct nvml_call *call, nvmlFieldValue_t *
 		return NVML_ERROR_NOT_SUPPORTED;
 	switch (field->fieldId) {
 	case NVML_FI_DEV_POWER_AVERAGE:
-	case NVML_FI_DEV_POWER_INSTANT: return put_u32(field, nvml_read_sensors(call).power_mw);
-	case NVML_FI_DEV_POWER_MIN_LIMIT: return put_u32(field, call->model->power_min_mw);
-	case NVML_FI_DEV_POWER_MAX_LIMIT: return put_u32(field, call->model->power_max_mw);
-	case NVML_FI_DEV_POWER_DEFAULT_LIMIT: return put_u32(field, call->model->power_limit_mw);
-	default: return put_u32(field, call->gpu.power_limit_mw);
+	case NVML_FI_DEV_POWER_INSTANT:
+		return put_u32(field, nvml_read_sensors(call).power_mw);
+	case NVML_FI_DEV_POWER_MIN_LIMIT:
+		return put_u32(field, call->model->power_min_mw);
+	case NVML_FI_DEV_POWER_MAX_LIMIT:
+		return put_u32(field, call->model->power_max_mw);
+	case NVML_FI_DEV_POWER_DEFAULT_LIMIT:
+		return put_u32(field, call->model->power_limit_mw);
+	default:
+		return put_u32(field, call->gpu.power_limit_mw);
 	}
 }
 
@@ -90,7 +111,7 @@ static nvmlReturn_t heat_field(const struct nvml_call *call, nvmlFieldValue_t *f
 	int32_t slowdown = (int32_t)call->model->temperature_slowdown;
 	if (field->fieldId == NVML_FI_DEV_MEMORY_TEMP) /* boards with stacked memory have that sensor */
 		return call->model->memory_bus_bits >= 2048 ? put_u32(field, nvml_read_sensors(call).memory_temperature)
-							     : NVML_ERROR_NOT_SUPPORTED;
+							    : NVML_ERROR_NOT_SUPPORTED;
 	if (call->model->architecture < NVML_DEVICE_ARCH_ADA)
 		return NVML_ERROR_NOT_SUPPORTED;
 	field->valueType = NVML_VALUE_TYPE_SIGNED_INT; /* distances below the slowdown temperature */
@@ -99,8 +120,11 @@ static nvmlReturn_t heat_field(const struct nvml_call *call, nvmlFieldValue_t *f
 	case NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT:
 		field->value.siVal = slowdown - (int32_t)call->model->temperature_shutdown;
 		return NVML_SUCCESS;
-	case NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT: field->value.siVal = 4; return NVML_SUCCESS;
-	default: return NVML_SUCCESS;
+	case NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT:
+		field->value.siVal = 4;
+		return NVML_SUCCESS;
+	default:
+		return NVML_SUCCESS;
 	}
 }
 
@@ -110,7 +134,8 @@ static nvmlReturn_t read_field(const struct nvml_call *call, nvmlFieldValue_t *f
 	switch (id) {
 	case NVML_FI_DEV_ECC_CURRENT ... NVML_FI_DEV_ECC_DBE_AGG_TOTAL:
 	case NVML_FI_DEV_ECC_SBE_VOL_DEV ... NVML_FI_DEV_ECC_DBE_VOL_DEV:
-	case NVML_FI_DEV_ECC_SBE_AGG_DEV ... NVML_FI_DEV_ECC_DBE_AGG_DEV: return ecc_field(call, field);
+	case NVML_FI_DEV_ECC_SBE_AGG_DEV ... NVML_FI_DEV_ECC_DBE_AGG_DEV:
+		return ecc_field(call, field);
 	case NVML_FI_DEV_RETIRED_SBE ... NVML_FI_DEV_RETIRED_PENDING:
 	case NVML_FI_DEV_RETIRED_PENDING_SBE ... NVML_FI_DEV_RETIRED_PENDING_DBE:
 	case NVML_FI_DEV_REMAPPED_COR ... NVML_FI_DEV_REMAPPED_FAILURE:
@@ -122,26 +147,38 @@ static nvmlReturn_t read_field(const struct nvml_call *call, nvmlFieldValue_t *f
 	case NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON ... NVML_FI_DEV_NVLINK_LINK_COUNT:
 	case NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX ... NVML_FI_DEV_NVLINK_THROUGHPUT_RAW_RX:
 	case NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT:
-	case NVML_FI_DEV_NVLINK_GET_SPEED ... NVML_FI_DEV_NVLINK_GET_VERSION: return link_field(call, field);
+	case NVML_FI_DEV_NVLINK_GET_SPEED ... NVML_FI_DEV_NVLINK_GET_VERSION:
+		return link_field(call, field);
 	case NVML_FI_DEV_POWER_AVERAGE ... NVML_FI_DEV_POWER_CURRENT_LIMIT:
-	case NVML_FI_DEV_POWER_REQUESTED_LIMIT: return power_field(call, field);
+	case NVML_FI_DEV_POWER_REQUESTED_LIMIT:
+		return power_field(call, field);
 	case NVML_FI_DEV_MEMORY_TEMP:
-	case NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT ... NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT: return heat_field(call, field);
+	case NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT ... NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT:
+		return heat_field(call, field);
 	case NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION:
-	case NVML_FI_DEV_ENERGY: return put_u64(field, nvml_energy_mj(&call->gpu, call->model, sim_now_ns()));
+	case NVML_FI_DEV_ENERGY:
+		return put_u64(field, nvml_energy_mj(&call->gpu, call->model, sim_now_ns()));
 	case NVML_FI_DEV_PERF_POLICY_POWER ... NVML_FI_DEV_PERF_POLICY_THERMAL:
-	case NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN ... NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN:
+	case NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN:
+	case NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN:
+	case NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN:
 	case NVML_FI_DEV_PCIE_REPLAY_COUNTER ... NVML_FI_DEV_PCIE_REPLAY_ROLLOVER_COUNTER:
-	case NVML_FI_DEV_PCIE_COUNT_TX_BYTES ... NVML_FI_DEV_PCIE_COUNT_RX_BYTES: return put_u64(field, 0);
-	case NVML_FI_DEV_C2C_LINK_COUNT: return put_u32(field, 0);
+	case NVML_FI_DEV_PCIE_COUNT_TX_BYTES ... NVML_FI_DEV_PCIE_COUNT_RX_BYTES:
+		return put_u64(field, 0);
+	case NVML_FI_DEV_C2C_LINK_COUNT:
+		return put_u32(field, 0);
 	case NVML_FI_DEV_IS_RESETLESS_MIG_SUPPORTED:
 		return put_u32(field, call->model->mig_capable && call->model->architecture >= NVML_DEVICE_ARCH_HOPPER);
-	case NVML_FI_DEV_IS_MIG_MODE_INDEPENDENT_MIG_QUERY_CAPABLE: return put_u32(field, call->model->mig_capable);
-	case NVML_FI_DEV_RESET_STATUS: return put_u32(field, call->gpu.recovery_action == NVML_GPU_RECOVERY_ACTION_GPU_RESET);
+	case NVML_FI_DEV_IS_MIG_MODE_INDEPENDENT_MIG_QUERY_CAPABLE:
+		return put_u32(field, call->model->mig_capable);
+	case NVML_FI_DEV_RESET_STATUS:
+		return put_u32(field, call->gpu.recovery_action == NVML_GPU_RECOVERY_ACTION_GPU_RESET);
 	case NVML_FI_DEV_DRAIN_AND_RESET_STATUS:
 		return put_u32(field, call->gpu.recovery_action == NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET);
-	case NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: return put_u32(field, call->gpu.recovery_action);
-	default: return NVML_ERROR_NOT_SUPPORTED;
+	case NVML_FI_DEV_GET_GPU_RECOVERY_ACTION:
+		return put_u32(field, call->gpu.recovery_action);
+	default:
+		return NVML_ERROR_NOT_SUPPORTED;
 	}
 }
 

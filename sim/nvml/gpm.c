@@ -121,8 +121,8 @@ nvmlReturn_t nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *get)
 	pthread_mutex_lock(&gpm.lock);
 	if (is_sample(get->sample1) && is_sample(get->sample2)) {
 		const struct nvmlGpmSample_st *a = get->sample1, *b = get->sample2;
-		if (a->filled && b->filled && a->slot == b->slot && a->plugged == b->plugged && b->time_ns > a->time_ns &&
-		    b->busy_ns >= a->busy_ns)
+		if (a->filled && b->filled && a->slot == b->slot && a->plugged == b->plugged &&
+		    b->time_ns > a->time_ns && b->busy_ns >= a->busy_ns)
 			busy_percent = 100.0 * (double)(b->busy_ns - a->busy_ns) / (double)(b->time_ns - a->time_ns);
 	}
 	pthread_mutex_unlock(&gpm.lock);

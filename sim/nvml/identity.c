@@ -99,10 +99,12 @@ nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *version, uint3
 nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, uint32_t object, char *version, uint32_t length)
 {
 	NVML_DEVICE_CALL(call, device, version && object < NVML_INFOROM_COUNT);
-	if (object == NVML_INFOROM_POWER || object == NVML_INFOROM_DEN || (object == NVML_INFOROM_ECC && !call.model->ecc))
+	if (object == NVML_INFOROM_POWER || object == NVML_INFOROM_DEN ||
+	    (object == NVML_INFOROM_ECC && !call.model->ecc))
 		return NVML_ERROR_NOT_SUPPORTED;
 	if (object == NVML_INFOROM_OEM)
-		return nvml_copy_text(version, length, call.model->architecture >= NVML_DEVICE_ARCH_HOPPER ? "2.1" : "2.0");
+		return nvml_copy_text(version, length,
+				      call.model->architecture >= NVML_DEVICE_ARCH_HOPPER ? "2.1" : "2.0");
 	return nvml_copy_text(version, length, call.model->architecture >= NVML_DEVICE_ARCH_HOPPER ? "7.16" : "6.16");
 }
 

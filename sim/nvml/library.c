@@ -148,7 +148,8 @@ nvmlReturn_t nvmlShutdown(void)
 	pthread_mutex_lock(&library.lock);
 	nvmlReturn_t code = library.inits ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 	if (library.inits && --library.inits == 0) {
-		library.session->over = true; /* closed by the last call that leaves it: this one, unless others are slow */
+		/* Closed by the last call that leaves it: this one, unless others are slow. */
+		library.session->over = true;
 		library.session = NULL;
 	}
 	pthread_mutex_unlock(&library.lock);
@@ -208,7 +209,8 @@ nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu)
 	if (!handle) {
 		handle = calloc(1, sizeof *handle);
 		if (handle) {
-			*handle = (struct nvmlDevice_st){.slot = slot, .plugged = gpu->plugged, .next = library.handles};
+			*handle =
+				(struct nvmlDevice_st){.slot = slot, .plugged = gpu->plugged, .next = library.handles};
 			library.handles = handle;
 		}
 	}

@@ -26,9 +26,9 @@ struct nvml_call {
 	nvmlReturn_t code;            /* why it ends at once, or NVML_SUCCESS */
 	struct nvml_session *session; /* held; NULL before nvmlInit */
 	struct sim_node *node;
-	uint32_t slot;                /* of the GPU; the rest is set by NVML_DEVICE_CALL only */
+	uint32_t slot; /* of the GPU; the rest is set by NVML_DEVICE_CALL only */
 	nvmlDevice_t device;
-	struct sim_gpu gpu;           /* as it was when the call began */
+	struct sim_gpu gpu; /* as it was when the call began */
 	const struct sim_model *model;
 };
 
@@ -37,14 +37,14 @@ nvmlReturn_t nvml_enter_device(struct nvml_call *call, const char *function, nvm
 void nvml_leave(struct nvml_call *call);
 
 /* Declares `call` and returns from the function when the call must not go on. `arguments_ok` is about pointers etc. */
-#define NVML_CALL(call, arguments_ok)                                            \
-	GS_CLEANUP(nvml_leave) struct nvml_call call;                            \
-	if (nvml_enter(&(call), __func__, (arguments_ok)) != NVML_SUCCESS)       \
-		return (call).code
-#define NVML_DEVICE_CALL(call, device, arguments_ok)                             \
-	GS_CLEANUP(nvml_leave) struct nvml_call call;                            \
+#define NVML_CALL(call, arguments_ok)                                      \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                      \
+	if (nvml_enter(&(call), __func__, (arguments_ok)) != NVML_SUCCESS) \
+	return (call).code
+#define NVML_DEVICE_CALL(call, device, arguments_ok)                                        \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                                       \
 	if (nvml_enter_device(&(call), __func__, (device), (arguments_ok)) != NVML_SUCCESS) \
-		return (call).code
+	return (call).code
 
 /* Handles: one per board that was ever plugged, so that a handle of a board that is gone never means its successor. */
 nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu);
@@ -53,8 +53,8 @@ nvmlReturn_t nvml_resolve(struct sim_node *node, nvmlDevice_t device, uint32_t *
 /* GPUs that are there, in NVML's order: fills at most SIM_GPUS_MAX slots, returns how many. */
 uint32_t nvml_present(struct sim_node *node, uint32_t slots[SIM_GPUS_MAX]);
 
-/* How long memory is read or written while a kernel runs, of its time: a guess that keeps the figure below the other. */
-#define NVML_MEMORY_BUSY(busy_permille) ((busy_permille) * 2 / 5)
+/* How long memory is read or written while a kernel runs, of its time: a guess, to keep one figure below the other. */
+#define NVML_MEMORY_BUSY(busy_permille) ((busy_permille)*2 / 5)
 
 /* Copies text with its NUL, or answers INSUFFICIENT_SIZE. */
 nvmlReturn_t nvml_copy_text(char *to, uint32_t length, const char *text);

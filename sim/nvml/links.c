@@ -149,7 +149,8 @@ static bool linked(const struct nvml_call *call, uint32_t slot)
 	return false;
 }
 
-nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t a, nvmlDevice_t b, nvmlGpuP2PCapsIndex_t what, nvmlGpuP2PStatus_t *status)
+nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t a, nvmlDevice_t b, nvmlGpuP2PCapsIndex_t what,
+				    nvmlGpuP2PStatus_t *status)
 {
 	NVML_DEVICE_CALL(call, a, b && status && (unsigned)what < NVML_P2P_CAPS_INDEX_UNKNOWN);
 	struct pair pair;
@@ -220,7 +221,8 @@ nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, uint32_t w
 	return cpu_affinity(&call, words, set);
 }
 
-nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set, nvmlAffinityScope_t scope)
+nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set,
+					 nvmlAffinityScope_t scope)
 {
 	NVML_DEVICE_CALL(call, device, words && set && scope <= NVML_AFFINITY_SCOPE_SOCKET);
 	fill_set(set, words, call.gpu.numa_node > 0 ? (unsigned)call.gpu.numa_node : 0, 1);
@@ -260,7 +262,8 @@ nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, uint32_t link, nvmlEn
 	NVML_DEVICE_CALL(call, device, active != NULL);
 	nvmlReturn_t code = check_link(&call, link);
 	if (code == NVML_SUCCESS)
-		*active = nvml_link_of(&call, link).kind == NVML_LINK_DOWN ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
+		*active =
+			nvml_link_of(&call, link).kind == NVML_LINK_DOWN ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
 	return code;
 }
 
@@ -273,7 +276,8 @@ nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, uint32_t link, uint
 	return code;
 }
 
-nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, nvmlNvLinkCapability_t what, uint32_t *yes)
+nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, nvmlNvLinkCapability_t what,
+					   uint32_t *yes)
 {
 	NVML_DEVICE_CALL(call, device, yes && (unsigned)what <= NVML_NVLINK_CAP_VALID);
 	nvmlReturn_t code = check_link(&call, link);
@@ -331,9 +335,15 @@ nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, uint32_t l
 	if (code != NVML_SUCCESS)
 		return code;
 	switch (nvml_link_of(&call, link).kind) {
-	case NVML_LINK_GPU: *type = NVML_NVLINK_DEVICE_TYPE_GPU; break;
-	case NVML_LINK_SWITCH: *type = NVML_NVLINK_DEVICE_TYPE_SWITCH; break;
-	case NVML_LINK_DOWN: *type = NVML_NVLINK_DEVICE_TYPE_UNKNOWN; break;
+	case NVML_LINK_GPU:
+		*type = NVML_NVLINK_DEVICE_TYPE_GPU;
+		break;
+	case NVML_LINK_SWITCH:
+		*type = NVML_NVLINK_DEVICE_TYPE_SWITCH;
+		break;
+	case NVML_LINK_DOWN:
+		*type = NVML_NVLINK_DEVICE_TYPE_UNKNOWN;
+		break;
 	}
 	return NVML_SUCCESS;
 }

@@ -85,8 +85,8 @@ nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorTyp
 	return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
-					    nvmlEccErrorCounts_t *counts)
+nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+					    nvmlEccCounterType_t counter, nvmlEccErrorCounts_t *counts)
 {
 	NVML_DEVICE_CALL(call, device, counts && ecc_arguments(type, counter));
 	if (!call.model->ecc)
@@ -95,8 +95,8 @@ nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryError
 	return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
-					     uint32_t location, uint64_t *count)
+nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+					     nvmlEccCounterType_t counter, uint32_t location, uint64_t *count)
 {
 	NVML_DEVICE_CALL(call, device, count && ecc_arguments(type, counter) && location < NVML_MEMORY_LOCATION_COUNT);
 	if (!call.model->ecc)

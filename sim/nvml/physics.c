@@ -48,7 +48,8 @@ static void apply_heat(struct nvml_readings *readings, const struct sim_model *m
 		readings->clock_sm = model->clock_sm_idle;
 }
 
-struct nvml_readings nvml_readings_of(const struct sim_gpu *gpu, const struct sim_model *model, const struct nvml_load *load)
+struct nvml_readings nvml_readings_of(const struct sim_gpu *gpu, const struct sim_model *model,
+				      const struct nvml_load *load)
 {
 	bool active = load->in_use || load->busy_permille > 0;
 	struct nvml_readings readings = {
@@ -72,6 +73,8 @@ struct nvml_readings nvml_readings_of(const struct sim_gpu *gpu, const struct si
 uint64_t nvml_energy_mj(const struct sim_gpu *gpu, const struct sim_model *model, uint64_t now_ns)
 {
 	uint64_t elapsed_ms = now_ns > gpu->energy_time_ns ? (now_ns - gpu->energy_time_ns) / 1000000 : 0;
-	uint64_t extra_mw = between(model->power_idle_mw, model->power_limit_mw, FULL_LOAD_PERMILLE) - model->power_idle_mw;
-	return gpu->energy_mj_base + elapsed_ms * model->power_idle_mw / 1000 + gpu->busy_ns_total / 1000000 * extra_mw / 1000;
+	uint64_t extra_mw =
+		between(model->power_idle_mw, model->power_limit_mw, FULL_LOAD_PERMILLE) - model->power_idle_mw;
+	return gpu->energy_mj_base + elapsed_ms * model->power_idle_mw / 1000 +
+	       gpu->busy_ns_total / 1000000 * extra_mw / 1000;
 }

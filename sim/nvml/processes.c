@@ -195,8 +195,8 @@ static uint32_t percent(uint32_t permille)
 	return (permille + 9) / 10; /* who did anything at all is seen */
 }
 
-nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples, uint32_t *count,
-					     uint64_t last_seen)
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+					     uint32_t *count, uint64_t last_seen)
 {
 	NVML_DEVICE_CALL(call, device, count != NULL);
 	struct usage usage = {0};

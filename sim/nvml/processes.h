@@ -13,7 +13,8 @@ struct nvml_process {
 };
 
 enum {
-	NVML_KIND_COMPUTE = 1 << SIM_CLIENT_COMPUTE | 1 << SIM_CLIENT_MPS, /* MPS clients compute too; both lists have them */
+	NVML_KIND_COMPUTE =
+		1 << SIM_CLIENT_COMPUTE | 1 << SIM_CLIENT_MPS, /* MPS clients compute too; both lists have them */
 	NVML_KIND_GRAPHICS = 1 << SIM_CLIENT_GRAPHICS,
 	NVML_KIND_MPS = 1 << SIM_CLIENT_MPS,
 	NVML_KIND_ANY = NVML_KIND_COMPUTE | NVML_KIND_GRAPHICS,

@@ -1,7 +1,6 @@
 /* NVML calls about clocks, power, temperature and fans. */
 #include "sim/nvml/sensors.h"
 
-
 struct nvml_readings nvml_read_sensors(const struct nvml_call *call)
 {
 	struct nvml_load load = {
@@ -17,9 +16,15 @@ static nvmlReturn_t clock_now(const struct nvml_call *call, nvmlClockType_t type
 	struct nvml_readings readings = nvml_read_sensors(call);
 	switch (type) {
 	case NVML_CLOCK_GRAPHICS:
-	case NVML_CLOCK_SM: *mhz = readings.clock_sm; return NVML_SUCCESS;
-	case NVML_CLOCK_MEM: *mhz = readings.clock_memory; return NVML_SUCCESS;
-	case NVML_CLOCK_VIDEO: *mhz = readings.clock_video; return NVML_SUCCESS;
+	case NVML_CLOCK_SM:
+		*mhz = readings.clock_sm;
+		return NVML_SUCCESS;
+	case NVML_CLOCK_MEM:
+		*mhz = readings.clock_memory;
+		return NVML_SUCCESS;
+	case NVML_CLOCK_VIDEO:
+		*mhz = readings.clock_video;
+		return NVML_SUCCESS;
 	}
 	return NVML_ERROR_INVALID_ARGUMENT;
 }
@@ -28,9 +33,15 @@ static nvmlReturn_t clock_max(const struct nvml_call *call, nvmlClockType_t type
 {
 	switch (type) {
 	case NVML_CLOCK_GRAPHICS:
-	case NVML_CLOCK_SM: *mhz = call->model->clock_sm_max; return NVML_SUCCESS;
-	case NVML_CLOCK_MEM: *mhz = call->model->clock_memory_max; return NVML_SUCCESS;
-	case NVML_CLOCK_VIDEO: *mhz = call->model->clock_video_max; return NVML_SUCCESS;
+	case NVML_CLOCK_SM:
+		*mhz = call->model->clock_sm_max;
+		return NVML_SUCCESS;
+	case NVML_CLOCK_MEM:
+		*mhz = call->model->clock_memory_max;
+		return NVML_SUCCESS;
+	case NVML_CLOCK_VIDEO:
+		*mhz = call->model->clock_video_max;
+		return NVML_SUCCESS;
 	}
 	return NVML_ERROR_INVALID_ARGUMENT;
 }
@@ -94,7 +105,8 @@ nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, uint32_t *c
 }
 
 /* From the highest down in steps of 15 MHz, as boards since Pascal list them. */
-nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, uint32_t memory_mhz, uint32_t *count, uint32_t *mhz)
+nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, uint32_t memory_mhz, uint32_t *count,
+						  uint32_t *mhz)
 {
 	enum { STEP = 15 };
 	NVML_DEVICE_CALL(call, device, count != NULL);
@@ -155,9 +167,10 @@ nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, uint
 }
 
 static const uint64_t supported_reasons =
-	nvmlClocksEventReasonGpuIdle | nvmlClocksEventReasonApplicationsClocksSetting | nvmlClocksEventReasonSwPowerCap |
-	nvmlClocksThrottleReasonHwSlowdown | nvmlClocksEventReasonSyncBoost | nvmlClocksEventReasonSwThermalSlowdown |
-	nvmlClocksThrottleReasonHwThermalSlowdown | nvmlClocksThrottleReasonHwPowerBrakeSlowdown;
+	nvmlClocksEventReasonGpuIdle | nvmlClocksEventReasonApplicationsClocksSetting |
+	nvmlClocksEventReasonSwPowerCap | nvmlClocksThrottleReasonHwSlowdown | nvmlClocksEventReasonSyncBoost |
+	nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown |
+	nvmlClocksThrottleReasonHwPowerBrakeSlowdown;
 
 nvmlReturn_t nvmlDeviceGetSupportedClocksEventReasons(nvmlDevice_t device, uint64_t *reasons)
 {
@@ -205,7 +218,8 @@ nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMarginTempe
 		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 	if (call.model->architecture < NVML_DEVICE_ARCH_ADA)
 		return NVML_ERROR_NOT_SUPPORTED;
-	margin->marginTemperature = (int32_t)call.model->temperature_slowdown - (int32_t)nvml_read_sensors(&call).temperature;
+	margin->marginTemperature =
+		(int32_t)call.model->temperature_slowdown - (int32_t)nvml_read_sensors(&call).temperature;
 	return NVML_SUCCESS;
 }
 
@@ -213,11 +227,20 @@ nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperat
 {
 	NVML_DEVICE_CALL(call, device, celsius && (unsigned)type <= NVML_TEMPERATURE_THRESHOLD_GPS_CURR);
 	switch (type) {
-	case NVML_TEMPERATURE_THRESHOLD_SHUTDOWN: *celsius = call.model->temperature_shutdown; return NVML_SUCCESS;
-	case NVML_TEMPERATURE_THRESHOLD_SLOWDOWN: *celsius = call.model->temperature_slowdown; return NVML_SUCCESS;
-	case NVML_TEMPERATURE_THRESHOLD_GPU_MAX: *celsius = call.model->temperature_slowdown - 4; return NVML_SUCCESS;
-	case NVML_TEMPERATURE_THRESHOLD_MEM_MAX: *celsius = 95; return NVML_SUCCESS;
-	default: return NVML_ERROR_NOT_SUPPORTED;
+	case NVML_TEMPERATURE_THRESHOLD_SHUTDOWN:
+		*celsius = call.model->temperature_shutdown;
+		return NVML_SUCCESS;
+	case NVML_TEMPERATURE_THRESHOLD_SLOWDOWN:
+		*celsius = call.model->temperature_slowdown;
+		return NVML_SUCCESS;
+	case NVML_TEMPERATURE_THRESHOLD_GPU_MAX:
+		*celsius = call.model->temperature_slowdown - 4;
+		return NVML_SUCCESS;
+	case NVML_TEMPERATURE_THRESHOLD_MEM_MAX:
+		*celsius = 95;
+		return NVML_SUCCESS;
+	default:
+		return NVML_ERROR_NOT_SUPPORTED;
 	}
 }
 

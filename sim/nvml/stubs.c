@@ -22,7 +22,7 @@ static nvmlReturn_t answer(const char *function, enum first_argument kind, void 
 		return answer(#name, kind, first);                             \
 	}
 #define NVML_SIMULATED(name)
-#define NVML_ABSENT_DEVICE(name) STUB(name, DEVICE)
+#define NVML_ABSENT_DEVICE(name)  STUB(name, DEVICE)
 #define NVML_ABSENT_POINTER(name) STUB(name, POINTER)
-#define NVML_ABSENT_VALUE(name) STUB(name, VALUE)
+#define NVML_ABSENT_VALUE(name)   STUB(name, VALUE)
 #include "sim/nvml/names.def"

@@ -10,38 +10,70 @@
 const char *nvmlErrorString(nvmlReturn_t code)
 {
 	switch (code) {
-	case NVML_SUCCESS: return "Success";
-	case NVML_ERROR_UNINITIALIZED: return "Uninitialized";
-	case NVML_ERROR_INVALID_ARGUMENT: return "Invalid Argument";
-	case NVML_ERROR_NOT_SUPPORTED: return "Not Supported";
-	case NVML_ERROR_NO_PERMISSION: return "Insufficient Permissions";
-	case NVML_ERROR_ALREADY_INITIALIZED: return "Already Initialized";
-	case NVML_ERROR_NOT_FOUND: return "Not Found";
-	case NVML_ERROR_INSUFFICIENT_SIZE: return "Insufficient Size";
-	case NVML_ERROR_INSUFFICIENT_POWER: return "Insufficient External Power";
-	case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
-	case NVML_ERROR_TIMEOUT: return "Timeout";
-	case NVML_ERROR_IRQ_ISSUE: return "Interrupt Request Issue";
-	case NVML_ERROR_LIBRARY_NOT_FOUND: return "NVML Shared Library Not Found";
-	case NVML_ERROR_FUNCTION_NOT_FOUND: return "Function Not Found";
-	case NVML_ERROR_CORRUPTED_INFOROM: return "Corrupted infoROM";
-	case NVML_ERROR_GPU_IS_LOST: return "GPU is lost";
-	case NVML_ERROR_RESET_REQUIRED: return "GPU requires reset";
-	case NVML_ERROR_OPERATING_SYSTEM: return "The operating system has blocked the request";
-	case NVML_ERROR_LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
-	case NVML_ERROR_IN_USE: return "In use by another client";
-	case NVML_ERROR_MEMORY: return "Insufficient Memory";
-	case NVML_ERROR_NO_DATA: return "No data";
-	case NVML_ERROR_VGPU_ECC_NOT_SUPPORTED: return "vGPU does not support ECC";
-	case NVML_ERROR_INSUFFICIENT_RESOURCES: return "Insufficient Resources";
-	case NVML_ERROR_FREQ_NOT_SUPPORTED: return "Requested frequency is not supported";
-	case NVML_ERROR_ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
-	case NVML_ERROR_DEPRECATED: return "Function is deprecated";
-	case NVML_ERROR_NOT_READY: return "System is not ready";
-	case NVML_ERROR_GPU_NOT_FOUND: return "GPU not found";
-	case NVML_ERROR_INVALID_STATE: return "Resource is in an invalid state";
-	case NVML_ERROR_RESET_TYPE_NOT_SUPPORTED: return "Reset type is not supported";
-	case NVML_ERROR_UNKNOWN: break;
+	case NVML_SUCCESS:
+		return "Success";
+	case NVML_ERROR_UNINITIALIZED:
+		return "Uninitialized";
+	case NVML_ERROR_INVALID_ARGUMENT:
+		return "Invalid Argument";
+	case NVML_ERROR_NOT_SUPPORTED:
+		return "Not Supported";
+	case NVML_ERROR_NO_PERMISSION:
+		return "Insufficient Permissions";
+	case NVML_ERROR_ALREADY_INITIALIZED:
+		return "Already Initialized";
+	case NVML_ERROR_NOT_FOUND:
+		return "Not Found";
+	case NVML_ERROR_INSUFFICIENT_SIZE:
+		return "Insufficient Size";
+	case NVML_ERROR_INSUFFICIENT_POWER:
+		return "Insufficient External Power";
+	case NVML_ERROR_DRIVER_NOT_LOADED:
+		return "Driver Not Loaded";
+	case NVML_ERROR_TIMEOUT:
+		return "Timeout";
+	case NVML_ERROR_IRQ_ISSUE:
+		return "Interrupt Request Issue";
+	case NVML_ERROR_LIBRARY_NOT_FOUND:
+		return "NVML Shared Library Not Found";
+	case NVML_ERROR_FUNCTION_NOT_FOUND:
+		return "Function Not Found";
+	case NVML_ERROR_CORRUPTED_INFOROM:
+		return "Corrupted infoROM";
+	case NVML_ERROR_GPU_IS_LOST:
+		return "GPU is lost";
+	case NVML_ERROR_RESET_REQUIRED:
+		return "GPU requires reset";
+	case NVML_ERROR_OPERATING_SYSTEM:
+		return "The operating system has blocked the request";
+	case NVML_ERROR_LIB_RM_VERSION_MISMATCH:
+		return "Driver/library version mismatch";
+	case NVML_ERROR_IN_USE:
+		return "In use by another client";
+	case NVML_ERROR_MEMORY:
+		return "Insufficient Memory";
+	case NVML_ERROR_NO_DATA:
+		return "No data";
+	case NVML_ERROR_VGPU_ECC_NOT_SUPPORTED:
+		return "vGPU does not support ECC";
+	case NVML_ERROR_INSUFFICIENT_RESOURCES:
+		return "Insufficient Resources";
+	case NVML_ERROR_FREQ_NOT_SUPPORTED:
+		return "Requested frequency is not supported";
+	case NVML_ERROR_ARGUMENT_VERSION_MISMATCH:
+		return "Argument version mismatch";
+	case NVML_ERROR_DEPRECATED:
+		return "Function is deprecated";
+	case NVML_ERROR_NOT_READY:
+		return "System is not ready";
+	case NVML_ERROR_GPU_NOT_FOUND:
+		return "GPU not found";
+	case NVML_ERROR_INVALID_STATE:
+		return "Resource is in an invalid state";
+	case NVML_ERROR_RESET_TYPE_NOT_SUPPORTED:
+		return "Reset type is not supported";
+	case NVML_ERROR_UNKNOWN:
+		break;
 	}
 	return "Unknown Error";
 }
@@ -75,9 +107,12 @@ nvmlReturn_t nvmlSystemGetDriverBranch(nvmlSystemDriverBranchInfo_v1_t *info, ui
 /* The newest CUDA that each driver branch brought. */
 static int cuda_version(const char *driver_version)
 {
-	static const struct { int branch, cuda; } table[] = {
-		{590, 13010}, {580, 13000}, {575, 12090}, {570, 12080}, {565, 12070}, {560, 12060}, {555, 12050}, {550, 12040},
-		{545, 12030}, {535, 12020}, {530, 12010}, {525, 12000}, {515, 11070}, {470, 11040}, {450, 11000},
+	static const struct {
+		int branch, cuda;
+	} table[] = {
+		{590, 13010}, {580, 13000}, {575, 12090}, {570, 12080}, {565, 12070},
+		{560, 12060}, {555, 12050}, {550, 12040}, {545, 12030}, {535, 12020},
+		{530, 12010}, {525, 12000}, {515, 11070}, {470, 11040}, {450, 11000},
 	};
 	int branch = atoi(driver_version);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(table); i++)

@@ -66,8 +66,8 @@ nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t device, nvmlPcieUtilCounte
 enum { SAMPLES_MAX = (int)(SIM_WINDOW_MAX_NS / SIM_BUCKET_NS) - 1 };
 
 struct series {
-	uint64_t end_ns;                 /* of the newest sample */
-	uint32_t permille[SAMPLES_MAX];  /* busy, newest first */
+	uint64_t end_ns;                /* of the newest sample */
+	uint32_t permille[SAMPLES_MAX]; /* busy, newest first */
 };
 
 /* The state answers for windows that end now, so a bucket's share is the difference of two windows. */
@@ -87,16 +87,23 @@ static void read_series(const struct nvml_call *call, struct series *series)
 
 static uint32_t sample_value(const struct nvml_call *call, nvmlSamplingType_t type, uint32_t busy_permille)
 {
-	struct nvml_load load = {.busy_permille = busy_permille, .warm_permille = busy_permille, .in_use = busy_permille > 0};
+	struct nvml_load load = {
+		.busy_permille = busy_permille, .warm_permille = busy_permille, .in_use = busy_permille > 0};
 	struct nvml_readings readings = nvml_readings_of(&call->gpu, call->model, &load);
 	switch (type) {
 	case NVML_TOTAL_POWER_SAMPLES:
-	case NVML_MODULE_POWER_SAMPLES: return readings.power_mw;
-	case NVML_GPU_UTILIZATION_SAMPLES: return (busy_permille + 5) / 10;
-	case NVML_MEMORY_UTILIZATION_SAMPLES: return (NVML_MEMORY_BUSY(busy_permille) + 5) / 10;
-	case NVML_PROCESSOR_CLK_SAMPLES: return readings.clock_sm;
-	case NVML_MEMORY_CLK_SAMPLES: return readings.clock_memory;
-	default: return 0;
+	case NVML_MODULE_POWER_SAMPLES:
+		return readings.power_mw;
+	case NVML_GPU_UTILIZATION_SAMPLES:
+		return (busy_permille + 5) / 10;
+	case NVML_MEMORY_UTILIZATION_SAMPLES:
+		return (NVML_MEMORY_BUSY(busy_permille) + 5) / 10;
+	case NVML_PROCESSOR_CLK_SAMPLES:
+		return readings.clock_sm;
+	case NVML_MEMORY_CLK_SAMPLES:
+		return readings.clock_memory;
+	default:
+		return 0;
 	}
 }
 

@@ -47,7 +47,8 @@ static struct client parse(const char *text)
 
 static void wait_ns(uint64_t nanoseconds)
 {
-	nanosleep(&(struct timespec){.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)},
+	nanosleep(&(struct timespec){.tv_sec = (time_t)(nanoseconds / 1000000000),
+				     .tv_nsec = (long)(nanoseconds % 1000000000)},
 		  NULL);
 }
 
@@ -83,7 +84,8 @@ int main(int argc, char **argv)
 	if (argc < 5)
 		fail("usage: busy_node DIR SPEC [GPU:KIND:MIB:PERCENT]... -- COMMAND...", NULL);
 	const char *version = getenv("BUSY_NODE_DRIVER");
-	if (sim_spec_parse(argv[2], &spec, &err) < 0 || (version && sim_spec_set_driver_version(version, &spec, &err) < 0) ||
+	if (sim_spec_parse(argv[2], &spec, &err) < 0 ||
+	    (version && sim_spec_set_driver_version(version, &spec, &err) < 0) ||
 	    sim_node_create(argv[1], &spec, &node, &err) < 0)
 		fail("cannot create the node", &err);
 	setenv("GPUSHARE_SIM", argv[1], 1);

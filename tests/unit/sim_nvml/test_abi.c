@@ -12,10 +12,10 @@ static const struct name {
 	const char *text;
 	enum kind kind;
 } names[] = {
-#define NVML_SIMULATED(name) {#name, SIMULATED},
-#define NVML_ABSENT_DEVICE(name) {#name, DEVICE},
+#define NVML_SIMULATED(name)      {#name, SIMULATED},
+#define NVML_ABSENT_DEVICE(name)  {#name, DEVICE},
 #define NVML_ABSENT_POINTER(name) {#name, POINTER},
-#define NVML_ABSENT_VALUE(name) {#name, VALUE},
+#define NVML_ABSENT_VALUE(name)   {#name, VALUE},
 #include "sim/nvml/names.def"
 };
 
@@ -43,8 +43,8 @@ static any_function look_up(const char *name)
 /* Those that are not ordinary calls. */
 static bool is_special(const char *name)
 {
-	static const char *const special[] = {"nvmlInit", "nvmlInit_v2", "nvmlInitWithFlags", "nvmlShutdown", "nvmlErrorString",
-					      "nvmlInternalGetExportTable"};
+	static const char *const special[] = {"nvmlInit",     "nvmlInit_v2",     "nvmlInitWithFlags",
+					      "nvmlShutdown", "nvmlErrorString", "nvmlInternalGetExportTable"};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(special); i++)
 		if (strcmp(name, special[i]) == 0)
 			return true;
@@ -108,8 +108,10 @@ static void *device_of_library(void)
 static bool takes_device(const struct name *name)
 {
 	return name->kind == DEVICE ||
-	       (name->kind == SIMULATED && (strncmp(name->text, "nvmlDeviceGet", 13) == 0 || strcmp(name->text, "nvmlGpmSampleGet") == 0) &&
-		strncmp(name->text, "nvmlDeviceGetHandleBy", 21) != 0 && strncmp(name->text, "nvmlDeviceGetCount", 18) != 0);
+	       (name->kind == SIMULATED &&
+		(strncmp(name->text, "nvmlDeviceGet", 13) == 0 || strcmp(name->text, "nvmlGpmSampleGet") == 0) &&
+		strncmp(name->text, "nvmlDeviceGetHandleBy", 21) != 0 &&
+		strncmp(name->text, "nvmlDeviceGetCount", 18) != 0);
 }
 
 /* Where a number says how large the caller's buffer is, nothing can be checked. */
@@ -147,8 +149,8 @@ static void a_foreign_handle_is_refused(void **state)
 	begin("A100-80GB");
 	char room[4096] = {0};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(names); i++)
-		if (takes_device(&names[i]) && look_up(names[i].text)(room, room + 512, room + 1024, room + 1536, room + 2048, room) !=
-						       NVML_ERROR_INVALID_ARGUMENT)
+		if (takes_device(&names[i]) && look_up(names[i].text)(room, room + 512, room + 1024, room + 1536,
+								      room + 2048, room) != NVML_ERROR_INVALID_ARGUMENT)
 			fail_msg("%s takes any pointer for a device", names[i].text);
 	end();
 }
@@ -168,17 +170,21 @@ static void a_lost_gpu_answers_nothing_else(void **state)
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(names); i++) {
 		if (!takes_device(&names[i]))
 			continue;
-		nvmlReturn_t code = look_up(names[i].text)(device, room, room + 1024, room + 2048, room + 4096, room + 4096);
+		nvmlReturn_t code =
+			look_up(names[i].text)(device, room, room + 1024, room + 2048, room + 4096, room + 4096);
 		if (code != NVML_ERROR_GPU_IS_LOST && code != NVML_ERROR_INVALID_ARGUMENT)
 			fail_msg("%s answers %d for a lost GPU", names[i].text, code);
 	}
-	static const char *const sure[] = {"nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates",
-					   "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetMigMode", "nvmlDeviceGetIndex"};
+	static const char *const sure[] = {
+		"nvmlDeviceGetUUID",       "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates",
+		"nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetMigMode",    "nvmlDeviceGetIndex"};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(sure); i++)
 		assert_int_equal(look_up(sure[i])(device, room, room + 64, NULL, NULL, NULL), NVML_ERROR_GPU_IS_LOST);
-	assert_int_equal(look_up("nvmlDeviceGetHandleByIndex_v2")(NULL, &device, NULL, NULL, NULL, NULL), NVML_ERROR_GPU_IS_LOST);
+	assert_int_equal(look_up("nvmlDeviceGetHandleByIndex_v2")(NULL, &device, NULL, NULL, NULL, NULL),
+			 NVML_ERROR_GPU_IS_LOST);
 	sim_gpu_update(node, 0, set_lost, &(uint32_t){0});
-	assert_int_equal(look_up("nvmlDeviceGetUUID")(device, room, (void *)(uintptr_t)96, NULL, NULL, NULL), NVML_SUCCESS);
+	assert_int_equal(look_up("nvmlDeviceGetUUID")(device, room, (void *)(uintptr_t)96, NULL, NULL, NULL),
+			 NVML_SUCCESS);
 	end();
 }
 
@@ -190,7 +196,8 @@ static void without_a_node_there_is_no_driver(void **state)
 	setenv("GPUSHARE_SIM", "/nowhere", 1);
 	assert_int_equal(look_up("nvmlInit")(NULL, NULL, NULL, NULL, NULL, NULL), NVML_ERROR_DRIVER_NOT_LOADED);
 	unsetenv("GPUSHARE_SIM");
-	assert_int_equal(look_up("nvmlDeviceGetCount_v2")(NULL, NULL, NULL, NULL, NULL, NULL), NVML_ERROR_UNINITIALIZED);
+	assert_int_equal(look_up("nvmlDeviceGetCount_v2")(NULL, NULL, NULL, NULL, NULL, NULL),
+			 NVML_ERROR_UNINITIALIZED);
 }
 
 int main(void)

@@ -149,7 +149,8 @@ static void *hammer(void *argument)
 		nvmlProcessInfo_t list[8];
 		uint32_t count = 8;
 		char uuid[96];
-		if (nvmlInit_v2() != NVML_SUCCESS || nvmlDeviceGetHandleByIndex_v2((uint32_t)i % 2, &device) != NVML_SUCCESS ||
+		if (nvmlInit_v2() != NVML_SUCCESS ||
+		    nvmlDeviceGetHandleByIndex_v2((uint32_t)i % 2, &device) != NVML_SUCCESS ||
 		    nvmlDeviceGetUUID(device, uuid, sizeof uuid) != NVML_SUCCESS ||
 		    nvmlDeviceGetUtilizationRates(device, &rates) != NVML_SUCCESS ||
 		    nvmlDeviceGetComputeRunningProcesses_v3(device, &count, list) != NVML_SUCCESS ||
@@ -193,8 +194,9 @@ static void a_forked_child_goes_on(void **state)
 		pid_t child = fork();
 		if (child == 0) {
 			char uuid[96];
-			bool fine = nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS && nvmlShutdown() == NVML_SUCCESS &&
-				    nvmlInit_v2() == NVML_SUCCESS && nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS;
+			bool fine = nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS &&
+				    nvmlShutdown() == NVML_SUCCESS && nvmlInit_v2() == NVML_SUCCESS &&
+				    nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS;
 			_exit(fine ? 0 : 1);
 		}
 		int status;

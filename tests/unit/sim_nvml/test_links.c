@@ -11,7 +11,8 @@ static uint32_t links_between(unsigned a, unsigned b)
 	assert_int_equal(nvmlDeviceGetPciInfo_v3(node_device(b), &other), NVML_SUCCESS);
 	for (uint32_t link = 0; link < NVML_NVLINK_MAX_LINKS; link++) {
 		nvmlEnableState_t active;
-		if (nvmlDeviceGetNvLinkState(node_device(a), link, &active) != NVML_SUCCESS || active != NVML_FEATURE_ENABLED)
+		if (nvmlDeviceGetNvLinkState(node_device(a), link, &active) != NVML_SUCCESS ||
+		    active != NVML_FEATURE_ENABLED)
 			continue;
 		assert_int_equal(nvmlDeviceGetNvLinkRemotePciInfo_v2(node_device(a), link, &remote), NVML_SUCCESS);
 		links += strcmp(remote.busId, other.busId) == 0;
@@ -44,7 +45,8 @@ static void a_server_of_eight_has_switches(void **state)
 	assert_int_equal(nvmlDeviceGetNvLinkVersion(node_device(0), 11, &version), NVML_SUCCESS);
 	assert_int_equal(version, 3);
 	assert_int_equal(nvmlDeviceGetNvLinkVersion(node_device(0), 12, &version), NVML_ERROR_NOT_SUPPORTED);
-	assert_int_equal(nvmlDeviceGetNvLinkVersion(node_device(0), NVML_NVLINK_MAX_LINKS, &version), NVML_ERROR_INVALID_ARGUMENT);
+	assert_int_equal(nvmlDeviceGetNvLinkVersion(node_device(0), NVML_NVLINK_MAX_LINKS, &version),
+			 NVML_ERROR_INVALID_ARGUMENT);
 	for (unsigned other = 1; other < 8; other++) {
 		assert_int_equal(links_between(0, other), 0);
 		assert_int_equal(peer(0, other, NVML_P2P_CAPS_INDEX_NVLINK), NVML_P2P_STATUS_OK);
@@ -56,9 +58,11 @@ static void a_server_of_eight_has_switches(void **state)
 
 	nvmlDevice_t near[8];
 	uint32_t count = 0;
-	assert_int_equal(nvmlDeviceGetTopologyNearestGpus(node_device(0), NVML_TOPOLOGY_SYSTEM, &count, NULL), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetTopologyNearestGpus(node_device(0), NVML_TOPOLOGY_SYSTEM, &count, NULL),
+			 NVML_SUCCESS);
 	assert_int_equal(count, 4);
-	assert_int_equal(nvmlDeviceGetTopologyNearestGpus(node_device(0), NVML_TOPOLOGY_SINGLE, &count, near), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetTopologyNearestGpus(node_device(0), NVML_TOPOLOGY_SINGLE, &count, near),
+			 NVML_SUCCESS);
 	assert_int_equal(count, 1);
 	assert_ptr_equal(near[0], node_device(1));
 }
@@ -118,7 +122,8 @@ static void processors_are_dealt_out(void **state)
 	node_make("8xA100-80GB");
 	unsigned long first[16], last[16], nodes[1];
 	assert_int_equal(nvmlDeviceGetCpuAffinity(node_device(0), 16, first), NVML_SUCCESS);
-	assert_int_equal(nvmlDeviceGetCpuAffinityWithinScope(node_device(7), 16, last, NVML_AFFINITY_SCOPE_NODE), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetCpuAffinityWithinScope(node_device(7), 16, last, NVML_AFFINITY_SCOPE_NODE),
+			 NVML_SUCCESS);
 	assert_true(first[0] & 1);
 	if (sysconf(_SC_NPROCESSORS_CONF) > 1)
 		for (int i = 0; i < 16; i++)
@@ -135,10 +140,8 @@ int main(void)
 {
 #define AFTER(test) cmocka_unit_test_teardown(test, node_end)
 	const struct CMUnitTest tests[] = {
-		AFTER(a_server_of_eight_has_switches),
-		AFTER(links_look_the_same_from_both_ends),
-		AFTER(few_boards_are_linked_directly),
-		AFTER(cards_have_no_links),
+		AFTER(a_server_of_eight_has_switches), AFTER(links_look_the_same_from_both_ends),
+		AFTER(few_boards_are_linked_directly), AFTER(cards_have_no_links),
 		AFTER(processors_are_dealt_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,7 +126,8 @@ static void utilisation_is_work(void **state)
 	nvmlSample_t series[128];
 	nvmlValueType_t type;
 	count = 128;
-	assert_int_equal(nvmlDeviceGetSamples(device, NVML_GPU_UTILIZATION_SAMPLES, 0, &type, &count, series), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetSamples(device, NVML_GPU_UTILIZATION_SAMPLES, 0, &type, &count, series),
+			 NVML_SUCCESS);
 	assert_int_equal(type, NVML_VALUE_TYPE_UNSIGNED_INT);
 	assert_in_range(count, 2, 128);
 	uint32_t most = 0;
@@ -217,12 +218,15 @@ static void faults_are_told(void **state)
 	uint64_t count, reasons;
 	uint32_t correctable, uncorrectable, pending, failed, celsius;
 	sim_gpu_update(node, 0, break_memory, NULL);
-	assert_int_equal(nvmlDeviceGetTotalEccErrors(device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC, &count), 0);
+	assert_int_equal(
+		nvmlDeviceGetTotalEccErrors(device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC, &count), 0);
 	assert_int_equal(count, 3);
 	assert_int_equal(nvmlDeviceGetMemoryErrorCounter(device, NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_AGGREGATE_ECC,
-							 NVML_MEMORY_LOCATION_DRAM, &count), 0);
+							 NVML_MEMORY_LOCATION_DRAM, &count),
+			 0);
 	assert_int_equal(count, 4);
-	assert_int_equal(nvmlDeviceGetRemappedRows(device, &correctable, &uncorrectable, &pending, &failed), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetRemappedRows(device, &correctable, &uncorrectable, &pending, &failed),
+			 NVML_SUCCESS);
 	assert_int_equal(correctable, 0);
 	assert_int_equal(uncorrectable, 2);
 	assert_int_equal(failed, 1);
