@@ -58,11 +58,17 @@ static int numa_from_nvml(const struct gs_nvml *nvml, nvmlDevice_t device)
 	return -1;
 }
 
+/* A driver that never tells a value, as opposed to a GPU that fails to answer now. */
+static bool not_offered(nvmlReturn_t code)
+{
+	return code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_FUNCTION_NOT_FOUND;
+}
+
 /* What a GPU can't be published without: 0 or an NVML code, and which call it was. */
 static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nvmlDevice_t *device, struct gs_gpu *gpu, const char **call)
 {
-	nvmlMemory_t memory;
-	uint32_t minor;
+	nvmlMemory_t memory = {0};
+	uint32_t minor = 0;
 	nvmlReturn_t code;
 	*call = "nvmlDeviceGetHandleByIndex_v2";
 	if ((code = GS_NVML(nvml, DeviceGetHandleByIndex, index, device)) != NVML_SUCCESS)
@@ -73,34 +79,67 @@ static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nv
 	*call = "nvmlDeviceGetName";
 	if ((code = GS_NVML(nvml, DeviceGetName, *device, gpu->name, sizeof gpu->name)) != NVML_SUCCESS)
 		return code;
+	/* WSL has no minor numbers, and boards that share the CPU's memory (GB10) tell no memory of their own. */
 	*call = "nvmlDeviceGetMinorNumber";
-	if ((code = GS_NVML(nvml, DeviceGetMinorNumber, *device, &minor)) != NVML_SUCCESS)
+	code = GS_NVML(nvml, DeviceGetMinorNumber, *device, &minor);
+	if (code != NVML_SUCCESS && !not_offered(code))
 		return code;
+	gpu->minor = code == NVML_SUCCESS ? (int)minor : -1;
 	*call = "nvmlDeviceGetMemoryInfo";
-	if ((code = GS_NVML(nvml, DeviceGetMemoryInfo, *device, &memory)) != NVML_SUCCESS)
+	code = GS_NVML(nvml, DeviceGetMemoryInfo, *device, &memory);
+	if (code != NVML_SUCCESS && !not_offered(code))
 		return code;
+	gpu->memory_bytes = code == NVML_SUCCESS ? memory.total : 0;
+	gpu->uuid[sizeof gpu->uuid - 1] = '\0';
+	gpu->name[sizeof gpu->name - 1] = '\0';
 	gpu->index = index;
-	gpu->minor = (int)minor;
-	gpu->memory_bytes = memory.total;
-	return NVML_SUCCESS;
+	return *gpu->uuid ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }
 
-/* The rest: what is missing stays unknown. */
-static void read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device, struct gs_gpu *gpu)
+/* The rest. What the driver does not offer stays unknown; what fails for now stays as it was in `known` (the same GPU
+ * earlier, or NULL), so that a passing failure does not change what is published. The first failure's code and call. */
+static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device, const struct gs_gpu *known,
+				 struct gs_gpu *gpu, const char **call)
 {
 	nvmlPciInfo_t pci = {0};
 	uint32_t current = 0, pending = 0;
+	int major = 0, minor = 0;
+	nvmlReturn_t code, first = NVML_SUCCESS;
 	gpu->numa_node = -1;
-	if (GS_NVML(nvml, DeviceGetPciInfo, device, &pci) == NVML_SUCCESS) {
+	code = GS_NVML(nvml, DeviceGetPciInfo, device, &pci);
+	if (code == NVML_SUCCESS) {
 		snprintf(gpu->pci_bus_id, sizeof gpu->pci_bus_id, "%.*s", (int)sizeof pci.busId - 1, pci.busId);
-		gpu->numa_node = numa_from_sysfs(sysfs, gpu->pci_bus_id);
+	} else if (!not_offered(code)) {
+		first = code;
+		*call = "nvmlDeviceGetPciInfo_v3";
+		if (known)
+			memcpy(gpu->pci_bus_id, known->pci_bus_id, sizeof gpu->pci_bus_id);
 	}
+	gpu->numa_node = numa_from_sysfs(sysfs, gpu->pci_bus_id);
 	if (gpu->numa_node < 0)
 		gpu->numa_node = numa_from_nvml(nvml, device);
-	if (GS_NVML(nvml, DeviceGetCudaComputeCapability, device, &gpu->compute_major, &gpu->compute_minor) != NVML_SUCCESS)
-		gpu->compute_major = gpu->compute_minor = 0;
-	gpu->mig_capable = GS_NVML(nvml, DeviceGetMigMode, device, &current, &pending) == NVML_SUCCESS;
-	gpu->mig_enabled = gpu->mig_capable && current == 1;
+	if (gpu->numa_node < 0 && known)
+		gpu->numa_node = known->numa_node;
+	code = GS_NVML(nvml, DeviceGetCudaComputeCapability, device, &major, &minor);
+	if (code != NVML_SUCCESS && !not_offered(code) && first == NVML_SUCCESS) {
+		first = code;
+		*call = "nvmlDeviceGetCudaComputeCapability";
+	}
+	gpu->compute_major = code == NVML_SUCCESS ? major : known ? known->compute_major : 0;
+	gpu->compute_minor = code == NVML_SUCCESS ? minor : known ? known->compute_minor : 0;
+	code = GS_NVML(nvml, DeviceGetMigMode, device, &current, &pending);
+	if (code == NVML_SUCCESS) {
+		gpu->mig_capable = true;
+		gpu->mig_enabled = current == NVML_DEVICE_MIG_ENABLE;
+	} else if (!not_offered(code)) {
+		if (first == NVML_SUCCESS) {
+			first = code;
+			*call = "nvmlDeviceGetMigMode";
+		}
+		gpu->mig_capable = known && known->mig_capable;
+		gpu->mig_enabled = known && known->mig_enabled;
+	}
+	return first;
 }
 
 /* Display-only adapters of DGX stations are no compute devices; NVIDIA's device plugin skips them by name too. */
@@ -109,12 +148,47 @@ static bool is_display_only(const struct gs_gpu *gpu)
 	return strstr(gpu->name, "DGX Display") != NULL;
 }
 
-static const struct gs_gpu *previously(const struct gs_inventory *previous, uint32_t index)
+static const struct gs_gpu *find_gpu(const struct gs_inventory *inventory, const char *uuid)
 {
-	for (size_t i = 0; previous && i < previous->gpu_count; i++)
-		if (previous->gpus[i].index == index)
-			return &previous->gpus[i];
+	for (size_t i = 0; inventory && i < inventory->gpu_count; i++)
+		if (strcmp(inventory->gpus[i].uuid, uuid) == 0)
+			return &inventory->gpus[i];
 	return NULL;
+}
+
+/* NVML's list while it is read: what stands at each index. */
+struct slot {
+	nvmlDevice_t handle;
+	struct gs_gpu gpu;
+	enum { SLOT_READ, SLOT_SKIPPED, SLOT_UNREADABLE } state;
+};
+
+static bool is_claimed(const struct slot *slots, uint32_t count, const char *uuid)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (slots[i].state == SLOT_READ && strcmp(slots[i].gpu.uuid, uuid) == 0)
+			return true;
+	return false;
+}
+
+/* Which GPU of `previous` an unreadable slot is. Indices shift when a GPU before it is unplugged, so one that another
+ * slot is, or that NVML says it does not know, is out; then the same index is the better guess. NULL: none is left. */
+static const struct gs_gpu *guess_gpu(const struct gs_nvml *nvml, const struct gs_inventory *previous, const struct slot *slots,
+				      uint32_t count, uint32_t index)
+{
+	const struct gs_gpu *guess = NULL;
+	for (size_t i = 0; previous && i < previous->gpu_count; i++) {
+		const struct gs_gpu *gpu = &previous->gpus[i];
+		nvmlDevice_t device;
+		if (is_claimed(slots, count, gpu->uuid) ||
+		    GS_NVML(nvml, DeviceGetHandleByUUID, gpu->uuid, &device) == NVML_ERROR_NOT_FOUND)
+			continue;
+		if (gpu->index == index)
+			return gpu;
+		if (!guess)
+			guess = gpu;
+	}
+	return guess;
 }
 
 static bool same_gpus(const struct gs_inventory *a, const struct gs_inventory *b)
@@ -140,6 +214,59 @@ static void add_devices(struct gs_inventory *inventory)
 	}
 }
 
+/* A GPU that can't be asked now keeps the scores that it had. */
+static void read_links(const struct gs_nvml *nvml, const struct gs_inventory *previous, const nvmlDevice_t *handles,
+		       struct gs_inventory *inventory)
+{
+	size_t count = inventory->gpu_count;
+	gs_links_read(nvml, inventory->gpus, handles, count, inventory->link_score);
+	for (size_t a = 0; previous && previous->link_score && a < count; a++) {
+		const struct gs_gpu *old_a = find_gpu(previous, inventory->gpus[a].uuid);
+		for (size_t b = 0; old_a && b < count; b++) {
+			const struct gs_gpu *old_b = find_gpu(previous, inventory->gpus[b].uuid);
+			if (old_b && (!handles[a] || !handles[b]))
+				inventory->link_score[a * count + b] =
+					previous->link_score[(size_t)(old_a - previous->gpus) * previous->gpu_count +
+							     (size_t)(old_b - previous->gpus)];
+		}
+	}
+}
+
+static void add_problem(const struct gs_nvml *nvml, struct gs_problems *problems, uint32_t index, nvmlReturn_t code, const char *call)
+{
+	struct gs_error err;
+	gs_nvml_fail(nvml, code, call, &err);
+	*GS_VEC_PUSH(problems) = gs_printf("GPU %u: %s", index, err.text);
+}
+
+static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t index, const struct gs_inventory *previous,
+		      struct slot *slots, struct gs_problems *problems)
+{
+	struct slot *slot = &slots[index];
+	const char *call = "";
+	nvmlReturn_t code = read_identity(nvml, index, &slot->handle, &slot->gpu, &call);
+	if (code != NVML_SUCCESS) {
+		slot->state = SLOT_UNREADABLE;
+		slot->handle = NULL;
+		add_problem(nvml, problems, index, code, call);
+		return;
+	}
+	if (is_display_only(&slot->gpu)) {
+		slot->state = SLOT_SKIPPED;
+		return;
+	}
+	/* Ids of shares are made of UUIDs: two GPUs with one UUID can't both be published. */
+	if (is_claimed(slots, index, slot->gpu.uuid)) {
+		slot->state = SLOT_SKIPPED;
+		*GS_VEC_PUSH(problems) = gs_printf("GPU %u: left out, another GPU has its UUID %s", index, slot->gpu.uuid);
+		return;
+	}
+	code = read_details(nvml, sysfs, slot->handle, find_gpu(previous, slot->gpu.uuid), &slot->gpu, &call);
+	if (code != NVML_SUCCESS)
+		add_problem(nvml, problems, index, code, call);
+	slot->state = SLOT_READ;
+}
+
 int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struct gs_inventory *previous,
 		      struct gs_inventory *inventory, struct gs_problems *problems, struct gs_error *err)
 {
@@ -149,29 +276,26 @@ int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struc
 		return gs_nvml_fail(nvml, code, "nvmlDeviceGetCount_v2", err);
 	if (count > GS_GPUS_MAX)
 		count = GS_GPUS_MAX;
+	GS_AUTO_FREE struct slot *slots = gs_calloc(count, sizeof *slots);
+	for (uint32_t i = 0; i < count; i++)
+		slots[i].state = SLOT_UNREADABLE;
+	for (uint32_t i = 0; i < count; i++)
+		read_slot(nvml, sysfs, i, previous, slots, problems);
+
 	nvmlDevice_t handles[GS_GPUS_MAX] = {0};
 	inventory->gpus = gs_calloc(count, sizeof *inventory->gpus);
 	for (uint32_t i = 0; i < count; i++) {
-		struct gs_gpu gpu = {0};
-		nvmlDevice_t handle = NULL;
-		const char *call;
-		code = read_identity(nvml, i, &handle, &gpu, &call);
-		if (code != NVML_SUCCESS) {
-			struct gs_error problem;
-			gs_nvml_fail(nvml, code, call, &problem);
-			*GS_VEC_PUSH(problems) = gs_printf("GPU %u: %s", i, problem.text);
-			const struct gs_gpu *known = previously(previous, i);
-			if (!known)
-				continue;
-			gpu = *known;
-			handle = NULL;
-		} else if (is_display_only(&gpu)) {
-			continue;
-		} else {
-			read_details(nvml, sysfs, handle, &gpu);
+		const struct gs_gpu *known =
+			slots[i].state == SLOT_UNREADABLE ? guess_gpu(nvml, previous, slots, count, i) : NULL;
+		if (known) {
+			slots[i].gpu = *known;
+			slots[i].gpu.index = i;
+			slots[i].state = SLOT_READ;
 		}
-		handles[inventory->gpu_count] = handle;
-		inventory->gpus[inventory->gpu_count++] = gpu;
+		if (slots[i].state != SLOT_READ)
+			continue;
+		handles[inventory->gpu_count] = slots[i].handle;
+		inventory->gpus[inventory->gpu_count++] = slots[i].gpu;
 	}
 	add_devices(inventory);
 	size_t cells = inventory->gpu_count * inventory->gpu_count;
@@ -179,7 +303,7 @@ int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struc
 	if (previous && previous->link_score && same_gpus(previous, inventory))
 		memcpy(inventory->link_score, previous->link_score, cells * sizeof *inventory->link_score);
 	else
-		gs_links_read(nvml, inventory->gpus, handles, inventory->gpu_count, inventory->link_score);
+		read_links(nvml, previous, handles, inventory);
 	return 0;
 }
 
@@ -188,14 +312,24 @@ bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory 
 	uint32_t count = 0;
 	if (GS_NVML(nvml, DeviceGetCount, &count) != NVML_SUCCESS)
 		return false; /* a driver that can't count now has not lost anything yet; probes will tell */
-	if (count != known->gpu_count)
-		return true;
-	for (size_t i = 0; i < known->gpu_count; i++) {
+	if (count > GS_GPUS_MAX)
+		count = GS_GPUS_MAX;
+	size_t accounted = 0;
+	for (uint32_t i = 0; i < count; i++) {
 		nvmlDevice_t device;
-		char uuid[GS_UUID_SIZE] = "";
-		if (GS_NVML(nvml, DeviceGetHandleByIndex, known->gpus[i].index, &device) == NVML_SUCCESS &&
-		    GS_NVML(nvml, DeviceGetUUID, device, uuid, sizeof uuid) == NVML_SUCCESS && strcmp(uuid, known->gpus[i].uuid) != 0)
+		struct gs_gpu gpu = {0};
+		if (GS_NVML(nvml, DeviceGetHandleByIndex, i, &device) != NVML_SUCCESS ||
+		    GS_NVML(nvml, DeviceGetUUID, device, gpu.uuid, sizeof gpu.uuid) != NVML_SUCCESS) {
+			accounted++; /* does not answer now: it may be any of those that are known */
+			continue;
+		}
+		const struct gs_gpu *before = find_gpu(known, gpu.uuid);
+		if (before && before->index != i)
+			return true;
+		if (before)
+			accounted++;
+		else if (GS_NVML(nvml, DeviceGetName, device, gpu.name, sizeof gpu.name) != NVML_SUCCESS || !is_display_only(&gpu))
 			return true;
 	}
-	return false;
+	return accounted < known->gpu_count;
 }

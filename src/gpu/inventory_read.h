@@ -11,15 +11,17 @@
 struct gs_problems { char **items; size_t count, capacity; };
 void gs_problems_free(struct gs_problems *problems);
 
-/* GPUs in NVML's order. One that can't be read does not cost the others: it is taken over from `previous` (same index),
- * because a GPU that fell off the bus comes back with its UUID and its shares must keep their ids; where it was never
- * known it is left out. Each such GPU adds a sentence to `problems`. NUMA nodes come from SYSFS/bus/pci/devices, else
+/* GPUs in NVML's order. One that can't be read does not cost the others: it is taken over from `previous`, because
+ * a GPU that fell off the bus comes back with its UUID and its shares must keep their ids; where it was never known it
+ * is left out. A value that can't be read for now stays as it was. Each failure adds a sentence to `problems`; a value
+ * that the driver does not offer is no failure. No two GPUs have the same UUID. NUMA nodes come from SYSFS/bus/pci/devices, else
  * from NVML's memory affinity. Link scores are taken from `previous` while the set of GPUs is the same.
  * `inventory` is empty before. Fails only when NVML can't even count GPUs. */
 int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struct gs_inventory *previous,
 		      struct gs_inventory *inventory, struct gs_problems *problems, struct gs_error *err);
 
-/* Whether NVML shows other GPUs than `known`, at the price of a few calls. */
+/* Whether NVML shows other GPUs than `known`, at the price of two cheap calls for each. GPUs that do not answer are taken
+ * for known ones. */
 bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory *known);
 
 #endif

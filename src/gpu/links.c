@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { NVLINKS_MAX = 18 /* NVML_NVLINK_MAX_LINKS */, NVLINK_SCORE = 100 };
+enum { NVLINK_SCORE = 100 };
 
 static uint32_t topology_score(nvmlGpuTopologyLevel_t level)
 {
@@ -31,15 +31,18 @@ struct links {
 
 static void read_links(const struct gs_nvml *nvml, const struct gs_gpu *gpus, nvmlDevice_t device, size_t count, struct links *links)
 {
-	for (uint32_t link = 0; link < NVLINKS_MAX; link++) {
+	for (uint32_t link = 0; link < NVML_NVLINK_MAX_LINKS; link++) {
 		nvmlEnableState_t active = NVML_FEATURE_DISABLED;
 		nvmlReturn_t code = GS_NVML(nvml, DeviceGetNvLinkState, device, link, &active);
 		if (code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_INVALID_ARGUMENT || code == NVML_ERROR_FUNCTION_NOT_FOUND)
 			return; /* no NVLink, or no more links */
+		if (code == NVML_ERROR_GPU_IS_LOST)
+			return; /* each more call would wait for it again */
 		nvmlPciInfo_t remote = {0};
 		if (code != NVML_SUCCESS || active != NVML_FEATURE_ENABLED ||
 		    GS_NVML(nvml, DeviceGetNvLinkRemotePciInfo, device, link, &remote) != NVML_SUCCESS)
 			continue;
+		remote.busId[sizeof remote.busId - 1] = '\0';
 		size_t other = 0;
 		while (other < count && strcmp(gpus[other].pci_bus_id, remote.busId) != 0)
 			other++;
@@ -59,7 +62,7 @@ void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const 
 			read_links(nvml, gpus, handles[a], count, &links[a]);
 	for (size_t a = 0; a < count; a++) {
 		for (size_t b = a + 1; b < count; b++) {
-			nvmlGpuTopologyLevel_t level;
+			nvmlGpuTopologyLevel_t level = NVML_TOPOLOGY_SYSTEM;
 			uint32_t score = 0;
 			if (handles[a] && handles[b] &&
 			    GS_NVML(nvml, DeviceGetTopologyCommonAncestor, handles[a], handles[b], &level) == NVML_SUCCESS)

@@ -25,6 +25,7 @@
 	X(DeviceGetMinorNumber, nvmlDeviceGetMinorNumber, nvmlDeviceGetMinorNumber)                   \
 	X(DeviceGetPciInfo, nvmlDeviceGetPciInfo_v3, nvmlDeviceGetPciInfo_v2)                         \
 	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                      \
+	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                    \
 	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability) \
 	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                               \
 	X(DeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity)          \
@@ -37,6 +38,7 @@
 	X(DeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption) \
 	X(DeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates)    \
 	X(DeviceGetTemperature, nvmlDeviceGetTemperature, nvmlDeviceGetTemperature)                   \
+	X(DeviceGetTemperatureV, nvmlDeviceGetTemperatureV, nvmlDeviceGetTemperatureV)                       \
 	X(DeviceGetPowerUsage, nvmlDeviceGetPowerUsage, nvmlDeviceGetPowerUsage)                      \
 	X(DeviceGetComputeRunningProcesses, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcesses_v2) \
 	X(DeviceGetGraphicsRunningProcesses, nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlDeviceGetGraphicsRunningProcesses_v2) \

@@ -3,7 +3,7 @@
 /* NVML codes that mean: there is no such GPU to talk to any more. */
 static bool means_lost(nvmlReturn_t code)
 {
-	return code == NVML_ERROR_GPU_IS_LOST || code == NVML_ERROR_NOT_FOUND;
+	return code == NVML_ERROR_GPU_IS_LOST || code == NVML_ERROR_NOT_FOUND || code == NVML_ERROR_GPU_NOT_FOUND;
 }
 
 static void read_recovery_action(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_probe *probe)
@@ -21,8 +21,12 @@ void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe
 	nvmlDevice_t device;
 	nvmlMemory_t memory;
 	nvmlReturn_t code = GS_NVML(nvml, DeviceGetHandleByUUID, uuid, &device);
-	if (code == NVML_SUCCESS)
+	if (code == NVML_SUCCESS) {
 		code = GS_NVML(nvml, DeviceGetMemoryInfo, device, &memory);
+		/* Boards without memory of their own (GB10) answer that they tell none: an answer all the same. */
+		if (code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_FUNCTION_NOT_FOUND)
+			code = NVML_SUCCESS;
+	}
 	if (code != NVML_SUCCESS) {
 		probe->result = means_lost(code) ? GS_PROBE_LOST : GS_PROBE_FAILED;
 		return;

@@ -5,7 +5,8 @@
 #include "core/health.h"
 #include "gpu/nvml.h"
 
-/* Never fails: what could not be read is unknown in `probe`. A GPU that is gone, or does not answer, is lost. */
+/* Never fails: what could not be read is unknown in `probe`. A GPU that NVML calls lost or
+ * does not know is lost; one that fails in another way has failed. */
 void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe *probe);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -34,17 +35,44 @@ static void read_name(const char *proc, struct gs_process_sample *process)
 
 typedef nvmlReturn_t list_processes(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);
 
-/* Adds the processes of one of NVML's lists to those that are there; a process may be on several. */
-static void add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sample *sample)
+/* What a list holds now; false when it can't be had. Others may start between the question for the number and the one
+ * for the list, so there is room to spare, and another try. */
+static bool fetch_list(list_processes *list, nvmlDevice_t device, nvmlProcessInfo_t **found, uint32_t *count)
 {
-	uint32_t count = 0;
-	if (!list || list(device, &count, NULL) != NVML_ERROR_INSUFFICIENT_SIZE || count == 0)
-		return;
-	count = count + 8 < GS_PROCESSES_MAX ? count + 8 : GS_PROCESSES_MAX; /* some may start meanwhile */
-	GS_AUTO_FREE nvmlProcessInfo_t *found = gs_calloc(count, sizeof *found);
-	if (list(device, &count, found) != NVML_SUCCESS)
-		return;
-	sample->processes = gs_reallocarray(sample->processes, sample->process_count + count, sizeof *sample->processes);
+	nvmlReturn_t code = NVML_ERROR_FUNCTION_NOT_FOUND;
+	*count = 0;
+	*found = NULL;
+	for (int tries = 0; list && tries < 3; tries++) {
+		uint32_t needed = 0;
+		code = list(device, &needed, NULL);
+		if (code == NVML_SUCCESS)
+			return true; /* none */
+		if (code != NVML_ERROR_INSUFFICIENT_SIZE)
+			return false;
+		uint32_t room = needed < GS_PROCESSES_MAX - 8 ? needed + 8 : GS_PROCESSES_MAX;
+		*found = gs_reallocarray(*found, room, sizeof **found);
+		*count = room;
+		code = list(device, count, *found);
+		if (code == NVML_SUCCESS) {
+			*count = *count < room ? *count : room;
+			return true;
+		}
+	}
+	free(*found);
+	*found = NULL;
+	*count = 0;
+	return false;
+}
+
+/* Adds the processes of one of NVML's lists to those that are there; a process may be on several. */
+static bool add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sample *sample)
+{
+	uint32_t count;
+	nvmlProcessInfo_t *list_items;
+	bool valid = fetch_list(list, device, &list_items, &count);
+	GS_AUTO_FREE nvmlProcessInfo_t *found = list_items;
+	if (count)
+		sample->processes = gs_reallocarray(sample->processes, sample->process_count + count, sizeof *sample->processes);
 	for (uint32_t i = 0; i < count && sample->process_count < GS_PROCESSES_MAX; i++) {
 		size_t known = 0;
 		while (known < sample->process_count && sample->processes[known].pid != (int)found[i].pid)
@@ -59,29 +87,40 @@ static void add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sa
 			.memory_bytes = found[i].usedGpuMemory,
 		};
 	}
+	return valid;
 }
 
-/* The newest sample of each process; the driver keeps a few seconds of them. */
+/* Each process's samples of the last seconds, averaged; the driver lists none for a process that did nothing. Its own
+ * buffer goes back much further, so older ones are not asked for. */
 static void add_utilization(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
 {
+	enum { WINDOW_US = 2 * 1000 * 1000 };
+	struct timespec now;
 	uint32_t count = 0;
-	if (sample->process_count == 0 ||
-	    GS_NVML(nvml, DeviceGetProcessUtilization, device, NULL, &count, 0) != NVML_ERROR_INSUFFICIENT_SIZE || count == 0)
+	if (sample->process_count == 0)
 		return;
-	count = count < 4 * GS_PROCESSES_MAX ? count : 4 * GS_PROCESSES_MAX;
-	GS_AUTO_FREE nvmlProcessUtilizationSample_t *samples = gs_calloc(count, sizeof *samples);
-	if (GS_NVML(nvml, DeviceGetProcessUtilization, device, samples, &count, 0) != NVML_SUCCESS)
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint64_t since_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - WINDOW_US;
+	nvmlReturn_t code = GS_NVML(nvml, DeviceGetProcessUtilization, device, NULL, &count, since_us);
+	uint32_t room = count < 4 * GS_PROCESSES_MAX ? count : 4 * GS_PROCESSES_MAX;
+	GS_AUTO_FREE nvmlProcessUtilizationSample_t *samples = gs_calloc(room, sizeof *samples);
+	count = room;
+	if (code == NVML_ERROR_INSUFFICIENT_SIZE && room)
+		code = GS_NVML(nvml, DeviceGetProcessUtilization, device, samples, &count, since_us);
+	if (code != NVML_SUCCESS && code != NVML_ERROR_NOT_FOUND)
 		return;
+	count = code == NVML_ERROR_NOT_FOUND ? 0 : count < room ? count : room;
 	for (size_t i = 0; i < sample->process_count; i++) {
 		struct gs_process_sample *process = &sample->processes[i];
-		uint64_t newest = 0;
+		uint32_t sum = 0, number = 0;
 		for (uint32_t j = 0; j < count; j++) {
-			if ((int)samples[j].pid != process->pid || samples[j].timeStamp < newest || samples[j].smUtil > 100)
+			if ((int)samples[j].pid != process->pid || samples[j].smUtil > 100)
 				continue;
-			newest = samples[j].timeStamp;
-			process->utilization_percent = samples[j].smUtil;
-			process->utilization_valid = true;
+			sum += samples[j].smUtil;
+			number++;
 		}
+		process->utilization_percent = number ? (sum + number / 2) / number : 0;
+		process->utilization_valid = true;
 	}
 }
 
@@ -93,7 +132,8 @@ static int by_pid(const void *a, const void *b)
 
 static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const char *proc, struct gs_gpu_sample *sample)
 {
-	add_list(nvml->DeviceGetComputeRunningProcesses, device, sample);
+	if (add_list(nvml->DeviceGetComputeRunningProcesses, device, sample))
+		sample->valid |= GS_SAMPLE_PROCESSES;
 	add_list(nvml->DeviceGetMPSComputeRunningProcesses, device, sample);
 	add_list(nvml->DeviceGetGraphicsRunningProcesses, device, sample);
 	add_utilization(nvml, device, sample);
@@ -105,24 +145,46 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 	}
 }
 
+/* The second version does not count what the driver keeps for itself as used, as nvidia-smi shows it. */
+static void read_memory(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
+{
+	nvmlMemory_v2_t memory = {.version = nvmlMemory_v2};
+	nvmlMemory_t older = {0};
+	if (GS_NVML(nvml, DeviceGetMemoryInfo_v2, device, &memory) == NVML_SUCCESS) {
+		sample->memory_used_bytes = memory.used;
+		sample->memory_total_bytes = memory.total;
+	} else if (GS_NVML(nvml, DeviceGetMemoryInfo, device, &older) == NVML_SUCCESS) {
+		sample->memory_used_bytes = older.used;
+		sample->memory_total_bytes = older.total;
+	} else {
+		return;
+	}
+	sample->valid |= GS_SAMPLE_MEMORY;
+}
+
+static void read_temperature(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
+{
+	nvmlTemperature_v1_t newer = {.version = nvmlTemperature_v1, .sensorType = NVML_TEMPERATURE_GPU};
+	if (GS_NVML(nvml, DeviceGetTemperatureV, device, &newer) == NVML_SUCCESS && newer.temperature >= 0)
+		sample->temperature_c = (uint32_t)newer.temperature;
+	else if (GS_NVML(nvml, DeviceGetTemperature, device, NVML_TEMPERATURE_GPU, &sample->temperature_c) != NVML_SUCCESS)
+		return;
+	sample->valid |= GS_SAMPLE_TEMPERATURE;
+}
+
 void gs_sample_read(const struct gs_nvml *nvml, const char *uuid, const char *proc, struct gs_gpu_sample *sample)
 {
 	nvmlDevice_t device;
-	nvmlMemory_t memory;
-	nvmlUtilization_t utilization;
+	nvmlUtilization_t utilization = {0};
 	*sample = (struct gs_gpu_sample){0};
 	if (GS_NVML(nvml, DeviceGetHandleByUUID, uuid, &device) != NVML_SUCCESS)
 		return;
-	if (GS_NVML(nvml, DeviceGetMemoryInfo, device, &memory) == NVML_SUCCESS) {
-		sample->valid |= GS_SAMPLE_MEMORY;
-		sample->memory_used_bytes = memory.used;
-	}
+	read_memory(nvml, device, sample);
 	if (GS_NVML(nvml, DeviceGetUtilizationRates, device, &utilization) == NVML_SUCCESS) {
 		sample->valid |= GS_SAMPLE_UTILIZATION;
 		sample->utilization_percent = utilization.gpu;
 	}
-	if (GS_NVML(nvml, DeviceGetTemperature, device, NVML_TEMPERATURE_GPU, &sample->temperature_c) == NVML_SUCCESS)
-		sample->valid |= GS_SAMPLE_TEMPERATURE;
+	read_temperature(nvml, device, sample);
 	if (GS_NVML(nvml, DeviceGetPowerUsage, device, &sample->power_mw) == NVML_SUCCESS)
 		sample->valid |= GS_SAMPLE_POWER;
 	add_processes(nvml, device, proc, sample);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/vec.h"
 
 enum {
 	WAIT_MS = 5000,
@@ -17,6 +18,14 @@ enum {
 
 #define WATCHED_EVENTS (nvmlEventTypeXidCriticalError | nvmlEventTypeDoubleBitEccError | nvmlEventTypeSingleBitEccError)
 
+struct registration {
+	nvmlDevice_t device;
+	char uuid[GS_UUID_SIZE];
+	bool wanted;               /* among uuids */
+	bool done;                 /* in the set, or will never be since it has no events */
+	nvmlReturn_t failure;      /* last told */
+};
+
 struct gs_watch {
 	const struct gs_nvml *nvml;
 	gs_watch_notify *notify;
@@ -25,16 +34,14 @@ struct gs_watch {
 	pthread_mutex_t lock;      /* guards what follows */
 	pthread_cond_t wake;       /* for pauses */
 	bool stopped;
-	bool changed;              /* uuids are other ones than those registered */
+	bool changed;              /* uuids are other ones than the thread last saw */
 	char (*uuids)[GS_UUID_SIZE];
 	size_t count;
 
-	/* The thread's own: what is registered. A GPU that fell off the bus can't be asked for its UUID any more. */
-	struct registered {
-		nvmlDevice_t device;
-		char uuid[GS_UUID_SIZE];
-	} *registered;
-	size_t registered_count;
+	/* The thread's own: every GPU that was ever to be in the set, as events may arrive for one that is gone. A GPU
+	 * that fell off the bus can't be asked for its UUID any more. */
+	GS_VEC(struct registration) gpus;
+	nvmlReturn_t set_failure;  /* last told */
 };
 
 static void tell(struct gs_watch *watch, enum gs_watch_event_kind kind, const char *uuid, uint64_t data, const char *text)
@@ -56,50 +63,95 @@ static void tell_problem(struct gs_watch *watch, const char *uuid, nvmlReturn_t 
 	tell(watch, GS_WATCH_PROBLEM, uuid, 0, err.text);
 }
 
-/* Registers every GPU that supports events; one that fails does not stop the others. */
-static void register_gpus(struct gs_watch *watch, nvmlEventSet_t set)
+static struct registration *find_registration(struct gs_watch *watch, const char *uuid)
 {
-	pthread_mutex_lock(&watch->lock);
-	size_t count = watch->count;
-	free(watch->registered);
-	watch->registered = gs_calloc(count, sizeof *watch->registered);
-	for (size_t i = 0; i < count; i++)
-		memcpy(watch->registered[i].uuid, watch->uuids[i], GS_UUID_SIZE);
-	watch->registered_count = count;
-	watch->changed = false;
-	pthread_mutex_unlock(&watch->lock);
-	for (size_t i = 0; i < count; i++) {
-		nvmlDevice_t device = NULL;
-		uint64_t supported = 0;
-		const char *uuid = watch->registered[i].uuid;
-		const char *call = "nvmlDeviceGetHandleByUUID";
-		nvmlReturn_t code = GS_NVML(watch->nvml, DeviceGetHandleByUUID, uuid, &device);
-		watch->registered[i].device = code == NVML_SUCCESS ? device : NULL;
-		if (code == NVML_SUCCESS) {
-			call = "nvmlDeviceGetSupportedEventTypes";
-			code = GS_NVML(watch->nvml, DeviceGetSupportedEventTypes, device, &supported);
-		}
-		if (code == NVML_SUCCESS) {
-			call = "nvmlDeviceRegisterEvents";
-			code = GS_NVML(watch->nvml, DeviceRegisterEvents, device, supported & WATCHED_EVENTS, set);
-		}
-		if (code != NVML_SUCCESS)
-			tell_problem(watch, uuid, code, call);
-	}
+	for (size_t i = 0; i < watch->gpus.count; i++)
+		if (strcmp(watch->gpus.items[i].uuid, uuid) == 0)
+			return &watch->gpus.items[i];
+	return NULL;
 }
 
-static void pause_ms(struct gs_watch *watch, unsigned milliseconds)
+/* Takes over the GPUs that are wanted now. One that comes back after it was gone is registered anew. */
+static void take_uuids(struct gs_watch *watch)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += milliseconds / 1000;
-	until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&watch->lock);
-	while (!watch->stopped && pthread_cond_timedwait(&watch->wake, &watch->lock, &until) == 0)
+	for (size_t i = 0; i < watch->gpus.count; i++)
+		watch->gpus.items[i].wanted = false;
+	for (size_t i = 0; i < watch->count; i++) {
+		struct registration *gpu = find_registration(watch, watch->uuids[i]);
+		if (!gpu) {
+			gpu = GS_VEC_PUSH(&watch->gpus);
+			*gpu = (struct registration){0};
+			memcpy(gpu->uuid, watch->uuids[i], GS_UUID_SIZE);
+		}
+		gpu->wanted = true;
+	}
+	watch->changed = false;
+	pthread_mutex_unlock(&watch->lock);
+	for (size_t i = 0; i < watch->gpus.count; i++)
+		if (!watch->gpus.items[i].wanted)
+			watch->gpus.items[i].done = false;
+}
+
+static void register_gpu(struct gs_watch *watch, nvmlEventSet_t set, struct registration *gpu)
+{
+	uint64_t supported = 0;
+	const char *call = "nvmlDeviceGetHandleByUUID";
+	nvmlReturn_t code = GS_NVML(watch->nvml, DeviceGetHandleByUUID, gpu->uuid, &gpu->device);
+	if (code == NVML_SUCCESS) {
+		call = "nvmlDeviceGetSupportedEventTypes";
+		code = GS_NVML(watch->nvml, DeviceGetSupportedEventTypes, gpu->device, &supported);
+	}
+	if (code == NVML_SUCCESS) {
+		call = "nvmlDeviceRegisterEvents";
+		code = GS_NVML(watch->nvml, DeviceRegisterEvents, gpu->device, supported & WATCHED_EVENTS, set);
+	}
+	gpu->done = code == NVML_SUCCESS || code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_FUNCTION_NOT_FOUND;
+	/* Tried again with every wait, told once. */
+	if (code != NVML_SUCCESS && code != gpu->failure)
+		tell_problem(watch, gpu->uuid, code, call);
+	gpu->failure = code;
+}
+
+/* Registers each GPU that is not yet; one that fails does not stop the others. Whether any is in the set. */
+static bool register_gpus(struct gs_watch *watch, nvmlEventSet_t set)
+{
+	bool any = false;
+	for (size_t i = 0; i < watch->gpus.count; i++) {
+		struct registration *gpu = &watch->gpus.items[i];
+		if (gpu->wanted && !gpu->done)
+			register_gpu(watch, set, gpu);
+		any |= gpu->done && gpu->failure == NVML_SUCCESS;
+	}
+	return any;
+}
+
+/* Forgets what the old set held. */
+static void unregister_all(struct gs_watch *watch)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < watch->gpus.count; i++) {
+		watch->gpus.items[i].done = false;
+		if (watch->gpus.items[i].wanted)
+			watch->gpus.items[kept++] = watch->gpus.items[i];
+	}
+	watch->gpus.count = kept;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Ends early when the watch stops or other GPUs are to be watched. */
+static void pause_ms(struct gs_watch *watch, int64_t milliseconds)
+{
+	int64_t until_ms = now_ms() + milliseconds;
+	struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
+	pthread_mutex_lock(&watch->lock);
+	while (!watch->stopped && !watch->changed && pthread_cond_timedwait(&watch->wake, &watch->lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&watch->lock);
 }
@@ -114,29 +166,49 @@ static bool flag(struct gs_watch *watch, const bool *which)
 
 static void pass_on(struct gs_watch *watch, const nvmlEventData_t *data)
 {
-	const char *uuid = "";
-	for (size_t i = 0; i < watch->registered_count; i++)
-		if (watch->registered[i].device == data->device)
-			uuid = watch->registered[i].uuid;
+	char uuid[GS_UUID_SIZE] = "";
+	for (size_t i = 0; i < watch->gpus.count; i++)
+		if (watch->gpus.items[i].device && watch->gpus.items[i].device == data->device)
+			memcpy(uuid, watch->gpus.items[i].uuid, sizeof uuid);
+	/* Not a handle that was registered: NVML may know it by another. */
+	if (!*uuid && data->device && GS_NVML(watch->nvml, DeviceGetUUID, data->device, uuid, sizeof uuid) != NVML_SUCCESS)
+		*uuid = '\0';
 	if (data->eventType & nvmlEventTypeXidCriticalError)
 		tell(watch, GS_WATCH_XID, uuid, data->eventData, "");
 	else if (data->eventType & nvmlEventTypeDoubleBitEccError)
 		tell(watch, GS_WATCH_ECC_DOUBLE, uuid, 0, "");
 }
 
-/* Waits on one event set until it fails, the GPUs change, or the end. Whether the set worked at all. */
+/* Waits on one event set until it fails or the end. Whether the set worked at all. GPUs that come are added to the set
+ * that there is, since events between two sets would be lost. */
 static bool wait_on_set(struct gs_watch *watch, nvmlEventSet_t set)
 {
 	bool worked = false;
-	while (!flag(watch, &watch->stopped) && !flag(watch, &watch->changed)) {
+	take_uuids(watch);
+	while (!flag(watch, &watch->stopped)) {
+		if (flag(watch, &watch->changed))
+			take_uuids(watch);
+		if (watch->gpus.count > 2 * GS_GPUS_MAX)
+			return true; /* start afresh without those that are gone */
+		if (!register_gpus(watch, set)) {
+			pause_ms(watch, WAIT_MS); /* NVML answers TIMEOUT at once where there is nothing to wait for */
+			worked = true;
+			continue;
+		}
 		nvmlEventData_t data = {0};
+		int64_t began_ms = now_ms();
 		nvmlReturn_t code = GS_NVML(watch->nvml, EventSetWait, set, &data, WAIT_MS);
 		if (code == NVML_SUCCESS) {
 			pass_on(watch, &data);
 		} else if (code != NVML_ERROR_TIMEOUT) {
-			tell_problem(watch, "", code, "nvmlEventSetWait_v2");
+			if (code != watch->set_failure)
+				tell_problem(watch, "", code, "nvmlEventSetWait_v2");
+			watch->set_failure = code;
 			return worked;
+		} else if (now_ms() - began_ms < PAUSE_FIRST_MS) {
+			pause_ms(watch, PAUSE_FIRST_MS); /* a wait that does not wait must not keep a CPU busy */
 		}
+		watch->set_failure = NVML_SUCCESS;
 		worked = true;
 	}
 	return true;
@@ -145,28 +217,26 @@ static bool wait_on_set(struct gs_watch *watch, nvmlEventSet_t set)
 static void *run(void *argument)
 {
 	struct gs_watch *watch = argument;
-	unsigned pause = PAUSE_FIRST_MS;
+	int64_t pause = PAUSE_FIRST_MS;
 	while (!flag(watch, &watch->stopped)) {
-		nvmlEventSet_t set;
+		nvmlEventSet_t set = NULL;
 		nvmlReturn_t code = GS_NVML(watch->nvml, EventSetCreate, &set);
 		bool worked = false;
 		if (code == NVML_SUCCESS) {
-			register_gpus(watch, set);
 			worked = wait_on_set(watch, set);
 			(void)GS_NVML(watch->nvml, EventSetFree, set);
+			unregister_all(watch);
 		} else {
-			tell_problem(watch, "", code, "nvmlEventSetCreate");
+			if (code != watch->set_failure)
+				tell_problem(watch, "", code, "nvmlEventSetCreate");
+			watch->set_failure = code;
 		}
-		if (worked) {
-			pause = PAUSE_FIRST_MS;
-			continue;
-		}
+		pause = worked ? PAUSE_FIRST_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 		pause_ms(watch, pause);
-		pause = pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 	}
 	pthread_cond_destroy(&watch->wake);
 	pthread_mutex_destroy(&watch->lock);
-	free(watch->registered);
+	GS_VEC_FREE(&watch->gpus);
 	free(watch->uuids);
 	free(watch);
 	return NULL;
@@ -180,6 +250,7 @@ static void set_uuids(struct gs_watch *watch, const struct gs_inventory *invento
 	for (size_t i = 0; i < watch->count; i++)
 		memcpy(watch->uuids[i], inventory->gpus[i].uuid, GS_UUID_SIZE);
 	watch->changed = true;
+	pthread_cond_signal(&watch->wake);
 }
 
 int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify, void *user,
@@ -204,6 +275,8 @@ int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *invent
 	int failed = pthread_create(&thread, &attributes, run, watch);
 	pthread_attr_destroy(&attributes);
 	if (failed) {
+		pthread_cond_destroy(&watch->wake);
+		pthread_mutex_destroy(&watch->lock);
 		free(watch->uuids);
 		free(watch);
 		return gs_fail(err, GS_ERROR_SYSTEM, failed, "cannot start a thread for NVML's events: %s", strerror(failed));
