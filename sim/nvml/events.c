@@ -7,6 +7,7 @@
 
 struct nvmlEventSet_st {
 	uint64_t types[SIM_GPUS_MAX];
+	uint64_t boards[SIM_GPUS_MAX]; /* which board of the slot was registered: its successor is not */
 	bool registered;
 	uint64_t sequence; /* the last event that the set has seen */
 	struct nvmlEventSet_st *next;
@@ -83,6 +84,9 @@ nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, uint64_t types, nvmlE
 		if (!set->registered)
 			set->sequence = sim_events_last(call.node); /* the past is not told */
 		set->registered = true;
+		if (set->boards[call.slot] != call.gpu.plugged)
+			set->types[call.slot] = 0;
+		set->boards[call.slot] = call.gpu.plugged;
 		set->types[call.slot] |= types;
 		code = NVML_SUCCESS;
 	}
@@ -90,17 +94,19 @@ nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, uint64_t types, nvmlE
 	return code;
 }
 
-/* The next event for the set: 1, 0 when time is up, -1 when there is no such set. Two threads that wait on one set
- * share its events: whoever marks one as seen first has it. */
-static int next_event(const struct nvml_call *call, nvmlEventSet_t set, uint32_t timeout_ms, struct sim_event *event)
+/* The next event for the set, and the GPU it is of: 1, 0 when time is up, -1 when there is no such set. Two threads that
+ * wait on one set share its events: whoever marks one as seen first has it. */
+static int next_event(const struct nvml_call *call, nvmlEventSet_t set, uint32_t timeout_ms, struct sim_event *event,
+		      struct sim_gpu *gpu)
 {
 	uint64_t until_ns = sim_now_ns() + (uint64_t)timeout_ms * 1000000;
 	for (;;) {
-		uint64_t types[SIM_GPUS_MAX], sequence = 0;
+		uint64_t types[SIM_GPUS_MAX], boards[SIM_GPUS_MAX], sequence = 0;
 		pthread_mutex_lock(&events.lock);
 		bool known = is_set(set);
 		if (known) {
 			memcpy(types, set->types, sizeof types);
+			memcpy(boards, set->boards, sizeof boards);
 			sequence = set->sequence;
 		}
 		pthread_mutex_unlock(&events.lock);
@@ -117,7 +123,7 @@ static int next_event(const struct nvml_call *call, nvmlEventSet_t set, uint32_t
 		pthread_mutex_unlock(&events.lock);
 		if (got != 1)
 			return 0;
-		if (first)
+		if (first && sim_gpu_get(call->node, event->gpu, gpu) && gpu->plugged == boards[event->gpu])
 			return 1;
 	}
 }
@@ -127,14 +133,12 @@ static nvmlReturn_t wait_on(const struct nvml_call *call, nvmlEventSet_t set, nv
 			    uint32_t timeout_ms)
 {
 	struct sim_event event;
-	int got = next_event(call, set, timeout_ms, &event);
+	struct sim_gpu gpu;
+	int got = next_event(call, set, timeout_ms, &event, &gpu);
 	if (got < 0)
 		return NVML_ERROR_INVALID_ARGUMENT;
 	if (got == 0)
 		return NVML_ERROR_TIMEOUT;
-	struct sim_gpu gpu;
-	if (!sim_gpu_get(call->node, event.gpu, &gpu))
-		return NVML_ERROR_UNKNOWN;
 	nvmlEventData_t whole = {
 		.device = nvml_handle(event.gpu, &gpu),
 		.eventType = event.type,

@@ -68,6 +68,30 @@ static void events_are_for_who_registered(void **state)
 	assert_int_equal(nvmlEventSetWait_v2(set, &data, 0), NVML_ERROR_INVALID_ARGUMENT);
 }
 
+/* All 32 slots are taken, so that the next board goes where one was. */
+static void a_successor_is_not_registered(void **state)
+{
+	(void)state;
+	node_end(NULL);
+	node_make("32xT4");
+	nvmlEventSet_t set;
+	nvmlEventData_t data;
+	nvmlDevice_t device = node_device(3);
+	assert_int_equal(nvmlEventSetCreate(&set), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceRegisterEvents(device, nvmlEventTypeXidCriticalError, set), NVML_SUCCESS);
+	assert_int_equal(sim_gpu_unplug(node, 3, NULL), 0);
+	assert_int_equal(sim_gpu_plug(node, 0, NULL), 3);
+	sim_event_post(node, 3, nvmlEventTypeXidCriticalError, 79);
+	assert_int_equal(nvmlEventSetWait_v2(set, &data, 0), NVML_ERROR_TIMEOUT);
+	assert_ptr_not_equal(node_device(3), device);
+	assert_int_equal(nvmlDeviceRegisterEvents(node_device(3), nvmlEventTypeXidCriticalError, set), NVML_SUCCESS);
+	sim_event_post(node, 3, nvmlEventTypeXidCriticalError, 48);
+	assert_int_equal(nvmlEventSetWait_v2(set, &data, 10000), NVML_SUCCESS);
+	assert_int_equal(data.eventData, 48);
+	assert_ptr_equal(data.device, node_device(3));
+	assert_int_equal(nvmlEventSetFree(set), NVML_SUCCESS);
+}
+
 static void *post_later(void *argument)
 {
 	(void)argument;
@@ -217,6 +241,7 @@ int main(int argc, char **argv)
 		ON_NODE(inits_are_counted),
 		cmocka_unit_test(every_code_has_words),
 		ON_NODE(events_are_for_who_registered),
+		ON_NODE(a_successor_is_not_registered),
 		ON_NODE(an_event_wakes_the_waiter),
 		ON_NODE(a_planned_fault_is_told_once),
 		ON_NODE(any_call_can_be_made_to_fail),
