@@ -1,20 +1,22 @@
-/* The binary interface of libcuda.so.1, as this project needs it: names, numbers and layouts, in declarations of our own.
- * The simulated libcuda.so.1 implements them, and `gpushare sim load` reaches any CUDA driver through them by dlopen.
+/* The binary interface of libcuda.so.1, as this project needs it: names, numbers and layouts, in declarations of our
+ * own. The simulated libcuda.so.1 implements them, and `gpushare sim load` reaches any CUDA driver through them by
+ * dlopen.
  *
- * The plain name of a function that has several versions is the OLDEST one here, as in the library's symbol table: there
- * are no macros that turn cuMemAlloc into cuMemAlloc_v2. _ptds and _ptsz variants, whose default stream is the calling
- * thread's, exist in the library and are not declared. Checked against API version 13.5; the layouts of the structs and
- * the values are the same in every driver that knows them. */
+ * The plain name of a function that has several versions is the OLDEST one here, as in the library's symbol table:
+ * there are no macros that turn cuMemAlloc into cuMemAlloc_v2. _ptds and _ptsz variants, whose default stream is the
+ * calling thread's, exist in the library and are not declared. Checked against API version 13.5; the layouts of the
+ * structs and the values are the same in every driver that knows them. */
 #ifndef GPUSHARE_CUDA_H
 #define GPUSHARE_CUDA_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the simulated cuDriverGetVersion answers, 1000 * major + 10 * minor: the newest interface that is known here. NVML
- * answers by the node's driver version instead, which may name an older CUDA. */
+/* What the simulated cuDriverGetVersion answers, 1000 * major + 10 * minor: the newest interface that is known here.
+ * NVML answers by the node's driver version instead, which may name an older CUDA. */
 #define GPUSHARE_SIM_CUDA_VERSION 13050
 
+/* clang-format off */
 typedef enum CUresult {
 	CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1, CUDA_ERROR_OUT_OF_MEMORY = 2, CUDA_ERROR_NOT_INITIALIZED = 3,
 	CUDA_ERROR_DEINITIALIZED = 4, CUDA_ERROR_PROFILER_DISABLED = 5, CUDA_ERROR_PROFILER_NOT_INITIALIZED = 6,
@@ -312,6 +314,8 @@ typedef enum CUstreamCaptureMode {
 	CU_STREAM_CAPTURE_MODE_RELAXED = 2,
 } CUstreamCaptureMode;
 
+/* clang-format on */
+
 typedef int CUdevice;
 typedef unsigned long long CUdeviceptr;
 typedef struct CUctx_st *CUcontext;
@@ -323,23 +327,29 @@ typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;
 typedef struct CUmemPoolHandle_st *CUmemoryPool;
 typedef unsigned long long CUmemGenericAllocationHandle;
-typedef struct CUuuid_st { char bytes[16]; } CUuuid;
-typedef struct CUipcEventHandle_st { char reserved[64]; } CUipcEventHandle;
-typedef struct CUipcMemHandle_st { char reserved[64]; } CUipcMemHandle;
+typedef struct CUuuid_st {
+	char bytes[16];
+} CUuuid;
+typedef struct CUipcEventHandle_st {
+	char reserved[64];
+} CUipcEventHandle;
+typedef struct CUipcMemHandle_st {
+	char reserved[64];
+} CUipcMemHandle;
 
 /* Default streams that need no creation, and the ends of the lists that launches take. */
-#define CU_STREAM_LEGACY ((CUstream)0x1)
-#define CU_STREAM_PER_THREAD ((CUstream)0x2)
-#define CU_LAUNCH_PARAM_END ((void *)0x00)
+#define CU_STREAM_LEGACY               ((CUstream)0x1)
+#define CU_STREAM_PER_THREAD           ((CUstream)0x2)
+#define CU_LAUNCH_PARAM_END            ((void *)0x00)
 #define CU_LAUNCH_PARAM_BUFFER_POINTER ((void *)0x01)
-#define CU_LAUNCH_PARAM_BUFFER_SIZE ((void *)0x02)
-#define CU_MEMHOSTALLOC_PORTABLE 0x01
-#define CU_MEMHOSTALLOC_DEVICEMAP 0x02
-#define CU_MEMHOSTALLOC_WRITECOMBINED 0x04
+#define CU_LAUNCH_PARAM_BUFFER_SIZE    ((void *)0x02)
+#define CU_MEMHOSTALLOC_PORTABLE       0x01
+#define CU_MEMHOSTALLOC_DEVICEMAP      0x02
+#define CU_MEMHOSTALLOC_WRITECOMBINED  0x04
 
 typedef struct CUdevprop_st {
-	int maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3], sharedMemPerBlock, totalConstantMemory, SIMDWidth, memPitch,
-		regsPerBlock, clockRate, textureAlign;
+	int maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3], sharedMemPerBlock, totalConstantMemory, SIMDWidth,
+		memPitch, regsPerBlock, clockRate, textureAlign;
 } CUdevprop;
 
 typedef struct CUDA_MEMCPY2D_st {
@@ -526,7 +536,8 @@ CUresult cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool pool, CUmemLo
 /* Virtual memory management. */
 CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp *properties,
 				       CUmemAllocationGranularity_flags option);
-CUresult cuMemAddressReserve(CUdeviceptr *pointer, size_t bytes, size_t alignment, CUdeviceptr address, unsigned long long flags);
+CUresult cuMemAddressReserve(CUdeviceptr *pointer, size_t bytes, size_t alignment, CUdeviceptr address,
+			     unsigned long long flags);
 CUresult cuMemAddressFree(CUdeviceptr pointer, size_t bytes);
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
 		     unsigned long long flags);
@@ -563,9 +574,12 @@ CUresult cuMemsetD32Async(CUdeviceptr to, unsigned int value, size_t count, CUst
 CUresult cuMemsetD2D8_v2(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height);
 CUresult cuMemsetD2D16_v2(CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height);
 CUresult cuMemsetD2D32_v2(CUdeviceptr to, size_t pitch, unsigned int value, size_t width, size_t height);
-CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream);
-CUresult cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height, CUstream stream);
-CUresult cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width, size_t height, CUstream stream);
+CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+			   CUstream stream);
+CUresult cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height,
+			    CUstream stream);
+CUresult cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width, size_t height,
+			    CUstream stream);
 
 /* Code. */
 CUresult cuModuleLoad(CUmodule *module, const char *path);
@@ -578,8 +592,8 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
 CUresult cuModuleGetFunctionCount(unsigned int *count, CUmodule module);
 CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned int count, CUmodule module);
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule module, const char *name);
-CUresult cuLibraryLoadData(CUlibrary *library, const void *code, int *jit_options, void **jit_values, unsigned int jit_count,
-			   int *options, void **values, unsigned int count);
+CUresult cuLibraryLoadData(CUlibrary *library, const void *code, int *jit_options, void **jit_values,
+			   unsigned int jit_count, int *options, void **values, unsigned int count);
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, int *jit_options, void **jit_values,
 			       unsigned int jit_count, int *options, void **values, unsigned int count);
 CUresult cuLibraryUnload(CUlibrary library);
@@ -607,8 +621,8 @@ CUresult cuFuncLoad(CUfunction function);
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function, int block_size, size_t shared);
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, CUfunction function, int block_size,
 							      size_t shared, unsigned int flags);
-CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction function, CUoccupancyB2DSize shared_of_block,
-					  size_t shared, int limit);
+CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction function,
+					  CUoccupancyB2DSize shared_of_block, size_t shared, int limit);
 CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CUfunction function,
 						   CUoccupancyB2DSize shared_of_block, size_t shared, int limit,
 						   unsigned int flags);
@@ -620,8 +634,8 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
 			CUstream stream, void **parameters, void **extra);
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra);
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
-				   unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared,
-				   CUstream stream, void **parameters);
+				   unsigned int block_x, unsigned int block_y, unsigned int block_z,
+				   unsigned int shared, CUstream stream, void **parameters);
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *user);
 
 /* Streams and events. */

@@ -8,8 +8,8 @@
 enum side { SIDE_HOST, SIDE_DEVICE, SIDE_ANY };
 
 /* Zeroing at least so much gives the pages back instead of writing them. */
-#define DISCARD_BYTES (1ull << 20)
-#define PAGE_BYTES 4096ull
+#define DISCARD_BYTES  (1ull << 20)
+#define PAGE_BYTES     4096ull
 #define PEER_LINK_RATE 25000000000ull /* bytes per second of one NVLink */
 
 /* One end of a copy: rows of `width` bytes, `pitch` apart. */
@@ -96,10 +96,11 @@ static CUresult run_copy(struct copy *copy, CUstream handle, bool wait)
 	return wait ? simcu_wait(context->device, end) : CUDA_SUCCESS;
 }
 
-static CUresult copy_line(uint64_t to, enum side to_side, uint64_t from, enum side from_side, size_t bytes, CUstream stream,
-			  bool wait)
+static CUresult copy_line(uint64_t to, enum side to_side, uint64_t from, enum side from_side, size_t bytes,
+			  CUstream stream, bool wait)
 {
-	struct copy copy = {.to = {to, bytes, to_side, NULL}, .from = {from, bytes, from_side, NULL}, .width = bytes, .rows = 1};
+	struct copy copy = {
+		.to = {to, bytes, to_side, NULL}, .from = {from, bytes, from_side, NULL}, .width = bytes, .rows = 1};
 	return run_copy(&copy, stream, wait);
 }
 
@@ -189,8 +190,8 @@ static CUresult copy_2d(const CUDA_MEMCPY2D *wanted, CUstream stream, bool wait)
 	copy.rows = wanted->Height;
 	if (wanted->srcMemoryType == CU_MEMORYTYPE_ARRAY || wanted->dstMemoryType == CU_MEMORYTYPE_ARRAY)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	if (!read_area(&copy.to, wanted->dstMemoryType, wanted->dstHost, wanted->dstDevice, wanted->dstXInBytes, wanted->dstY,
-		       wanted->dstPitch, copy.width) ||
+	if (!read_area(&copy.to, wanted->dstMemoryType, wanted->dstHost, wanted->dstDevice, wanted->dstXInBytes,
+		       wanted->dstY, wanted->dstPitch, copy.width) ||
 	    !read_area(&copy.from, wanted->srcMemoryType, wanted->srcHost, wanted->srcDevice, wanted->srcXInBytes,
 		       wanted->srcY, wanted->srcPitch, copy.width))
 		return CUDA_ERROR_INVALID_VALUE;
@@ -236,7 +237,7 @@ static void zero(uint64_t at, size_t bytes)
 
 struct fill {
 	uint64_t to;
-	unsigned value, size; /* bytes of an element */
+	unsigned value, size;      /* bytes of an element */
 	size_t pitch, width, rows; /* in bytes */
 };
 
@@ -333,17 +334,20 @@ CUresult cuMemsetD2D32_v2(CUdeviceptr to, size_t pitch, unsigned int value, size
 	return fill_rows(to, pitch, value, 4, width, height, NULL);
 }
 
-CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream)
+CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+			   CUstream stream)
 {
 	return fill_rows(to, pitch, value, 1, width, height, stream);
 }
 
-CUresult cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height, CUstream stream)
+CUresult cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height,
+			    CUstream stream)
 {
 	return fill_rows(to, pitch, value, 2, width, height, stream);
 }
 
-CUresult cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width, size_t height, CUstream stream)
+CUresult cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width, size_t height,
+			    CUstream stream)
 {
 	return fill_rows(to, pitch, value, 4, width, height, stream);
 }

@@ -14,9 +14,9 @@ struct simcu_sm simcu_sm_of(const struct sim_model *model)
 		unsigned capability;
 		struct simcu_sm sm;
 	} table[] = {
-		{70, {2048, 32, 96 * KIB, 96 * KIB}},   {75, {1024, 16, 64 * KIB, 64 * KIB}},
-		{80, {2048, 32, 164 * KIB, 163 * KIB}}, {86, {1536, 16, 100 * KIB, 99 * KIB}},
-		{89, {1536, 24, 100 * KIB, 99 * KIB}},  {90, {2048, 32, 228 * KIB, 227 * KIB}},
+		{70, {2048, 32, 96 * KIB, 96 * KIB}},    {75, {1024, 16, 64 * KIB, 64 * KIB}},
+		{80, {2048, 32, 164 * KIB, 163 * KIB}},  {86, {1536, 16, 100 * KIB, 99 * KIB}},
+		{89, {1536, 24, 100 * KIB, 99 * KIB}},   {90, {2048, 32, 228 * KIB, 227 * KIB}},
 		{100, {2048, 32, 228 * KIB, 227 * KIB}}, {120, {1536, 24, 100 * KIB, 99 * KIB}},
 	};
 	unsigned capability = model->compute_major * 10 + model->compute_minor;
@@ -33,8 +33,9 @@ static int l2_cache(const struct sim_model *model)
 		const char *spec_name;
 		int mib;
 	} table[] = {
-		{"A100-40GB", 40}, {"A100-80GB", 40}, {"A30", 24}, {"H100-80GB", 50}, {"H200-141GB", 50}, {"B200-180GB", 126},
-		{"L4", 48}, {"L40S", 96}, {"T4", 4}, {"V100-32GB", 6}, {"RTX-PRO-6000", 128},
+		{"A100-40GB", 40},     {"A100-80GB", 40}, {"A30", 24},  {"H100-80GB", 50}, {"H200-141GB", 50},
+		{"B200-180GB", 126},   {"L4", 48},        {"L40S", 96}, {"T4", 4},         {"V100-32GB", 6},
+		{"RTX-PRO-6000", 128},
 	};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(table); i++)
 		if (strcmp(table[i].spec_name, model->spec_name) == 0)
@@ -83,6 +84,7 @@ CUresult cuDeviceGetCount(int *count)
 }
 
 /* Enters, and finds the device behind a number; the value pointer must not be NULL. */
+/* clang-format off */
 #define ENTER_DEVICE(entry, ordinal, pointer)                   \
 	SIMCU_ENTER();                                          \
 	struct simcu_device *entry = simcu_device(ordinal);     \
@@ -90,6 +92,7 @@ CUresult cuDeviceGetCount(int *count)
 		return CUDA_ERROR_INVALID_VALUE;                \
 	if (!entry)                                             \
 		return CUDA_ERROR_INVALID_DEVICE
+/* clang-format on */
 
 CUresult cuDeviceGetName(char *name, int size, CUdevice device)
 {
@@ -243,7 +246,8 @@ static int model_attribute(const struct simcu_device *device, CUdevice_attribute
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
 	ENTER_DEVICE(entry, device, value);
-	if ((int)attribute <= 0 || (int)attribute > (int)CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_LOCALIZED_MEMORY_SUPPORTED)
+	if ((int)attribute <= 0 ||
+	    (int)attribute > (int)CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_LOCALIZED_MEMORY_SUPPORTED)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_MODE) {
 		struct sim_gpu gpu;
@@ -263,9 +267,16 @@ CUresult cuDeviceGetProperties(CUdevprop *properties, CUdevice device)
 {
 	ENTER_DEVICE(entry, device, properties);
 	*properties = (CUdevprop){
-		.maxThreadsPerBlock = 1024, .maxThreadsDim = {1024, 1024, 64}, .maxGridSize = {INT32_MAX, 65535, 65535},
-		.sharedMemPerBlock = 48 * KIB, .totalConstantMemory = 64 * KIB, .SIMDWidth = WARP, .memPitch = INT32_MAX,
-		.regsPerBlock = 65536, .clockRate = (int)entry->model->clock_sm_max * 1000, .textureAlign = 512,
+		.maxThreadsPerBlock = 1024,
+		.maxThreadsDim = {1024, 1024, 64},
+		.maxGridSize = {INT32_MAX, 65535, 65535},
+		.sharedMemPerBlock = 48 * KIB,
+		.totalConstantMemory = 64 * KIB,
+		.SIMDWidth = WARP,
+		.memPitch = INT32_MAX,
+		.regsPerBlock = 65536,
+		.clockRate = (int)entry->model->clock_sm_max * 1000,
+		.textureAlign = 512,
 	};
 	return CUDA_SUCCESS;
 }

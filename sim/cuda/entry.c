@@ -6,7 +6,9 @@
 
 /* Without the prototypes: only addresses matter here. */
 #define CUDA_API(name, since, symbol) extern char symbol[];
-#define CUDA_API_STREAM(name, since, symbol, per_thread) extern char symbol[]; extern char per_thread[];
+#define CUDA_API_STREAM(name, since, symbol, per_thread) \
+	extern char symbol[];                            \
+	extern char per_thread[];
 #define CUDA_SYMBOL(symbol)
 #include "sim/cuda/names.def"
 #undef CUDA_API
@@ -18,7 +20,7 @@ static const struct entry {
 	int since;
 	void *symbol, *per_thread;
 } entries[] = {
-#define CUDA_API(api, version, address) {#api, version, address, NULL},
+#define CUDA_API(api, version, address)                        {#api, version, address, NULL},
 #define CUDA_API_STREAM(api, version, address, thread_address) {#api, version, address, thread_address},
 #define CUDA_SYMBOL(symbol)
 #include "sim/cuda/names.def"

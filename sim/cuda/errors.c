@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "gpushare/cuda.h"
 
+/* clang-format off */
 #define ERROR(code, words) {code, #code, words}
 
 static const struct {
@@ -118,6 +119,7 @@ static const struct {
 	ERROR(CUDA_ERROR_FABRIC_NOT_READY, "fabric not ready"),
 	ERROR(CUDA_ERROR_UNKNOWN, "unknown error"),
 };
+/* clang-format on */
 
 static CUresult look_up(CUresult code, const char **text, bool name)
 {

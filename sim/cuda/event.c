@@ -80,10 +80,12 @@ CUresult cuEventSynchronize(CUevent handle)
 CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start_handle, CUevent end_handle)
 {
 	SIMCU_ENTER();
-	const struct simcu_event *start = simcu_lookup(start_handle, SIMCU_EVENT), *end = simcu_lookup(end_handle, SIMCU_EVENT);
+	const struct simcu_event *start = simcu_lookup(start_handle, SIMCU_EVENT),
+				 *end = simcu_lookup(end_handle, SIMCU_EVENT);
 	if (!milliseconds)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!start || !end || !start->recorded || !end->recorded || ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
+	if (!start || !end || !start->recorded || !end->recorded ||
+	    ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
 		return CUDA_ERROR_INVALID_HANDLE;
 	uint64_t now = sim_now_ns();
 	if (start->time_ns > now || end->time_ns > now)

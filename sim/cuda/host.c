@@ -8,10 +8,10 @@
 #include "base/alloc.h"
 
 struct call {
-	struct simcu_stream *stream;   /* lives as long as a call of it is pending */
+	struct simcu_stream *stream; /* lives as long as a call of it is pending */
 	uint64_t due_ns;
 	CUhostFn function;
-	CUstreamCallback callback;     /* one of the two */
+	CUstreamCallback callback; /* one of the two */
 	void *user;
 	TAILQ_ENTRY(call) link;
 };
@@ -74,11 +74,11 @@ void simcu_host_queue(struct simcu_stream *stream, uint64_t due_ns, CUhostFn fun
 		      void *user)
 {
 	struct call *made = gs_calloc(1, sizeof *made), *before;
-	*made = (struct call){.stream = stream, .due_ns = due_ns, .function = function, .callback = callback, .user = user};
+	*made = (struct call){
+		.stream = stream, .due_ns = due_ns, .function = function, .callback = callback, .user = user};
 	stream->pending_host++;
-	TAILQ_FOREACH_REVERSE(before, &calls, call_queue, link)
-		if (before->due_ns <= due_ns)
-			break;
+	for (before = TAILQ_LAST(&calls, call_queue); before && before->due_ns > due_ns;)
+		before = TAILQ_PREV(before, call_queue, link);
 	if (before)
 		TAILQ_INSERT_AFTER(&calls, before, made, link);
 	else

@@ -24,7 +24,8 @@ static struct simcu_image_kernel *add_kernel(struct simcu_image *image, const ch
 static void add_variable(struct simcu_image *image, const char *name, size_t length, uint64_t bytes)
 {
 	if ((image->variable_count & (image->variable_count + 1)) == 0)
-		image->variables = gs_reallocarray(image->variables, 2 * image->variable_count + 2, sizeof *image->variables);
+		image->variables =
+			gs_reallocarray(image->variables, 2 * image->variable_count + 2, sizeof *image->variables);
 	image->variables[image->variable_count++] = (struct simcu_image_variable){gs_strndup(name, length), bytes};
 }
 
@@ -258,7 +259,8 @@ static size_t elf_size(const uint8_t *data)
 	Elf64_Ehdr header;
 	memcpy(&header, data, sizeof header);
 	uint64_t size;
-	if (__builtin_add_overflow(header.e_shoff, (uint64_t)header.e_shnum * sizeof(Elf64_Shdr), &size) || size > TEXT_MAX)
+	if (__builtin_add_overflow(header.e_shoff, (uint64_t)header.e_shnum * sizeof(Elf64_Shdr), &size) ||
+	    size > TEXT_MAX)
 		return 0;
 	return size < sizeof header ? sizeof header : size;
 }
@@ -266,7 +268,7 @@ static size_t elf_size(const uint8_t *data)
 /* Fat binaries: a header and a row of images, each with a header of its own. */
 
 #define FAT_WRAPPER_MAGIC 0x466243B1u
-#define FAT_MAGIC 0xBA55ED50u
+#define FAT_MAGIC         0xBA55ED50u
 enum { FAT_KIND_PTX = 1, FAT_KIND_ELF = 2, FAT_COMPRESSED = 0x2000 | 0x8000 };
 
 struct fat_wrapper {
@@ -312,7 +314,8 @@ static int read_fat(struct simcu_image *image, const uint8_t *data)
 	for (int i = 0; i < FAT_ENTRIES_MAX && left >= sizeof(struct fat_entry); i++) {
 		struct fat_entry entry;
 		memcpy(&entry, at, sizeof entry);
-		if (entry.header_size < sizeof entry || entry.header_size > left || entry.size > left - entry.header_size)
+		if (entry.header_size < sizeof entry || entry.header_size > left ||
+		    entry.size > left - entry.header_size)
 			return SIMCU_IMAGE_INVALID;
 		read_fat_entry(image, &entry, at + entry.header_size);
 		at += entry.header_size + entry.size;

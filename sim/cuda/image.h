@@ -10,9 +10,9 @@ enum { SIMCU_PARAMETERS_MAX = 64 };
 
 struct simcu_image_kernel {
 	char *name;
-	size_t parameter_count;         /* bounded by SIMCU_PARAMETERS_MAX; what is beyond is not known */
+	size_t parameter_count; /* bounded by SIMCU_PARAMETERS_MAX; what is beyond is not known */
 	uint32_t offsets[SIMCU_PARAMETERS_MAX], sizes[SIMCU_PARAMETERS_MAX];
-	bool parameters_known;          /* false: a machine code image, which is searched for names only */
+	bool parameters_known; /* false: a machine code image, which is searched for names only */
 };
 
 struct simcu_image_variable {
@@ -25,7 +25,7 @@ struct simcu_image {
 	size_t kernel_count;
 	struct simcu_image_variable *variables;
 	size_t variable_count;
-	bool opaque;                    /* compressed or unknown inside: any name may be in it */
+	bool opaque; /* compressed or unknown inside: any name may be in it */
 };
 
 enum simcu_image_result { SIMCU_IMAGE_OK = 0, SIMCU_IMAGE_INVALID = -1, SIMCU_IMAGE_INVALID_PTX = -2 };

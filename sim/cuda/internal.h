@@ -36,17 +36,17 @@ struct simcu_object {
 };
 
 struct simcu_device {
-	uint32_t slot;                 /* on the node */
-	CUdevice ordinal;              /* what the program calls it */
-	struct sim_gpu gpu;            /* as it was at cuInit: identity only */
+	uint32_t slot;      /* on the node */
+	CUdevice ordinal;   /* what the program calls it */
+	struct sim_gpu gpu; /* as it was at cuInit: identity only */
 	const struct sim_model *model;
-	int client;                    /* this process's slot while contexts exist; -1: none */
+	int client; /* this process's slot while contexts exist; -1: none */
 	unsigned context_count;
-	uint64_t attachment;           /* counts the times that this process became a client */
-	uint64_t small_bytes;          /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
-	uint64_t checked_ns;           /* when the node was last asked about its health */
-	uint64_t ecc_seen;             /* double-bit errors before this process came */
-	CUresult broken;               /* sticky until the last context is gone */
+	uint64_t attachment;  /* counts the times that this process became a client */
+	uint64_t small_bytes; /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
+	uint64_t checked_ns;  /* when the node was last asked about its health */
+	uint64_t ecc_seen;    /* double-bit errors before this process came */
+	CUresult broken;      /* sticky until the last context is gone */
 	struct simcu_context *primary;
 	unsigned primary_references, primary_flags;
 	struct simcu_pool *default_pool, *pool;
@@ -71,10 +71,10 @@ struct simcu_context {
 	size_t limits[SIMCU_LIMITS];
 	CUfunc_cache cache_config;
 	CUsharedconfig shared_config;
-	uint32_t peers;                /* bit per device ordinal */
-	uint64_t orphans_end_ns;       /* when the work of destroyed streams is done */
+	uint32_t peers;          /* bit per device ordinal */
+	uint64_t orphans_end_ns; /* when the work of destroyed streams is done */
 	uint64_t launches;
-	uint64_t *ends_ns;             /* of the last SIMCU_LAUNCHES_AHEAD launches: the host runs no further ahead */
+	uint64_t *ends_ns; /* of the last SIMCU_LAUNCHES_AHEAD launches: the host runs no further ahead */
 };
 
 struct simcu_stream {
@@ -82,10 +82,10 @@ struct simcu_stream {
 	unsigned flags;
 	int priority;
 	bool is_legacy;
-	uint64_t thread;               /* 0, or the thread whose default stream it is */
+	uint64_t thread; /* 0, or the thread whose default stream it is */
 	uint64_t id;
-	uint64_t end_ns;               /* when all its work is done */
-	unsigned pending_host;         /* host functions that have not returned */
+	uint64_t end_ns;       /* when all its work is done */
+	unsigned pending_host; /* host functions that have not returned */
 };
 
 struct simcu_event {
@@ -108,7 +108,7 @@ struct simcu_global {
 	char *name;
 	CUdeviceptr pointer;
 	size_t bytes;
-	uint64_t id;                   /* of the allocation */
+	uint64_t id; /* of the allocation */
 	uint64_t context_id;
 	LIST_ENTRY(simcu_global) in_module;
 };
@@ -129,13 +129,18 @@ struct simcu_pool {
 	uint64_t reuse[3];
 };
 
-
-enum simcu_memory { SIMCU_DEVICE_MEMORY, SIMCU_HOST_MEMORY, SIMCU_REGISTERED_MEMORY, SIMCU_MANAGED_MEMORY, SIMCU_MAPPED_MEMORY };
+enum simcu_memory {
+	SIMCU_DEVICE_MEMORY,
+	SIMCU_HOST_MEMORY,
+	SIMCU_REGISTERED_MEMORY,
+	SIMCU_MANAGED_MEMORY,
+	SIMCU_MAPPED_MEMORY
+};
 
 /* A range of addresses that the library knows. */
 struct simcu_allocation {
-	uint64_t base, bytes;          /* as asked for */
-	uint64_t mapped_bytes;         /* what mmap gave; 0: not ours to unmap */
+	uint64_t base, bytes;  /* as asked for */
+	uint64_t mapped_bytes; /* what mmap gave; 0: not ours to unmap */
 	enum simcu_memory memory;
 	unsigned flags;
 	uint64_t id;
@@ -144,7 +149,7 @@ struct simcu_allocation {
 	uint64_t charged_bytes;
 	struct simcu_pool *pool;
 	struct simcu_physical *physical;
-	uint64_t access;               /* CUmemAccess_flags of a mapping */
+	uint64_t access; /* CUmemAccess_flags of a mapping */
 	LIST_ENTRY(simcu_allocation) link;
 };
 
@@ -152,7 +157,7 @@ struct simcu_allocation {
 
 struct simcu_runtime {
 	pthread_mutex_t lock;
-	pthread_cond_t host_done;      /* a host function returned, or one was queued */
+	pthread_cond_t host_done; /* a host function returned, or one was queued */
 	bool ready, forked;
 	struct sim_node *node;
 	int device_count;
@@ -163,10 +168,12 @@ extern struct simcu_runtime simcu;
 
 /* runtime.c */
 
-/* Takes the lock for an API call: 0, or the error that the call returns (not initialised, called by a host function). */
+/* Takes the lock for an API call: 0, or the error that the call returns (not initialised, or called by a host
+ * function). */
 CUresult simcu_enter(void);
 void simcu_leave_scope(int *unused);
 /* The rest of the function runs under the lock. */
+/* clang-format off */
 #define SIMCU_ENTER()                                    \
 	CUresult simcu_entered = simcu_enter();          \
 	if (simcu_entered != CUDA_SUCCESS)               \
@@ -180,8 +187,9 @@ void simcu_leave_scope(int *unused);
 	CUresult simcu_found = simcu_current(&context);                     \
 	if (simcu_found != CUDA_SUCCESS)                                    \
 		return simcu_found
+/* clang-format on */
 
-/* Memory for the library's own bookkeeping; the process ends when there is none, as in the rest of gpushare. */
+/* Makes an object known as a handle, and one of `context` unless that is NULL. */
 void simcu_register(struct simcu_object *object, enum simcu_kind kind, struct simcu_context *context);
 void simcu_unregister(struct simcu_object *object);
 /* The object behind a handle, or NULL when it is none of this kind (any more). */
@@ -200,7 +208,7 @@ void simcu_enter_host_function(bool inside);
 /* visible.c: pure. */
 struct simcu_candidate {
 	const char *uuid;
-	uint64_t speed;                /* any scale */
+	uint64_t speed; /* any scale */
 };
 /* Fills `order` with positions in `candidates` as CUDA_VISIBLE_DEVICES (`visible`, NULL: unset) and CUDA_DEVICE_ORDER
  * (`by_bus`) say; returns how many. The list ends at the first entry that is wrong, ambiguous or repeated. */
@@ -239,11 +247,11 @@ void simcu_uncharge(struct simcu_device *device, uint64_t bytes);
 void simcu_pool_forget(struct simcu_pool *pool, uint64_t bytes);
 void simcu_pools_reset(struct simcu_device *device);
 
-
 /* stream.c */
 struct simcu_stream *simcu_stream_new(struct simcu_context *context, unsigned flags, int priority);
 void simcu_stream_delete(struct simcu_stream *stream);
-/* What a NULL stream means to the calling thread until this is called again: its own default stream, or the legacy one. */
+/* What a NULL stream means to the calling thread until this is called again: its own default stream, or the legacy
+ * one. Returns what it meant before. */
 bool simcu_set_per_thread(bool per_thread);
 /* The stream behind a handle (NULL and the two special ones too), or NULL. */
 struct simcu_stream *simcu_stream_of(struct simcu_context *context, CUstream handle);

@@ -9,8 +9,8 @@
 #include <ctype.h>
 #include <string.h>
 
-#define LAUNCH_NS 3000ull
-#define WAVE_NS 10000ull
+#define LAUNCH_NS   3000ull
+#define WAVE_NS     10000ull
 #define SPIN_MAX_NS 3600000000000ull
 
 enum { BLOCK_MAX = 1024, BLOCK_Z_MAX = 64, GRID_YZ_MAX = 65535, WARP = 32, STATIC_SHARED_MAX = 48 * 1024 };
@@ -100,7 +100,8 @@ static uint64_t capacity(const struct sim_model *model, unsigned threads)
 	return (uint64_t)(blocks ? blocks : 1) * model->multiprocessors;
 }
 
-static uint64_t duration_of(const struct simcu_kernel *kernel, const struct launch *launch, const struct sim_model *model)
+static uint64_t duration_of(const struct simcu_kernel *kernel, const struct launch *launch,
+			    const struct sim_model *model)
 {
 	uint64_t duration;
 	if (is_spin(kernel->name) && spin_time(kernel, launch, &duration))
@@ -110,14 +111,16 @@ static uint64_t duration_of(const struct simcu_kernel *kernel, const struct laun
 	return waves > SPIN_MAX_NS / WAVE_NS ? SPIN_MAX_NS : LAUNCH_NS + waves * WAVE_NS;
 }
 
-static CUresult check_launch(const struct simcu_kernel *kernel, const struct launch *launch, const struct sim_model *model)
+static CUresult check_launch(const struct simcu_kernel *kernel, const struct launch *launch,
+			     const struct sim_model *model)
 {
 	const unsigned *grid = launch->grid, *block = launch->block;
 	if (!grid[0] || !grid[1] || !grid[2] || !block[0] || !block[1] || !block[2] || grid[0] > INT32_MAX ||
 	    grid[1] > GRID_YZ_MAX || grid[2] > GRID_YZ_MAX || block[0] > BLOCK_MAX || block[1] > BLOCK_MAX ||
 	    block[2] > BLOCK_Z_MAX || threads_of(launch) > BLOCK_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
-	unsigned shared_max = kernel->dynamic_shared > STATIC_SHARED_MAX ? (unsigned)kernel->dynamic_shared : STATIC_SHARED_MAX;
+	unsigned shared_max =
+		kernel->dynamic_shared > STATIC_SHARED_MAX ? (unsigned)kernel->dynamic_shared : STATIC_SHARED_MAX;
 	if (launch->shared > shared_max || (launch->parameters && launch->extra))
 		return CUDA_ERROR_INVALID_VALUE;
 	bool needs = kernel->image && kernel->image->parameters_known && kernel->image->parameter_count;
@@ -166,15 +169,17 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
 			unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared,
 			CUstream stream, void **parameters, void **extra)
 {
-	struct launch launch = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters, extra, false};
+	struct launch launch = {
+		{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters, extra, false};
 	return run(function, &launch);
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
-				   unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared,
-				   CUstream stream, void **parameters)
+				   unsigned int block_x, unsigned int block_y, unsigned int block_z,
+				   unsigned int shared, CUstream stream, void **parameters)
 {
-	struct launch launch = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters, NULL, true};
+	struct launch launch = {
+		{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters, NULL, true};
 	return run(function, &launch);
 }
 
@@ -184,8 +189,13 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, voi
 	if (!config || (config->numAttrs && !config->attrs))
 		return CUDA_ERROR_INVALID_VALUE;
 	struct launch launch = {
-		{config->gridDimX, config->gridDimY, config->gridDimZ}, {config->blockDimX, config->blockDimY, config->blockDimZ},
-		config->sharedMemBytes, config->hStream, parameters, extra, false,
+		{config->gridDimX, config->gridDimY, config->gridDimZ},
+		{config->blockDimX, config->blockDimY, config->blockDimZ},
+		config->sharedMemBytes,
+		config->hStream,
+		parameters,
+		extra,
+		false,
 	};
 	for (unsigned i = 0; i < config->numAttrs; i++)
 		if (config->attrs[i].id == ATTRIBUTE_COOPERATIVE)

@@ -106,9 +106,16 @@ CUresult simcu_allocate(struct simcu_context *context, uint64_t bytes, enum simc
 	}
 	struct simcu_allocation *made = gs_calloc(1, sizeof *made);
 	*made = (struct simcu_allocation){
-		.base = (uintptr_t)address, .bytes = bytes, .mapped_bytes = bytes, .memory = memory, .flags = flags,
-		.id = ++simcu.next_id, .context = context, .device = charged ? context->device : NULL,
-		.charged_bytes = charged, .access = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+		.base = (uintptr_t)address,
+		.bytes = bytes,
+		.mapped_bytes = bytes,
+		.memory = memory,
+		.flags = flags,
+		.id = ++simcu.next_id,
+		.context = context,
+		.device = charged ? context->device : NULL,
+		.charged_bytes = charged,
+		.access = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 	};
 	LIST_INSERT_HEAD(&context->allocations, made, link);
 	simcu_index(made);
@@ -264,8 +271,13 @@ CUresult cuMemHostRegister_v2(void *pointer, size_t bytes, unsigned int flags)
 		return CUDA_ERROR_INVALID_VALUE;
 	struct simcu_allocation *made = gs_calloc(1, sizeof *made);
 	*made = (struct simcu_allocation){
-		.base = (uintptr_t)pointer, .bytes = bytes, .memory = SIMCU_REGISTERED_MEMORY, .flags = flags,
-		.id = ++simcu.next_id, .context = context, .access = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+		.base = (uintptr_t)pointer,
+		.bytes = bytes,
+		.memory = SIMCU_REGISTERED_MEMORY,
+		.flags = flags,
+		.id = ++simcu.next_id,
+		.context = context,
+		.access = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 	};
 	struct simcu_allocation *const *kept = tsearch(made, &index_by_address, compare_ranges);
 	if (!kept)

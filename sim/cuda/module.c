@@ -17,7 +17,8 @@ static CUresult image_error(int result)
 	return result == SIMCU_IMAGE_INVALID_PTX ? CUDA_ERROR_INVALID_PTX : CUDA_ERROR_INVALID_IMAGE;
 }
 
-static CUresult load(const void *image, enum simcu_kind kind, struct simcu_context *context, struct simcu_module **module)
+static CUresult load(const void *image, enum simcu_kind kind, struct simcu_context *context,
+		     struct simcu_module **module)
 {
 	if (!image)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -88,8 +89,8 @@ static struct simcu_kernel *find_kernel(struct simcu_module *module, const char 
 {
 	struct simcu_kernel *kernel;
 	LIST_FOREACH(kernel, &module->kernels, in_module)
-		if (strcmp(kernel->name, name) == 0)
-			return kernel;
+	if (strcmp(kernel->name, name) == 0)
+		return kernel;
 	for (size_t i = 0; i < module->image.kernel_count; i++)
 		if (strcmp(module->image.kernels[i].name, name) == 0)
 			return make_kernel(module, name, &module->image.kernels[i]);
@@ -100,8 +101,8 @@ static CUresult find_global(struct simcu_module *module, struct simcu_context *c
 			    struct simcu_global **global)
 {
 	LIST_FOREACH(*global, &module->globals, in_module)
-		if (strcmp((*global)->name, name) == 0 && (*global)->context_id == context->id)
-			return CUDA_SUCCESS;
+	if (strcmp((*global)->name, name) == 0 && (*global)->context_id == context->id)
+		return CUDA_SUCCESS;
 	for (size_t i = 0; i < module->image.variable_count; i++) {
 		const struct simcu_image_variable *variable = &module->image.variables[i];
 		if (strcmp(variable->name, name) != 0)
@@ -111,8 +112,11 @@ static CUresult find_global(struct simcu_module *module, struct simcu_context *c
 		if (result != CUDA_SUCCESS)
 			return result;
 		*global = gs_calloc(1, sizeof **global);
-		**global = (struct simcu_global){.name = gs_strdup(name), .pointer = allocation->base,
-						 .bytes = variable->bytes, .id = allocation->id, .context_id = context->id};
+		**global = (struct simcu_global){.name = gs_strdup(name),
+						 .pointer = allocation->base,
+						 .bytes = variable->bytes,
+						 .id = allocation->id,
+						 .context_id = context->id};
 		LIST_INSERT_HEAD(&module->globals, *global, in_module);
 		return CUDA_SUCCESS;
 	}
@@ -270,8 +274,8 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule modu
 
 /* Libraries: loaded without a context. */
 
-CUresult cuLibraryLoadData(CUlibrary *handle, const void *code, int *jit_options, void **jit_values, unsigned int jit_count,
-			   int *options, void **values, unsigned int count)
+CUresult cuLibraryLoadData(CUlibrary *handle, const void *code, int *jit_options, void **jit_values,
+			   unsigned int jit_count, int *options, void **values, unsigned int count)
 {
 	SIMCU_ENTER();
 	struct simcu_module *library;

@@ -9,7 +9,7 @@
 
 /* A wait looks at the GPU's health this often, so that a lost GPU ends it. */
 #define HEALTH_INTERVAL_NS 20000000ull
-#define HEALTH_FRESH_NS 1000000ull
+#define HEALTH_FRESH_NS    1000000ull
 
 struct simcu_runtime simcu = {.lock = PTHREAD_MUTEX_INITIALIZER, .host_done = PTHREAD_COND_INITIALIZER};
 
@@ -66,7 +66,8 @@ static void find_devices(void)
 		if (!sim_gpu_get(simcu.node, slot, &gpus[count]) || !gpus[count].present || gpus[count].lost)
 			continue;
 		slots[count] = slot;
-		candidates[count] = (struct simcu_candidate){gpus[count].uuid, speed_of(&sim_models[gpus[count].model])};
+		candidates[count] =
+			(struct simcu_candidate){gpus[count].uuid, speed_of(&sim_models[gpus[count].model])};
 		count++;
 	}
 	size_t chosen = simcu_visible_devices(getenv("CUDA_VISIBLE_DEVICES"), by_bus_order(), candidates, count, order);
@@ -170,7 +171,8 @@ struct simcu_device *simcu_device(CUdevice device)
 static CUresult ask_health(const struct simcu_device *device)
 {
 	struct sim_gpu gpu;
-	if (!sim_gpu_get(simcu.node, device->slot, &gpu) || !gpu.present || gpu.lost || gpu.plugged != device->gpu.plugged)
+	if (!sim_gpu_get(simcu.node, device->slot, &gpu) || !gpu.present || gpu.lost ||
+	    gpu.plugged != device->gpu.plugged)
 		return CUDA_ERROR_DEVICE_UNAVAILABLE;
 	return gpu.ecc_double_volatile > device->ecc_seen ? CUDA_ERROR_ECC_UNCORRECTABLE : CUDA_SUCCESS;
 }

@@ -33,7 +33,8 @@ bool simcu_set_per_thread(bool per_thread)
 	return was;
 }
 
-/* Calls `body` for each stream of a context. */
+/* Before a block that runs for each stream of a context. */
+/* clang-format off */
 #define FOR_EACH_STREAM(context, stream)                                                                  \
 	for (struct simcu_object *object_ = LIST_FIRST(&(context)->objects); object_;                     \
 	     object_ = LIST_NEXT(object_, link))                                                          \
@@ -41,13 +42,16 @@ bool simcu_set_per_thread(bool per_thread)
 			continue;                                                                         \
 		else                                                                                      \
 			for (struct simcu_stream *stream = (struct simcu_stream *)object_; stream; stream = NULL)
+/* clang-format on */
 
 static struct simcu_stream *per_thread_stream(struct simcu_context *context)
 {
 	uint64_t thread = simcu_thread_id();
 	FOR_EACH_STREAM(context, stream)
+	{
 		if (stream->thread == thread)
 			return stream;
+	}
 	struct simcu_stream *made = simcu_stream_new(context, CU_STREAM_DEFAULT, 0);
 	made->thread = thread;
 	return made;
@@ -78,7 +82,8 @@ static uint64_t end_of(const struct simcu_stream *stream, bool *pending)
 {
 	uint64_t end = 0;
 	*pending = false;
-	FOR_EACH_STREAM(stream->object.context, other) {
+	FOR_EACH_STREAM(stream->object.context, other)
+	{
 		if (!waits_for(stream, other))
 			continue;
 		*pending |= other->pending_host > 0;
@@ -128,7 +133,8 @@ CUresult simcu_context_sync(struct simcu_context *context)
 	do {
 		end = context->orphans_end_ns;
 		pending = false;
-		FOR_EACH_STREAM(context, stream) {
+		FOR_EACH_STREAM(context, stream)
+		{
 			pending |= stream->pending_host > 0;
 			if (stream->end_ns > end)
 				end = stream->end_ns;
@@ -140,11 +146,13 @@ CUresult simcu_context_sync(struct simcu_context *context)
 }
 
 /* Enters with the current context, and finds the stream behind a handle. */
+/* clang-format off */
 #define ENTER_STREAM(entry, handle)                                     \
 	SIMCU_ENTER_CONTEXT(context);                                   \
 	struct simcu_stream *entry = simcu_stream_of(context, handle);  \
 	if (!entry)                                                     \
 		return CUDA_ERROR_INVALID_HANDLE
+/* clang-format on */
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
 {
@@ -212,8 +220,7 @@ static CUresult queue_host(CUstream handle, CUhostFn function, CUstreamCallback 
 	ENTER_STREAM(stream, handle);
 	if (!function && !callback)
 		return CUDA_ERROR_INVALID_VALUE;
-	/* Host functions of one stream run one after the other; `pending` ones before it in the same stream are in order
-	 * in the queue already. */
+	/* Host functions of one stream run one after the other: those before it are in the queue already. */
 	bool pending;
 	uint64_t end = end_of(stream, &pending), now = sim_now_ns();
 	simcu_host_queue(stream, end > now ? end : now, function, callback, user);

@@ -5,12 +5,12 @@
 
 enum { NOT_SUPPORTED = 801 };
 
-#define CUDA_API(name, since, symbol) CUDA_SYMBOL(symbol)
+#define CUDA_API(name, since, symbol)                    CUDA_SYMBOL(symbol)
 #define CUDA_API_STREAM(name, since, symbol, per_thread) CUDA_SYMBOL(symbol) CUDA_SYMBOL(per_thread)
-#define CUDA_SYMBOL(symbol)                                                              \
-	int symbol(void);                                                                \
-	__attribute__((weak, visibility("default"))) int symbol(void)                    \
-	{                                                                                \
-		return NOT_SUPPORTED;                                                    \
+#define CUDA_SYMBOL(symbol)                                           \
+	int symbol(void);                                             \
+	__attribute__((weak, visibility("default"))) int symbol(void) \
+	{                                                             \
+		return NOT_SUPPORTED;                                 \
 	}
 #include "sim/cuda/names.def"

@@ -11,11 +11,11 @@
 struct simcu_physical {
 	struct simcu_object object;
 	struct simcu_device *device;
-	uint64_t attachment;           /* the device's, when the memory was taken */
+	uint64_t attachment; /* the device's, when the memory was taken */
 	uint64_t bytes;
 	int fd;
-	unsigned references;           /* the program's and one for each mapping */
-	unsigned handles;              /* of them, the program's */
+	unsigned references; /* the program's and one for each mapping */
+	unsigned handles;    /* of them, the program's */
 	CUmemAllocationProp properties;
 };
 
@@ -81,9 +81,9 @@ static struct reservation *find_reservation(uint64_t base, uint64_t bytes)
 {
 	struct reservation *reservation;
 	LIST_FOREACH(reservation, &reservations, link)
-		if (base >= reservation->base && bytes <= reservation->bytes &&
-		    base - reservation->base <= reservation->bytes - bytes)
-			return reservation;
+	if (base >= reservation->base && bytes <= reservation->bytes &&
+	    base - reservation->base <= reservation->bytes - bytes)
+		return reservation;
 	return NULL;
 }
 
@@ -92,8 +92,8 @@ static bool has_mapping(uint64_t base, uint64_t bytes)
 {
 	struct simcu_allocation *mapping;
 	LIST_FOREACH(mapping, &mappings, link)
-		if (mapping->base < base + bytes && base < mapping->base + mapping->bytes)
-			return true;
+	if (mapping->base < base + bytes && base < mapping->base + mapping->bytes)
+		return true;
 	return false;
 }
 
@@ -186,8 +186,12 @@ CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGeneric
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	struct simcu_allocation *made = gs_calloc(1, sizeof *made);
 	*made = (struct simcu_allocation){
-		.base = pointer, .bytes = bytes, .memory = SIMCU_MAPPED_MEMORY, .id = ++simcu.next_id,
-		.device = physical->device, .physical = physical,
+		.base = pointer,
+		.bytes = bytes,
+		.memory = SIMCU_MAPPED_MEMORY,
+		.id = ++simcu.next_id,
+		.device = physical->device,
+		.physical = physical,
 	};
 	physical->references++;
 	LIST_INSERT_HEAD(&mappings, made, link);
@@ -230,8 +234,8 @@ CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes)
 static void protect(struct simcu_allocation *mapping, int flags)
 {
 	int access = flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE ? PROT_READ | PROT_WRITE
-		     : flags == CU_MEM_ACCESS_FLAGS_PROT_READ	? PROT_READ
-								: PROT_NONE;
+		     : flags == CU_MEM_ACCESS_FLAGS_PROT_READ    ? PROT_READ
+								 : PROT_NONE;
 	mprotect((void *)(uintptr_t)mapping->base, mapping->bytes, access);
 	mapping->access = (uint64_t)flags;
 }

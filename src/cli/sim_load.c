@@ -18,34 +18,33 @@
 #include "gpushare/cuda.h"
 
 /* A GPU is kept busy in bursts: one at the start of each period. Short, so that several clients of a GPU take turns. */
-#define PERIOD_NS 50000000ull
+#define PERIOD_NS     50000000ull
 #define IDLE_CHECK_NS 500000000ull /* without bursts: how often the GPU is asked whether it is still there */
 
 /* Spins for a time; sm_50 is the oldest architecture that any current driver compiles for. */
-static const char spin_ptx[] =
-	".version 6.0\n"
-	".target sm_50\n"
-	".address_size 64\n"
-	".visible .entry gpushare_spin(.param .u64 nanoseconds)\n"
-	"{\n"
-	"	.reg .pred %again;\n"
-	"	.reg .u64 %start, %now, %goal;\n"
-	"	ld.param.u64 %goal, [nanoseconds];\n"
-	"	mov.u64 %start, %globaltimer;\n"
-	"LOOP:\n"
-	"	mov.u64 %now, %globaltimer;\n"
-	"	sub.u64 %now, %now, %start;\n"
-	"	setp.lt.u64 %again, %now, %goal;\n"
-	"	@%again bra LOOP;\n"
-	"	ret;\n"
-	"}\n";
+static const char spin_ptx[] = ".version 6.0\n"
+			       ".target sm_50\n"
+			       ".address_size 64\n"
+			       ".visible .entry gpushare_spin(.param .u64 nanoseconds)\n"
+			       "{\n"
+			       "	.reg .pred %again;\n"
+			       "	.reg .u64 %start, %now, %goal;\n"
+			       "	ld.param.u64 %goal, [nanoseconds];\n"
+			       "	mov.u64 %start, %globaltimer;\n"
+			       "LOOP:\n"
+			       "	mov.u64 %now, %globaltimer;\n"
+			       "	sub.u64 %now, %now, %start;\n"
+			       "	setp.lt.u64 %again, %now, %goal;\n"
+			       "	@%again bra LOOP;\n"
+			       "	ret;\n"
+			       "}\n";
 
 /* The functions of the driver that are used; since when they exist does not matter: all are older than CUDA 9.2. */
-#define DRIVER_FUNCTIONS(use)                                                                                     \
-	use(cuInit) use(cuGetErrorName) use(cuGetErrorString) use(cuDeviceGetCount) use(cuDeviceGet)              \
-	use(cuDeviceGetUuid) use(cuDevicePrimaryCtxRetain) use(cuDevicePrimaryCtxRelease) use(cuCtxSetCurrent)    \
-	use(cuCtxSynchronize) use(cuMemGetInfo_v2) use(cuMemAlloc_v2) use(cuMemFree_v2) use(cuModuleLoadData)     \
-	use(cuModuleGetFunction) use(cuLaunchKernel)
+#define DRIVER_FUNCTIONS(use)                                                                                          \
+	use(cuInit) use(cuGetErrorName) use(cuGetErrorString) use(cuDeviceGetCount) use(cuDeviceGet)                   \
+		use(cuDeviceGetUuid) use(cuDevicePrimaryCtxRetain) use(cuDevicePrimaryCtxRelease) use(cuCtxSetCurrent) \
+			use(cuCtxSynchronize) use(cuMemGetInfo_v2) use(cuMemAlloc_v2) use(cuMemFree_v2)                \
+				use(cuModuleLoadData) use(cuModuleGetFunction) use(cuLaunchKernel)
 
 #define DRIVER_MEMBER(name) __typeof__(name) *name;
 static struct {
@@ -53,17 +52,17 @@ static struct {
 } driver;
 
 struct load {
-	const char *gpu;         /* as asked for; NULL: the first */
-	const char *name;        /* NULL: none */
+	const char *gpu;  /* as asked for; NULL: the first */
+	const char *name; /* NULL: none */
 	int64_t memory_bytes;
 	unsigned busy_permille;
-	int64_t for_ns;          /* 0: until a signal */
+	int64_t for_ns; /* 0: until a signal */
 	char uuid[48];
 	CUdevice device;
 	CUdeviceptr memory;
 	CUfunction spin;
 	uint64_t worked_ns;
-	bool stopped;            /* by a signal */
+	bool stopped; /* by a signal */
 };
 
 static uint64_t now_ns(void)
@@ -102,10 +101,11 @@ static int load_driver(void)
 	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 		return fail("no CUDA driver: %s; run this where an NVIDIA driver is, or as "
-			    "'gpushare sim SPEC -- gpushare sim load'", dlerror());
-#define DRIVER_LOAD(function)                                                                    \
-	driver.function = (__typeof__(function) *)dlsym(library, #function);                     \
-	if (!driver.function)                                                                    \
+			    "'gpushare sim SPEC -- gpushare sim load'",
+			    dlerror());
+#define DRIVER_LOAD(function)                                                \
+	driver.function = (__typeof__(function) *)dlsym(library, #function); \
+	if (!driver.function)                                                \
 		return fail("libcuda.so.1 has no " #function ": the driver is too old");
 	DRIVER_FUNCTIONS(DRIVER_LOAD)
 	return 0;
@@ -160,7 +160,8 @@ static int choose_device(struct load *load, int count)
 	}
 	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
 	return fail("there is no GPU '%s' among the %d that are visible%s%s; 'nvidia-smi -L' lists them",
-		    load->gpu ? load->gpu : "0", count, visible ? " with CUDA_VISIBLE_DEVICES=" : "", visible ? visible : "");
+		    load->gpu ? load->gpu : "0", count, visible ? " with CUDA_VISIBLE_DEVICES=" : "",
+		    visible ? visible : "");
 }
 
 static int open_device(struct load *load)
@@ -205,8 +206,8 @@ static int take_memory(struct load *load)
 		return fail("%s does not give %s: %s", load->uuid, asked, words(result));
 	format_bytes(free_bytes, free_text, sizeof free_text);
 	format_bytes(total_bytes, total_text, sizeof total_text);
-	return fail("out of memory: %s was asked of %s, %s of %s is free; ask for less, or stop what holds the rest", asked,
-		    load->uuid, free_text, total_text);
+	return fail("out of memory: %s was asked of %s, %s of %s is free; ask for less, or stop what holds the rest",
+		    asked, load->uuid, free_text, total_text);
 }
 
 static int load_kernel(struct load *load)
@@ -334,7 +335,9 @@ static int run_load(int argc, char **argv)
 }
 
 static const struct gs_option load_options[] = {
-	{.name = "gpu", .argument = "N|UUID", .fallback = "0",
+	{.name = "gpu",
+	 .argument = "N|UUID",
+	 .fallback = "0",
 	 .help = "The GPU: its number as CUDA counts, or its UUID or the beginning of it"},
 	{.name = "memory", .argument = "BYTES", .fallback = "1Gi", .help = "GPU memory to hold, as 4Gi"},
 	{.name = "busy", .argument = "PERCENT", .fallback = "50%", .help = "Share of the time to keep the GPU busy"},
@@ -347,13 +350,16 @@ const struct gs_command gs_command_sim_load = {
 	.name = "sim load",
 	.synopsis = "[--gpu N|UUID] [--memory 4Gi] [--busy 30%] [--for 60s]",
 	.summary = "Hold memory of a GPU and keep it busy",
-	.description =
-		"A workload for trying things out: an ordinary program of the CUDA driver API, on a simulated node or on a real GPU. "
-		"It holds memory and runs kernels for a share of the time, prints a line when it is ready and one when it ends.\n\n"
-		"CUDA_VISIBLE_DEVICES chooses what it sees, as for every CUDA program. When it is not set and "
-		"NVIDIA_VISIBLE_DEVICES names GPUs, as in a container whose runtime knows nothing of GPUs, that one does.\n\n"
-		"Exits with 1 when the GPU does not give the memory or stops working.",
-	.examples = "gpushare sim 8xA100-80GB -- gpushare sim load --memory 4Gi --busy 30% --for 60s  # on a simulated node\n"
+	.description = "A workload for trying things out: an ordinary program of the CUDA driver API, on a simulated "
+		       "node or on a real GPU. "
+		       "It holds memory and runs kernels for a share of the time, prints a line when it is ready and "
+		       "one when it ends.\n\n"
+		       "CUDA_VISIBLE_DEVICES chooses what it sees, as for every CUDA program. When it is not set and "
+		       "NVIDIA_VISIBLE_DEVICES names GPUs, as in a container whose runtime knows nothing of GPUs, that "
+		       "one does.\n\n"
+		       "Exits with 1 when the GPU does not give the memory or stops working.",
+	.examples = "gpushare sim 8xA100-80GB -- gpushare sim load --memory 4Gi --busy 30% --for 60s  # on a simulated "
+		    "node\n"
 		    "gpushare sim load --gpu 1 --memory 20Gi  # until Ctrl-C",
 	.options = load_options,
 	.run = run_load,

@@ -8,23 +8,23 @@
 
 #include "gpushare/cuda.h"
 
-#define OK(call)                                                                   \
-	do {                                                                       \
-		CUresult got = call;                                               \
-		if (got != CUDA_SUCCESS) {                                         \
-			const char *name = "?";                                    \
-			cuGetErrorName(got, &name);                                \
-			fprintf(stderr, "%s: %s\n", #call, name);                  \
-			exit(1);                                                   \
-		}                                                                  \
+#define OK(call)                                                  \
+	do {                                                      \
+		CUresult got = call;                              \
+		if (got != CUDA_SUCCESS) {                        \
+			const char *name = "?";                   \
+			cuGetErrorName(got, &name);               \
+			fprintf(stderr, "%s: %s\n", #call, name); \
+			exit(1);                                  \
+		}                                                 \
 	} while (0)
 
-#define CHECK(condition)                                                           \
-	do {                                                                       \
-		if (!(condition)) {                                                \
-			fprintf(stderr, "line %d: %s\n", __LINE__, #condition);    \
-			exit(1);                                                   \
-		}                                                                  \
+#define CHECK(condition)                                                        \
+	do {                                                                    \
+		if (!(condition)) {                                             \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
+			exit(1);                                                \
+		}                                                               \
 	} while (0)
 
 static const char code[] = ".version 6.0\n.target sm_50\n.address_size 64\n"
@@ -35,7 +35,9 @@ static void check_fork(void)
 	int count, status;
 	pid_t child = fork();
 	if (child == 0)
-		_exit(cuDeviceGetCount(&count) == CUDA_ERROR_NOT_INITIALIZED && cuInit(0) == CUDA_ERROR_NOT_INITIALIZED ? 0 : 1);
+		_exit(cuDeviceGetCount(&count) == CUDA_ERROR_NOT_INITIALIZED && cuInit(0) == CUDA_ERROR_NOT_INITIALIZED
+			      ? 0
+			      : 1);
 	CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
 }
 

@@ -3,15 +3,16 @@
 struct sim_node *test_node;
 static char directory[] = "/tmp/gpushare-test-cuda-XXXXXX";
 
-const char test_ptx[] = ".version 6.0\n"
-			".target sm_50\n"
-			".address_size 64\n"
-			"// a comment with .entry nothing(\n"
-			".visible .global .align 8 .b8 table[64] = {1, 2, 3};\n"
-			".visible .entry gpushare_spin(.param .u64 gpushare_spin_param_0)\n"
-			"{ .reg .b64 %rd<2>; ret; }\n"
-			".visible .entry work(\n\t.param .u64 .ptr .global .align 4 work_param_0,\n\t.param .u32 work_param_1\n)\n"
-			".maxntid 256, 1, 1\n{ ret; }\n";
+const char test_ptx[] =
+	".version 6.0\n"
+	".target sm_50\n"
+	".address_size 64\n"
+	"// a comment with .entry nothing(\n"
+	".visible .global .align 8 .b8 table[64] = {1, 2, 3};\n"
+	".visible .entry gpushare_spin(.param .u64 gpushare_spin_param_0)\n"
+	"{ .reg .b64 %rd<2>; ret; }\n"
+	".visible .entry work(\n\t.param .u64 .ptr .global .align 4 work_param_0,\n\t.param .u32 work_param_1\n)\n"
+	".maxntid 256, 1, 1\n{ ret; }\n";
 
 static uint32_t model(const char *name)
 {

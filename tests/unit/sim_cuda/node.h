@@ -32,21 +32,21 @@ pid_t test_start(void (*body)(void));
 void test_join(pid_t child);
 
 /* In a child: says what is wrong and ends it. */
-#define CHECK(condition)                                                                      \
-	do {                                                                                  \
-		if (!(condition)) {                                                           \
+#define CHECK(condition)                                                                              \
+	do {                                                                                          \
+		if (!(condition)) {                                                                   \
 			fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                             \
-		}                                                                             \
+			_exit(1);                                                                     \
+		}                                                                                     \
 	} while (0)
 /* In a child: a call that must answer `code`. */
-#define EXPECT(code, call)                                                                        \
-	do {                                                                                      \
-		int expect_got = (int)(call);                                                     \
-		if (expect_got != (int)(code)) {                                                  \
+#define EXPECT(code, call)                                                                             \
+	do {                                                                                           \
+		int expect_got = (int)(call);                                                          \
+		if (expect_got != (int)(code)) {                                                       \
 			fprintf(stderr, "%s:%d: %s gave %d\n", __FILE__, __LINE__, #call, expect_got); \
-			_exit(1);                                                                 \
-		}                                                                                 \
+			_exit(1);                                                                      \
+		}                                                                                      \
 	} while (0)
 #define OK(call) EXPECT(CUDA_SUCCESS, call)
 

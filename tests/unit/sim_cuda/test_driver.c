@@ -113,8 +113,8 @@ static void contexts_body(void)
 	OK(cuStreamCreate(&stream, 0));
 	OK(cuCtxPushCurrent_v2(first));
 	uint64_t nanoseconds = 1;
-	EXPECT(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernel(kernel("gpushare_spin"), 1, 1, 1, 1, 1, 1, 0, stream,
-							 (void *[]){&nanoseconds}, NULL));
+	EXPECT(CUDA_ERROR_INVALID_HANDLE,
+	       cuLaunchKernel(kernel("gpushare_spin"), 1, 1, 1, 1, 1, 1, 0, stream, (void *[]){&nanoseconds}, NULL));
 	OK(cuCtxPopCurrent_v2(NULL));
 	OK(cuCtxEnablePeerAccess(first, 0));
 	EXPECT(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, cuCtxEnablePeerAccess(first, 0));
@@ -194,7 +194,8 @@ static void code_body(void)
 	EXPECT(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(function, 0, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL));
 	EXPECT(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(function, 1, 1, 1, 1025, 1, 1, 0, NULL, parameters, NULL));
 	EXPECT(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(function, 1, 1, 1, 64, 1, 1, 0, NULL, NULL, NULL));
-	EXPECT(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernel((CUfunction)&value, 1, 1, 1, 64, 1, 1, 0, NULL, parameters, NULL));
+	EXPECT(CUDA_ERROR_INVALID_HANDLE,
+	       cuLaunchKernel((CUfunction)&value, 1, 1, 1, 64, 1, 1, 0, NULL, parameters, NULL));
 	OK(cuLaunchKernel(function, 100, 1, 1, 64, 1, 1, 0, NULL, parameters, NULL));
 	CUlaunchConfig config = {1, 1, 1, 64, 1, 1, 0, NULL, NULL, 0};
 	OK(cuLaunchKernelEx(&config, function, parameters, NULL));
@@ -357,7 +358,8 @@ static void per_thread_body(void)
 	CUfunction function = kernel("gpushare_spin");
 	uint64_t nanoseconds = 20000000;
 	OK(cuGetProcAddress_v2("cuLaunchKernel", &launch, 12000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, NULL));
-	OK(cuGetProcAddress_v2("cuStreamSynchronize", &sync, 12000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, NULL));
+	OK(cuGetProcAddress_v2("cuStreamSynchronize", &sync, 12000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM,
+			       NULL));
 	OK(((__typeof__(cuLaunchKernel) *)launch)(function, 1, 1, 1, 1, 1, 1, 0, NULL, (void *[]){&nanoseconds}, NULL));
 	OK(((__typeof__(cuStreamSynchronize) *)sync)(NULL));
 	OK(cuStreamQuery(CU_STREAM_PER_THREAD));

@@ -8,9 +8,9 @@ static void *library;
 static void every_name_is_exported(void **state)
 {
 	static const char *const names[] = {
-#define CUDA_API(name, since, symbol) #symbol,
+#define CUDA_API(name, since, symbol)                    #symbol,
 #define CUDA_API_STREAM(name, since, symbol, per_thread) #symbol, #per_thread,
-#define CUDA_SYMBOL(symbol) #symbol,
+#define CUDA_SYMBOL(symbol)                              #symbol,
 #include "sim/cuda/names.def"
 	};
 	size_t missing = 0;
@@ -73,7 +73,8 @@ static void what_is_not_there_is_told_apart(void **state)
 	assert_int_equal(cuGetProcAddress_v2("cuMemAllocAsync", &got, 11000, 0, &status), CUDA_SUCCESS);
 	assert_int_equal(status, CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT);
 	assert_null(got);
-	assert_int_equal(cuGetProcAddress_v2("cuInit", &got, GPUSHARE_SIM_CUDA_VERSION + 10, 0, NULL), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(cuGetProcAddress_v2("cuInit", &got, GPUSHARE_SIM_CUDA_VERSION + 10, 0, NULL),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(cuGetProcAddress_v2(NULL, &got, 12000, 0, NULL), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(cuGetProcAddress_v2("cuInit", &got, 12000, 3, NULL), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(cuGetProcAddress("cuNothing", &got, 12000, 0), CUDA_ERROR_NOT_FOUND);

@@ -25,8 +25,9 @@ static void ptx_kernels_and_parameters(void **state)
 
 static void ptx_structs_are_aligned(void **state)
 {
-	static const char text[] = ".version 8.0 .entry k(.param .u8 a, .param .align 16 .b8 b[24], .param .f32 c) {ret;}"
-				   ".extern .global .f32 elsewhere; .const .f64 pi[4][2];";
+	static const char text[] =
+		".version 8.0 .entry k(.param .u8 a, .param .align 16 .b8 b[24], .param .f32 c) {ret;}"
+		".extern .global .f32 elsewhere; .const .f64 pi[4][2];";
 	assert_int_equal(simcu_image_read(&image, text), SIMCU_IMAGE_OK);
 	assert_int_equal(image.kernels[0].parameter_count, 3);
 	assert_int_equal(image.kernels[0].offsets[1], 16);
@@ -39,8 +40,15 @@ static void ptx_structs_are_aligned(void **state)
 
 static void what_is_no_image_is_refused(void **state)
 {
-	static const char *const texts[] = {"", "abc", "hello, world", ".version 7.0 .entry", ".version 7.0 .entry k() {",
-					    ".entry k() {}", "/* .version 7.0", "\"", ".version 7.0 }"};
+	static const char *const texts[] = {"",
+					    "abc",
+					    "hello, world",
+					    ".version 7.0 .entry",
+					    ".version 7.0 .entry k() {",
+					    ".entry k() {}",
+					    "/* .version 7.0",
+					    "\"",
+					    ".version 7.0 }"};
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		assert_int_not_equal(simcu_image_read(&image, texts[i]), SIMCU_IMAGE_OK);
 		assert_int_equal(image.kernel_count, 0);
@@ -155,12 +163,9 @@ static void fat_binaries_are_opened(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ptx_kernels_and_parameters),
-		cmocka_unit_test(ptx_structs_are_aligned),
-		cmocka_unit_test(what_is_no_image_is_refused),
-		cmocka_unit_test(cut_ptx_is_read_within_bounds),
-		cmocka_unit_test(elf_sections_name_kernels),
-		cmocka_unit_test(damaged_elf_is_refused),
+		cmocka_unit_test(ptx_kernels_and_parameters),  cmocka_unit_test(ptx_structs_are_aligned),
+		cmocka_unit_test(what_is_no_image_is_refused), cmocka_unit_test(cut_ptx_is_read_within_bounds),
+		cmocka_unit_test(elf_sections_name_kernels),   cmocka_unit_test(damaged_elf_is_refused),
 		cmocka_unit_test(fat_binaries_are_opened),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

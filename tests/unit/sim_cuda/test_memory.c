@@ -90,13 +90,25 @@ static void rectangles_body(void)
 	size_t pitch;
 	OK(cuMemAllocPitch_v2(&a, &pitch, 8, 4, 4));
 	CHECK(pitch >= 8 && pitch % 512 == 0);
-	CUDA_MEMCPY2D copy = {.srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = picture, .srcPitch = 8,
-			      .dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = a, .dstPitch = pitch,
-			      .WidthInBytes = 8, .Height = 4};
+	CUDA_MEMCPY2D copy = {.srcMemoryType = CU_MEMORYTYPE_HOST,
+			      .srcHost = picture,
+			      .srcPitch = 8,
+			      .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+			      .dstDevice = a,
+			      .dstPitch = pitch,
+			      .WidthInBytes = 8,
+			      .Height = 4};
 	OK(cuMemcpy2D_v2(&copy));
-	CUDA_MEMCPY2D back = {.srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = a, .srcPitch = pitch, .srcXInBytes = 2,
-			      .srcY = 1, .dstMemoryType = CU_MEMORYTYPE_HOST, .dstHost = part, .dstPitch = 3,
-			      .WidthInBytes = 3, .Height = 2};
+	CUDA_MEMCPY2D back = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
+			      .srcDevice = a,
+			      .srcPitch = pitch,
+			      .srcXInBytes = 2,
+			      .srcY = 1,
+			      .dstMemoryType = CU_MEMORYTYPE_HOST,
+			      .dstHost = part,
+			      .dstPitch = 3,
+			      .WidthInBytes = 3,
+			      .Height = 2};
 	OK(cuMemcpy2D_v2(&back));
 	CHECK(memcmp(part, "jklqrs", 6) == 0);
 	back.Height = 100;
@@ -159,7 +171,8 @@ static void pools_body(void)
 	OK(cuMemAllocAsync(&a, 10 * MIB, NULL));
 	OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used));
 	CHECK(used == 10 * MIB && free_bytes() == before - 10 * MIB);
-	CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .maxSize = 8 * MIB,
+	CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				     .maxSize = 8 * MIB,
 				     .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 	OK(cuMemPoolCreate(&other, &properties));
 	OK(cuMemAllocFromPoolAsync(&b, 6 * MIB, other, NULL));
@@ -184,7 +197,8 @@ static void virtual_memory_body(void)
 {
 	test_context();
 	uint64_t before = free_bytes();
-	CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+	CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+					  .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 	CUmemGenericAllocationHandle one, two;
 	CUdeviceptr base;
@@ -257,7 +271,8 @@ static void pointers_body(void)
 	CHECK(type == 1);
 	OK(cuPointerGetAttribute(&owner, CU_POINTER_ATTRIBUTE_CONTEXT, a));
 	CHECK(owner == context);
-	EXPECT(CUDA_ERROR_INVALID_VALUE, cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (uintptr_t)&type));
+	EXPECT(CUDA_ERROR_INVALID_VALUE,
+	       cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (uintptr_t)&type));
 	CUpointer_attribute wanted[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
 	int ordinal = 5;
 	OK(cuPointerGetAttributes(2, wanted, (void *[]){&type, &ordinal}, (uintptr_t)&type));

@@ -63,10 +63,8 @@ static void uuids_and_their_prefixes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(unset_shows_all),
-		cmocka_unit_test(empty_shows_none),
-		cmocka_unit_test(indices_choose_and_order),
-		cmocka_unit_test(the_first_wrong_entry_ends_the_list),
+		cmocka_unit_test(unset_shows_all),          cmocka_unit_test(empty_shows_none),
+		cmocka_unit_test(indices_choose_and_order), cmocka_unit_test(the_first_wrong_entry_ends_the_list),
 		cmocka_unit_test(uuids_and_their_prefixes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
