@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -209,6 +210,7 @@ static double start_daemon(struct bench *bench, unsigned replicas)
 	double before = now();
 	bench->daemon = fork();
 	if (bench->daemon == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 		dup2(fd, STDERR_FILENO);
 		execl(bench->program, "gpushare", "node", "--config", config, "--kubelet-dir", kubelet, "--state-dir", state, "--socket",
@@ -353,11 +355,6 @@ static void bench_shares(struct bench *bench, unsigned shares, double preferred_
 	stop_daemon(bench);
 }
 
-static void make_sick(struct sim_gpu *gpu, void *user)
-{
-	gpu->last_xid = 79;
-}
-
 static void bench_reactions(struct bench *bench)
 {
 	struct sim_node *node;
@@ -367,8 +364,8 @@ static void bench_reactions(struct bench *bench)
 	double health[REACTIONS], registration[REACTIONS];
 	for (size_t i = 0; i < REACTIONS; i++) {
 		start_registered(bench, 4, true);
+		sleep(1); /* the daemon listens for events a moment after it has registered */
 		double before = now();
-		sim_gpu_update(node, 0, make_sick, NULL);
 		sim_event_post(node, 0, 0x8 /* nvmlEventTypeXidCriticalError */, 48);
 		wait_for(bench, is_sick, "the unhealthy list");
 		health[i] = (bench->list_at - before) * 1e3;
