@@ -41,7 +41,7 @@ static void stop(struct node *node)
 		return;
 	node->stopping = true;
 	struct gs_error err;
-	if (ledger_save(node->ledger, &err) < 0)
+	if (node->ledger && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_unpublish(node);
 	if (node->status_server)
@@ -170,6 +170,8 @@ int node_run(const struct node_options *options, struct gs_error *err)
 {
 	struct node node = {.options = options, .started_seconds = (int64_t)time(NULL), .plugin_dir_lock = -1, .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
+	/* One thread for looks at the GPUs and one for samples: an NVML call that hangs holds up its own kind only. */
+	setenv("UV_THREADPOOL_SIZE", "2", 1);
 	if (node_config_load(&node, err) < 0) {
 		free(node.config_text);
 		return -1;

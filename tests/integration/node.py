@@ -83,21 +83,8 @@ class Node:
             self.process = subprocess.Popen(self.command(), stderr=log, env={**os.environ, **self.env})
         return self
 
-    def pid(self):
-        """The daemon's own pid; the process we started may be `gpushare sim --join`, which waits for it."""
-        if not self.sim:
-            return self.process.pid
-        children = "/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)
-
-        def child():
-            with open(children, encoding="ascii") as file:
-                pids = file.read().split()
-            return int(pids[0]) if pids else None
-
-        return wait_until(child, "the daemon's process")
-
     def kill(self):
-        os.kill(self.pid(), signal.SIGKILL)
+        self.process.kill()  # `gpushare sim --join` became the daemon by exec
         self.process.wait(WAIT)
 
     def stop(self):
