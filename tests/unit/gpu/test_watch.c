@@ -15,7 +15,9 @@
 
 enum { TOLD_MAX = 64, PATIENCE_S = 60 };
 
-static struct gs_nvml nvml;
+/* A table for each test: a stopped watch's thread may still look into its own. */
+static struct gs_nvml tables[8], *nvml;
+static size_t tables_used;
 static struct {
 	struct gs_watch_event events[TOLD_MAX];
 	unsigned count;
@@ -71,7 +73,7 @@ static struct gs_watch *start(uint32_t count)
 {
 	struct gs_watch *watch = NULL;
 	struct gs_inventory inventory = inventory_of(count);
-	assert_int_equal(gs_watch_start(&nvml, &inventory, on_event, NULL, &watch, NULL), 0);
+	assert_int_equal(gs_watch_start(nvml, &inventory, on_event, NULL, &watch, NULL), 0);
 	gs_inventory_free(&inventory);
 	return watch;
 }
@@ -92,7 +94,8 @@ static void stop(struct gs_watch *watch)
 static int setup(void **state)
 {
 	fake_reset(3);
-	fake_table(&nvml);
+	nvml = &tables[tables_used++];
+	fake_table(nvml);
 	memset(&told, 0, sizeof told);
 	return 0;
 }
@@ -187,7 +190,7 @@ static void test_wait_fails(void **state)
 
 static void test_driver_without_events(void **state)
 {
-	nvml.EventSetCreate = NULL;
+	nvml->EventSetCreate = NULL;
 	struct gs_watch *watch = start(1);
 	wait_for(&told.count, 1);
 	assert_non_null(strstr(told.events[0].text, "nvmlEventSetCreate"));
