@@ -75,7 +75,7 @@ static int unknown_command(int argc, char **argv)
 		fprintf(stderr, "; did you mean \"%s\"?", meant);
 	if (family && argc == 1)
 		for (size_t i = 0; gs_commands[i]; i++)
-			if (strncmp(gs_commands[i]->name, argv[0], strlen(argv[0])) == 0)
+			if (strncmp(gs_commands[i]->name, argv[0], strlen(argv[0])) == 0 && gs_commands[i]->name[strlen(argv[0])] == ' ')
 				fprintf(stderr, " %s", gs_commands[i]->name + strlen(argv[0]) + 1);
 	fputc('\n', stderr);
 	return usage_error("");

@@ -23,6 +23,7 @@ struct gs_command {
 	const char *summary;   /* one line for the list of commands */
 	const char *description; /* paragraphs for --help and the man page */
 	const char *examples;  /* lines "command  # what it does"; NULL: none */
+	const char *complete;  /* operands, as gs_option.complete; NULL: files where the synopsis says FILE */
 	const struct gs_option *options; /* ends with a NULL name; NULL: none */
 	/* argv[0] is the command's own name. Returns an exit code. */
 	int (*run)(int argc, char **argv);

@@ -17,6 +17,7 @@ const struct gs_command *const gs_commands[] = {
 	&gs_command_sim_inject,
 	&gs_command_sim_load,
 	&gs_command_sim_models,
+	&gs_command_completion,
 	&gs_command_help,
 	NULL,
 };

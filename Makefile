@@ -1,0 +1,110 @@
+# A front for meson: `make help` says what there is. Packages that are missing are installed by run and test only.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+BUILD ?= build
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 20
+BENCH_IDLE_SECONDS ?= 20
+MESON := $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
+CLANG = $(firstword $(shell command -v clang-14 clang) clang)
+CLANG_FORMAT = $(firstword $(shell command -v clang-format-14 clang-format) clang-format)
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+# The sanitizers' reports fail the test that caused them.
+SANITIZED = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+.PHONY: all build run test unit integration sanitize tsan clang fuzz bench install install-check format format-check deps clean help
+.DEFAULT_GOAL := all
+all: build
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@echo "== configuring $(BUILD)"
+	@$(MESON) setup $(BUILD) --prefix $(PREFIX)
+
+deps:
+	@scripts/install-deps build
+
+run: deps
+	@echo "== building gpushare"
+	@$(MAKE) build
+	@echo "== starting the main job: four workloads share one GPU$(if $(REAL),, of a simulated node (make run REAL=1 takes this machine's)); Ctrl-C ends it"
+	@$(BUILD)/gpushare demo $(if $(REAL),--real)
+
+test:
+	@scripts/install-deps build test
+	@echo "== building gpushare and its tests"
+	@$(MAKE) build
+	@tests/run --build $(BUILD)
+
+unit integration: build
+	@tests/run --build $(BUILD) --suite $@ $(TESTS)
+
+# The program and the unit tests with ASan and UBSan. The simulated libraries are loaded by programs that have no
+# sanitizer (nvidia-smi, Python), so integration tests take those of the plain build; the unit tests cover their code.
+sanitize: build
+	@scripts/install-deps build test
+	@[ -f build-sanitize/build.ninja ] || $(MESON) setup build-sanitize -Db_sanitize=address,undefined
+	@ninja -C build-sanitize
+	@scripts/mix-builds build-sanitize $(BUILD) build-sanitize/mixed
+	@status=0; $(SANITIZED) tests/run --build build-sanitize --suite unit || status=1; \
+	$(SANITIZED) tests/run --build build-sanitize/mixed --suite integration || status=1; exit $$status
+
+# Address randomisation of new kernels is more than TSan of gcc 12 can take, so it is off where that is allowed.
+tsan:
+	@scripts/install-deps build
+	@[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread
+	@ninja -C build-tsan
+	@fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); TSAN_OPTIONS=halt_on_error=1 $$fixed tests/run --build build-tsan --suite unit
+
+clang:
+	@scripts/install-deps build check
+	@[ -f build-clang/build.ninja ] || CC=$(CLANG) $(MESON) setup build-clang
+	@ninja -C build-clang
+	@tests/run --build build-clang --suite unit
+
+fuzz:
+	@scripts/install-deps build check
+	@[ -f build-fuzz/build.ninja ] || CC=$(CLANG) $(MESON) setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
+	@ninja -C build-fuzz
+	@scripts/fuzz build-fuzz $(FUZZ_SECONDS)
+
+bench: build
+	@ninja -C $(BUILD) tests/bench/bench
+	@echo "== measuring on a simulated node (about a minute)"
+	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
+
+install: build
+	@$(MESON) install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+# What an installed gpushare is and does, from a folder of its own.
+install-check: build
+	@tests/run --build $(BUILD) --suite integration tests/integration/test_install.py
+
+format:
+	@$(CLANG_FORMAT) -i $(FORMATTED)
+
+format-check:
+	@scripts/install-deps check
+	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "== $(words $(FORMATTED)) files are formatted"
+
+clean:
+	@rm -rf $(BUILD) build-sanitize build-tsan build-clang build-fuzz
+
+help:
+	@echo "make               build; the program is $(BUILD)/gpushare"
+	@echo "make run           install what is missing, build, and watch four workloads share a GPU (REAL=1: a real one)"
+	@echo "make test          install what is missing, build, and run all tests"
+	@echo "make unit          the unit tests only; TESTS='NAME...' some of them"
+	@echo "make integration   the integration tests only; TESTS='tests/integration/test_X.py' some of them"
+	@echo "make sanitize      all tests with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make tsan          the unit tests with ThreadSanitizer"
+	@echo "make clang         build with clang, warnings as errors, and run the unit tests"
+	@echo "make fuzz          each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
+	@echo "make bench         the figures, each beside its target"
+	@echo "make install       DESTDIR=... and, before the first build, PREFIX=$(PREFIX)"
+	@echo "make install-check whether an installed gpushare is whole and runs"
+	@echo "make format        format the sources; format-check only looks"
+	@echo "make clean         remove what was built"

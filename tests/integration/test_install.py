@@ -1,0 +1,71 @@
+"""What `make install` puts where, and that it runs from there."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
+PATIENCE = 300  # seconds; only ever reached when something hangs
+STRIPPED_BYTES_MAX = 1_500_000
+
+
+def find(root, pattern):
+    found = list(root.rglob(pattern))
+    assert len(found) == 1, (pattern, found)
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A whole install below a DESTDIR."""
+    if not (BUILD / "build.ninja").exists():
+        pytest.skip("not a whole build tree")
+    meson = shutil.which("meson", path="/usr/bin:" + os.environ.get("PATH", ""))
+    if not meson:
+        pytest.skip("meson is not on the path")
+    destination = tmp_path_factory.mktemp("install")
+    done = subprocess.run([meson, "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", destination], capture_output=True,
+                          text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return destination
+
+
+def test_all_parts_are_there(installed):
+    assert os.access(find(installed, "bin/gpushare"), os.X_OK)
+    for library in ("libnvidia-ml.so.1", "libcuda.so.1"):
+        assert find(installed, library).parent.parts[-2:] == ("gpushare", "sim")
+    assert find(installed, "bash-completion/completions/gpushare").stat().st_size > 0
+    assert find(installed, "zsh/site-functions/_gpushare").stat().st_size > 0
+    assert find(installed, "fish/vendor_completions.d/gpushare.fish").stat().st_size > 0
+    for document in ("README.md", "NEWS.md", "LICENSE"):
+        assert find(installed, f"doc/gpushare/{document}").stat().st_size > 0
+    if (BUILD / "man").is_dir():
+        assert find(installed, "man1/gpushare.1").stat().st_size > 0
+        assert find(installed, "man1/gpushare-config-check.1").stat().st_size > 0
+
+
+def test_nothing_of_the_tests_is_installed(installed):
+    names = {path.name for path in installed.rglob("*") if path.is_file()}
+    assert not {name for name in names if "test" in name or "bench" in name or name.endswith(".a")}
+
+
+def test_the_installed_program_simulates_a_node(installed, tmp_path):
+    program = find(installed, "bin/gpushare")
+    script = ("import ctypes; nvml = ctypes.CDLL('libnvidia-ml.so.1'); cuda = ctypes.CDLL('libcuda.so.1'); n = ctypes.c_uint();"
+              "assert nvml.nvmlInit_v2() == 0 and nvml.nvmlDeviceGetCount_v2(ctypes.byref(n)) == 0; print(n.value)")
+    done = subprocess.run([program, "sim", "3xT4", "--", "/usr/bin/python3", "-c", script], capture_output=True, text=True,
+                          timeout=PATIENCE, cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
+def test_the_program_is_small(installed, tmp_path):
+    if not shutil.which("strip"):
+        pytest.skip("strip is not installed")
+    stripped = tmp_path / "gpushare"
+    subprocess.run(["strip", "-o", stripped, find(installed, "bin/gpushare")], check=True, timeout=PATIENCE)
+    if b"__asan_init" in stripped.read_bytes():
+        pytest.skip("a build with sanitizers is large")
+    assert stripped.stat().st_size <= STRIPPED_BYTES_MAX
