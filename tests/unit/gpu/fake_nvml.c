@@ -324,6 +324,7 @@ static nvmlReturn_t EventSetCreate(nvmlEventSet_t *set)
 	MAY_FAIL();
 	pthread_mutex_lock(&fake.lock);
 	fake.sets_made++;
+	pthread_cond_broadcast(&fake.changed);
 	pthread_mutex_unlock(&fake.lock);
 	*set = (nvmlEventSet_t)(void *)&fake;
 	return NVML_SUCCESS;
