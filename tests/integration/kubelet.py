@@ -116,6 +116,7 @@ class Kubelet:
         self.delay = delay        # an Event: Register waits for it
         self._lock = threading.Lock()
         self.server = None
+        self.generation = 0       # counts starts: a Register that hung belongs to the kubelet it was sent to
 
     def start(self):
         if os.path.exists(self.socket):
@@ -130,8 +131,11 @@ class Kubelet:
         return self
 
     def _register(self, request, context):
+        generation = self.generation
         if self.delay:
             self.delay.wait(WAIT)
+        if generation != self.generation:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "this kubelet is gone")
         if self.refuse:
             context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
         # As the kubelet does: dial the plugin before Register returns, so a plugin that can't answer then deadlocks.
@@ -167,6 +171,7 @@ class Kubelet:
         return self.start()
 
     def stop(self):
+        self.generation += 1
         with self._lock:
             for plugin in self.plugins.values():
                 plugin.close()

@@ -61,8 +61,9 @@ def test_kubelet_that_hangs_and_restarts_in_the_middle_of_register(node, kubelet
     node.start()
     node.wait_log("serving")
     time.sleep(0.3)  # let Register reach the hanging kubelet; the outcome does not depend on it
-    kubelet.delay.set()
-    kubelet.delay = None
+    hang, kubelet.delay = kubelet.delay, None
+    kubelet.generation += 1
+    hang.set()
     kubelet.restart()
     assert kubelet.wait_registered().wait(lambda d: len(d) == 8)
 
@@ -243,7 +244,8 @@ def test_memory_faults(node, kubelet, sim, fault):
 @pytest.mark.parametrize("code", [999, 15, 3])
 def test_nvml_that_fails_at_any_call(tmp_path, sim, code):
     """The Nth NVML call fails, for one N after the other: the daemon never crashes, and gets there in the end."""
-    for nth in list(range(1, 40)) + list(range(40, 400, 30)):
+    # The first call is nvmlInit_v2; a library that fails there is closed and opened anew, which counts from 1 again.
+    for nth in list(range(2, 30)) + list(range(30, 300, 30)):
         daemon = Node(tmp_path / str(nth), sim, env={"GPUSHARE_SIM_NVML_FAIL": "%d:%d" % (nth, code)})
         daemon.start()
         try:
@@ -252,6 +254,14 @@ def test_nvml_that_fails_at_any_call(tmp_path, sim, code):
         finally:
             status = daemon.stop()
         assert status == 0, daemon.read_log()
+
+
+def test_driver_that_does_not_start_at_once(node, kubelet, sim):
+    sim.inject("nvml:nvmlInit_v2=9:3")
+    kubelet.start()
+    node.start()
+    assert len(kubelet.wait_registered().wait(lambda d: len(d) == 8)) == 8
+    assert "nvmlInit_v2" in node.read_log()
 
 
 def test_random_bytes_and_many_connections(node, kubelet):
