@@ -139,24 +139,33 @@ static int64_t parse_replica(const char *digits, size_t length)
 	return number;
 }
 
-static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length)
+/* Whether the device's UUID is this one, whole. */
+static bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device, const char *uuid, size_t length)
 {
+	const char *id = resource->shares[device->first_share].id;
+	if (memcmp(id, uuid, length))
+		return false;
+	return device->replicated ? id[length] == ':' && id[length + 1] == ':' : id[length] == '\0';
+}
+
+static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length, uint32_t *hint)
+{
+	if (*hint < resource->device_count && is_device(resource, &resource->devices[*hint], uuid, length))
+		return &resource->devices[*hint];
 	if (!resource->slots)
 		return NULL;
 	for (uint32_t slot = hash(uuid, length) & resource->slot_mask; resource->slots[slot];
 	     slot = (slot + 1) & resource->slot_mask) {
-		const struct gs_resource_device *device = &resource->devices[resource->slots[slot] - 1];
-		const char *id = resource->shares[device->first_share].id;
-		if (memcmp(id, uuid, length))
+		uint32_t which = resource->slots[slot] - 1;
+		if (!is_device(resource, &resource->devices[which], uuid, length))
 			continue;
-		/* The whole UUID, not its beginning. */
-		if (device->replicated ? id[length] == ':' && id[length + 1] == ':' : id[length] == '\0')
-			return device;
+		*hint = which;
+		return &resource->devices[which];
 	}
 	return NULL;
 }
 
-int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length)
+int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint)
 {
 	if (!length || length >= GS_SHARE_ID_SIZE)
 		return -1;
@@ -164,14 +173,20 @@ int64_t gs_resource_find(const struct gs_resource *resource, const char *id, siz
 	while (uuid && (unsigned)(unsigned char)id[uuid - 1] - '0' <= 9)
 		uuid--;
 	if (uuid < length && uuid > 2 && id[uuid - 1] == ':' && id[uuid - 2] == ':') {
-		const struct gs_resource_device *device = find_device(resource, id, uuid - 2);
+		const struct gs_resource_device *device = find_device(resource, id, uuid - 2, hint);
 		int64_t replica = parse_replica(id + uuid, length - uuid);
 		if (!device || !device->replicated || replica < 0 || replica >= device->share_count)
 			return -1;
 		return device->first_share + replica;
 	}
-	const struct gs_resource_device *device = find_device(resource, id, length);
+	const struct gs_resource_device *device = find_device(resource, id, length, hint);
 	return device && !device->replicated ? (int64_t)device->first_share : -1;
+}
+
+int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length)
+{
+	uint32_t hint = UINT32_MAX;
+	return gs_resource_find_near(resource, id, length, &hint);
 }
 
 const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share)

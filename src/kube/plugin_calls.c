@@ -289,12 +289,13 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 	*request = (struct preferred_request){.available = positions, .required = positions + resource->share_count};
 	struct wire_reader reader = {.at = container->bytes, .end = container->bytes + container->length};
 	struct wire_field field;
+	uint32_t hint = UINT32_MAX;
 	while (wire_next(&reader, &field)) {
 		if (field.number == 3 && field.type == 0)
 			request->size = (int32_t)field.value;
 		if (field.type != 2 || (field.number != 1 && field.number != 2))
 			continue;
-		int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
+		int64_t position = gs_resource_find_near(resource, (const char *)field.bytes, field.length, &hint);
 		if (position < 0)
 			return "the request names a device that this resource does not have; the list may have changed since it was read";
 		size_t *count = field.number == 1 ? &request->available_count : &request->required_count;

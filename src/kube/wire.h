@@ -23,6 +23,11 @@ struct wire_field {
 
 static inline bool wire_varint(struct wire_reader *reader, uint64_t *value)
 {
+	/* Nearly all tags and lengths are one byte. */
+	if (__builtin_expect(reader->at < reader->end && *reader->at < 0x80, 1)) {
+		*value = *reader->at++;
+		return true;
+	}
 	uint64_t result = 0;
 	for (unsigned shift = 0; shift < 64 && reader->at < reader->end; shift += 7) {
 		uint8_t byte = *reader->at++;

@@ -98,7 +98,7 @@ int ledger_save(struct ledger *ledger, struct gs_error *err)
 	if (!ledger->changed)
 		return 0;
 	json_t *document = json_pack("{s:i, s:O}", "version", LEDGER_VERSION, "allocations", ledger->allocations);
-	char *text = json_dumps(document, JSON_INDENT(1) | JSON_SORT_KEYS);
+	char *text = json_dumps(document, JSON_INDENT(1));
 	json_decref(document);
 	if (!text)
 		return gs_fail(err, GS_ERROR_INTERNAL, 0, "%s: cannot be rendered", ledger->path);

@@ -56,8 +56,9 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 		    struct gs_error *err)
 {
 	struct node *node = user;
-	char uuid[37];
-	make_uuid(uuid);
+	char uuid[37] = "";
+	if (node->config.flags.plugin.device_list_strategy & GS_DEVICE_LIST_CDI_ANNOTATIONS)
+		make_uuid(uuid);
 	const struct gs_allocate_options options = {
 		.config = &node->config,
 		.inventory = view->inventory,
