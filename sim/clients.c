@@ -11,7 +11,7 @@ enum { COMPUTE_MODE_PROHIBITED = 2, COMPUTE_MODE_EXCLUSIVE_PROCESS = 3 };
 
 /* An hour of work in one call, or an end two centuries away, is a caller's mistake and would only overflow sums. */
 #define DURATION_MAX_NS 3600000000000ull
-#define END_MAX_NS (UINT64_MAX / 4)
+#define END_MAX_NS      (UINT64_MAX / 4)
 
 static uint32_t client_slots(const struct sim_state *state)
 {

@@ -20,15 +20,15 @@ struct sim_fault {
 struct sim_state {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t size;              /* sizeof (struct sim_state) */
+	uint32_t size; /* sizeof (struct sim_state) */
 	uint64_t seed;
-	uint64_t clients_inode;     /* the DIR/clients that belongs to this state */
+	uint64_t clients_inode; /* the DIR/clients that belongs to this state */
 	char driver_version[32];
-	uint32_t gpu_count;         /* slots ever used */
-	uint32_t fault_count;       /* rules in use; read without the lock */
-	uint32_t event_futex;       /* low half of event_sequence; waiters sleep on it */
-	uint32_t boards;            /* boards ever plugged: feeds the next UUID */
-	uint32_t client_slots;      /* slots ever used: nobody need look at the rest */
+	uint32_t gpu_count;    /* slots ever used */
+	uint32_t fault_count;  /* rules in use; read without the lock */
+	uint32_t event_futex;  /* low half of event_sequence; waiters sleep on it */
+	uint32_t boards;       /* boards ever plugged: feeds the next UUID */
+	uint32_t client_slots; /* slots ever used: nobody need look at the rest */
 	uint32_t reserved;
 	uint64_t event_sequence;
 	union {

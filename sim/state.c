@@ -255,11 +255,11 @@ static int own_directory(const char *dir, struct gs_error *err)
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return gs_fail_errno(err, "cannot lock %s", dir);
 		if (attempt == 10)
-			return gs_fail(
-				err, GS_ERROR_SYSTEM, EBUSY,
-				"a simulated node is already running in %s; join it with 'gpushare sim --join %s', or give "
-				"another directory",
-				dir, dir);
+			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY,
+				       "a simulated node is already running in %s; join it with 'gpushare sim --join "
+				       "%s', or give "
+				       "another directory",
+				       dir, dir);
 		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 	}
 	if (check_directory(fd, dir, err) < 0)
@@ -362,11 +362,11 @@ static int check_state(const struct sim_state *state, const char *dir, struct gs
 	if (state->magic != SIM_STATE_MAGIC)
 		return gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s/state is not the state of a simulated node", dir);
 	if (state->version != SIM_STATE_VERSION || state->size != sizeof *state)
-		return gs_fail(
-			err, GS_ERROR_INPUT, EINVAL,
-			"%s/state has version %u (size %u), this gpushare reads version %d (size %zu); use the gpushare that "
-			"made it",
-			dir, state->version, state->size, SIM_STATE_VERSION, sizeof *state);
+		return gs_fail(err, GS_ERROR_INPUT, EINVAL,
+			       "%s/state has version %u (size %u), this gpushare reads version %d (size %zu); use the "
+			       "gpushare that "
+			       "made it",
+			       dir, state->version, state->size, SIM_STATE_VERSION, sizeof *state);
 	bool sane = state->gpu_count <= SIM_GPUS_MAX &&
 		    memchr(state->driver_version, 0, sizeof state->driver_version) != NULL;
 	for (uint32_t i = 0; sane && i < state->gpu_count; i++)

@@ -17,16 +17,16 @@
 
 enum {
 	SIM_GPUS_MAX = 32,
-	SIM_CLIENTS_MAX = 1024,     /* (process, GPU) pairs */
-	SIM_EVENTS_MAX = 256,       /* ring of NVML events */
-	SIM_BUCKETS = 64,           /* busy time is kept in buckets of SIM_BUCKET_NS each */
+	SIM_CLIENTS_MAX = 1024, /* (process, GPU) pairs */
+	SIM_EVENTS_MAX = 256,   /* ring of NVML events */
+	SIM_BUCKETS = 64,       /* busy time is kept in buckets of SIM_BUCKET_NS each */
 	SIM_PROCESS_NAME_SIZE = 256,
-	SIM_FAULTS_MAX = 64,        /* rules that make NVML calls fail */
+	SIM_FAULTS_MAX = 64, /* rules that make NVML calls fail */
 	SIM_FUNCTION_NAME_SIZE = 80,
 };
-#define SIM_BUCKET_NS 100000000ull
-#define SIM_WINDOW_MAX_NS 6000000000ull /* longest window that busy time can be asked for */
-#define SIM_FAULT_FOREVER UINT32_MAX
+#define SIM_BUCKET_NS              100000000ull
+#define SIM_WINDOW_MAX_NS          6000000000ull /* longest window that busy time can be asked for */
+#define SIM_FAULT_FOREVER          UINT32_MAX
 #define SIM_DRIVER_VERSION_DEFAULT "550.163.01"
 
 /* Client kinds, as NVML lists them. */
@@ -34,11 +34,11 @@ enum sim_client_kind { SIM_CLIENT_COMPUTE = 1, SIM_CLIENT_GRAPHICS = 2, SIM_CLIE
 
 /* One GPU. Static data (memory size, clocks, ...) comes from the model table by `model`. */
 struct sim_gpu {
-	uint32_t model;             /* position in sim_models */
-	uint32_t present;           /* 0: unplugged (the slot stays) */
-	uint32_t lost;              /* fallen off the bus: NVML answers GPU_IS_LOST, CUDA errors */
+	uint32_t model;   /* position in sim_models */
+	uint32_t present; /* 0: unplugged (the slot stays) */
+	uint32_t lost;    /* fallen off the bus: NVML answers GPU_IS_LOST, CUDA errors */
 	uint32_t minor;
-	char uuid[48];              /* "GPU-xxxxxxxx-xxxx-..." stable per node */
+	char uuid[48]; /* "GPU-xxxxxxxx-xxxx-..." stable per node */
 	uint8_t uuid_bytes[16];
 	char serial[32];
 	uint32_t pci_domain, pci_bus, pci_device;
@@ -47,22 +47,22 @@ struct sim_gpu {
 	uint32_t temperature_override;          /* degrees C; 0: follows load */
 	uint32_t compute_mode;                  /* nvmlComputeMode_t */
 	uint32_t persistence_mode;
-	uint32_t recovery_action;               /* nvmlDeviceGpuRecoveryAction_t: 0 none, 1 reset, ... */
+	uint32_t recovery_action; /* nvmlDeviceGpuRecoveryAction_t: 0 none, 1 reset, ... */
 	uint64_t ecc_double_volatile, ecc_double_aggregate, ecc_single_volatile, ecc_single_aggregate;
 	uint32_t remap_correctable, remap_uncorrectable, remap_pending, remap_failed;
-	uint32_t power_limit_mw;                /* enforced */
+	uint32_t power_limit_mw; /* enforced */
 	uint64_t last_xid, last_xid_time_ns;
-	uint64_t busy_until_ns;                 /* end of the queue of the GPU's timeline, CLOCK_MONOTONIC */
+	uint64_t busy_until_ns; /* end of the queue of the GPU's timeline, CLOCK_MONOTONIC */
 	uint64_t energy_mj_base, energy_time_ns;
 	uint64_t launches;
-	uint64_t busy_ns_total;                 /* work done so far by all clients, also those that are gone */
-	uint64_t plugged;                       /* how many boards this slot has held; a new one has a new UUID */
+	uint64_t busy_ns_total; /* work done so far by all clients, also those that are gone */
+	uint64_t plugged;       /* how many boards this slot has held; a new one has a new UUID */
 	uint64_t reserved[30];
 };
 
 /* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */
 struct sim_busy {
-	uint64_t bucket_of[SIM_BUCKETS];    /* which absolute bucket (time / SIM_BUCKET_NS) each cell holds */
+	uint64_t bucket_of[SIM_BUCKETS]; /* which absolute bucket (time / SIM_BUCKET_NS) each cell holds */
 	uint32_t busy_ns[SIM_BUCKETS];
 };
 
@@ -70,41 +70,41 @@ struct sim_busy {
 struct sim_client {
 	uint32_t used;
 	uint32_t gpu;
-	int32_t pid;                /* as the process itself sees it */
-	uint32_t kind;              /* enum sim_client_kind */
+	int32_t pid;   /* as the process itself sees it */
+	uint32_t kind; /* enum sim_client_kind */
 	uint64_t start_ns;
 	uint64_t memory_bytes;
-	uint64_t busy_ns_total;     /* work submitted so far, including what is still queued */
-	uint64_t queued_ns;         /* of that, what has not run yet: spread evenly over queued_from .. queued_to */
+	uint64_t busy_ns_total; /* work submitted so far, including what is still queued */
+	uint64_t queued_ns;     /* of that, what has not run yet: spread evenly over queued_from .. queued_to */
 	uint64_t queued_from_ns, queued_to_ns;
 	struct sim_busy busy;
-	char name[SIM_PROCESS_NAME_SIZE];   /* executable path */
+	char name[SIM_PROCESS_NAME_SIZE]; /* executable path */
 };
 
 struct sim_event {
-	uint64_t sequence;          /* 1, 2, ...; 0: empty */
+	uint64_t sequence; /* 1, 2, ...; 0: empty */
 	uint32_t gpu;
 	uint32_t reserved;
-	uint64_t type;              /* nvmlEventType* bit */
-	uint64_t data;              /* the XID */
+	uint64_t type; /* nvmlEventType* bit */
+	uint64_t data; /* the XID */
 };
 
-struct sim_state;               /* the whole mapping: sim/layout.h */
-struct sim_node;                /* a process's handle */
+struct sim_state; /* the whole mapping: sim/layout.h */
+struct sim_node;  /* a process's handle */
 
 /* What to create. */
 struct sim_gpu_spec {
-	uint32_t model;             /* position in sim_models */
+	uint32_t model; /* position in sim_models */
 	uint32_t count;
-	uint64_t memory_total;      /* bytes; 0: the model's */
-	bool numa_set;              /* false: GPUs are spread over two NUMA nodes when there are four or more */
+	uint64_t memory_total; /* bytes; 0: the model's */
+	bool numa_set;         /* false: GPUs are spread over two NUMA nodes when there are four or more */
 	int32_t numa_node;
 };
 struct sim_spec {
 	struct sim_gpu_spec groups[SIM_GPUS_MAX];
 	size_t group_count;
-	uint64_t seed;              /* UUIDs, serials; same seed, same node. 0: from the directory's name */
-	char driver_version[32];    /* "550.163.01"; empty: SIM_DRIVER_VERSION_DEFAULT */
+	uint64_t seed;           /* UUIDs, serials; same seed, same node. 0: from the directory's name */
+	char driver_version[32]; /* "550.163.01"; empty: SIM_DRIVER_VERSION_DEFAULT */
 };
 
 /* Makes DIR (0700 if absent) with DIR/state, DIR/clients and a root of device, proc and sysfs files under DIR/root.

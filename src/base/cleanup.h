@@ -29,16 +29,16 @@ static inline void gs_cleanup_fclose(FILE **file)
 		fclose(*file);
 }
 
-#define GS_AUTO_FREE GS_CLEANUP(gs_cleanup_free)
-#define GS_AUTO_CLOSE GS_CLEANUP(gs_cleanup_close)
+#define GS_AUTO_FREE   GS_CLEANUP(gs_cleanup_free)
+#define GS_AUTO_CLOSE  GS_CLEANUP(gs_cleanup_close)
 #define GS_AUTO_FCLOSE GS_CLEANUP(gs_cleanup_fclose)
 
 /* The pointer's value; the variable is NULL afterwards, so its cleanup does nothing. */
-#define GS_STEAL(pointer)                    \
-	__extension__({                      \
+#define GS_STEAL(pointer)                                 \
+	__extension__({                                   \
 		__typeof__(pointer) gs_taken = (pointer); \
-		(pointer) = NULL;            \
-		gs_taken;                    \
+		(pointer) = NULL;                         \
+		gs_taken;                                 \
 	})
 
 #define GS_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))

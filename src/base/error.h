@@ -10,11 +10,11 @@
 
 enum gs_error_source {
 	GS_ERROR_NONE = 0,
-	GS_ERROR_SYSTEM,   /* code is an errno value */
-	GS_ERROR_NVML,     /* code is an nvmlReturn_t */
-	GS_ERROR_GRPC,     /* code is a gRPC status */
-	GS_ERROR_INPUT,    /* something a user wrote; the text says where (file:line:column) */
-	GS_ERROR_LIMIT,    /* a bound of ours was reached */
+	GS_ERROR_SYSTEM, /* code is an errno value */
+	GS_ERROR_NVML,   /* code is an nvmlReturn_t */
+	GS_ERROR_GRPC,   /* code is a gRPC status */
+	GS_ERROR_INPUT,  /* something a user wrote; the text says where (file:line:column) */
+	GS_ERROR_LIMIT,  /* a bound of ours was reached */
 	GS_ERROR_INTERNAL,
 };
 

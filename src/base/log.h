@@ -29,10 +29,10 @@ struct gs_log_field {
 void gs_log_fields(enum gs_log_level level, const char *message, const struct gs_log_field *fields, size_t count);
 
 #define gs_log(level, ...) GS_LOG_PICK(level, __VA_ARGS__, GS_LOG_END)
-#define GS_LOG_END ((struct gs_log_field){.key = NULL})
-#define GS_LOG_PICK(level, message, ...)                                                  \
-	do {                                                                              \
-		const struct gs_log_field gs_fields[] = {__VA_ARGS__};                    \
+#define GS_LOG_END         ((struct gs_log_field){.key = NULL})
+#define GS_LOG_PICK(level, message, ...)                                                                \
+	do {                                                                                            \
+		const struct gs_log_field gs_fields[] = {__VA_ARGS__};                                  \
 		gs_log_fields((level), (message), gs_fields, sizeof gs_fields / sizeof *gs_fields - 1); \
 	} while (0)
 

@@ -10,8 +10,8 @@ __extension__ typedef unsigned __int128 wide;
 /* Digits with one optional point. */
 struct decimal {
 	const char *text;
-	size_t length;  /* with the point */
-	size_t before;  /* digits before the point */
+	size_t length; /* with the point */
+	size_t before; /* digits before the point */
 	size_t digits;
 };
 
@@ -154,8 +154,8 @@ int gs_parse_duration(const char *text, int64_t *nanoseconds, struct gs_error *e
 		const char *suffix;
 		uint64_t factor;
 	} units[] = {
-		{"ns", 1}, {"us", 1000}, {"\xc2\xb5s", 1000}, {"\xce\xbcs", 1000}, {"ms", 1000000},
-		{"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull},
+		{"ns", 1},       {"us", 1000},         {"\xc2\xb5s", 1000},   {"\xce\xbcs", 1000},
+		{"ms", 1000000}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull},
 	};
 	if (strcmp(text, "0") == 0) {
 		*nanoseconds = 0;

@@ -15,7 +15,8 @@ void gs_strbuf_add(struct gs_strbuf *buffer, const char *text);
 void gs_strbuf_add_bytes(struct gs_strbuf *buffer, const void *bytes, size_t length);
 void gs_strbuf_add_char(struct gs_strbuf *buffer, char character);
 void gs_strbuf_printf(struct gs_strbuf *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void gs_strbuf_vprintf(struct gs_strbuf *buffer, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+void gs_strbuf_vprintf(struct gs_strbuf *buffer, const char *format, va_list args)
+	__attribute__((format(printf, 2, 0)));
 /* The text (never NULL), owned by the caller; the buffer is empty afterwards. */
 char *gs_strbuf_take(struct gs_strbuf *buffer);
 void gs_strbuf_free(struct gs_strbuf *buffer);

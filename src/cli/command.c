@@ -63,7 +63,8 @@ static int unknown_command(int argc, char **argv)
 	size_t count = 0;
 	char typed[128];
 	bool family = is_family(argv[0]);
-	snprintf(typed, sizeof typed, "%s%s%s", argv[0], family && argc > 1 ? " " : "", family && argc > 1 ? argv[1] : "");
+	snprintf(typed, sizeof typed, "%s%s%s", argv[0], family && argc > 1 ? " " : "",
+		 family && argc > 1 ? argv[1] : "");
 	for (size_t i = 0; gs_commands[i] && count < COMMANDS_MAX; i++)
 		names[count++] = gs_commands[i]->name;
 	const char *meant = gs_suggest(typed, names, count);
@@ -75,7 +76,8 @@ static int unknown_command(int argc, char **argv)
 		fprintf(stderr, "; did you mean \"%s\"?", meant);
 	if (family && argc == 1)
 		for (size_t i = 0; gs_commands[i]; i++)
-			if (strncmp(gs_commands[i]->name, argv[0], strlen(argv[0])) == 0 && gs_commands[i]->name[strlen(argv[0])] == ' ')
+			if (strncmp(gs_commands[i]->name, argv[0], strlen(argv[0])) == 0 &&
+			    gs_commands[i]->name[strlen(argv[0])] == ' ')
 				fprintf(stderr, " %s", gs_commands[i]->name + strlen(argv[0]) + 1);
 	fputc('\n', stderr);
 	return usage_error("");
@@ -165,8 +167,8 @@ static int take_option(const struct gs_command *command, int argc, char **argv, 
 		value = "true";
 	if (option->argument && !value) {
 		if (*at + 1 >= argc) {
-			fprintf(stderr, "gpushare %s: --%s needs a value: --%s %s\n", command->name, option->name, option->name,
-				option->argument);
+			fprintf(stderr, "gpushare %s: --%s needs a value: --%s %s\n", command->name, option->name,
+				option->name, option->argument);
 			return usage_error(command->name) + 1;
 		}
 		value = argv[++*at];

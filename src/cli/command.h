@@ -8,26 +8,26 @@
 enum gs_exit { GS_EXIT_OK = 0, GS_EXIT_FAILURE = 1, GS_EXIT_USAGE = 2 };
 
 struct gs_option {
-	const char *name;      /* "config", without dashes */
-	char letter;           /* 0: none */
-	const char *argument;  /* "FILE"; "[BOOL]": may be left out and then is "true"; NULL: a switch */
-	const char *env;       /* environment variable that sets it too; NULL: none */
-	const char *fallback;  /* default, as shown in help; NULL: none */
-	const char *help;      /* one sentence, no full stop */
-	const char *complete;  /* completion: "file", "dir", or a space separated word list; NULL: nothing */
+	const char *name;     /* "config", without dashes */
+	char letter;          /* 0: none */
+	const char *argument; /* "FILE"; "[BOOL]": may be left out and then is "true"; NULL: a switch */
+	const char *env;      /* environment variable that sets it too; NULL: none */
+	const char *fallback; /* default, as shown in help; NULL: none */
+	const char *help;     /* one sentence, no full stop */
+	const char *complete; /* completion: "file", "dir", or a space separated word list; NULL: nothing */
 };
 
 struct gs_command {
-	const char *name;      /* "node", or "config check" for a sub-command */
-	const char *synopsis;  /* arguments after the name: "FILE..." */
-	const char *summary;   /* one line for the list of commands */
-	const char *description; /* paragraphs for --help and the man page */
-	const char *examples;  /* lines "command  # what it does"; NULL: none */
-	const char *complete;  /* operands, as gs_option.complete; NULL: files where the synopsis says FILE */
+	const char *name;                /* "node", or "config check" for a sub-command */
+	const char *synopsis;            /* arguments after the name: "FILE..." */
+	const char *summary;             /* one line for the list of commands */
+	const char *description;         /* paragraphs for --help and the man page */
+	const char *examples;            /* lines "command  # what it does"; NULL: none */
+	const char *complete;            /* operands, as gs_option.complete; NULL: files where the synopsis says FILE */
 	const struct gs_option *options; /* ends with a NULL name; NULL: none */
 	/* argv[0] is the command's own name. Returns an exit code. */
 	int (*run)(int argc, char **argv);
-	bool rest_is_command;  /* parsing stops at the first operand: the rest is somebody else's command line */
+	bool rest_is_command; /* parsing stops at the first operand: the rest is somebody else's command line */
 };
 
 extern const struct gs_command *const gs_commands[]; /* ends with NULL */

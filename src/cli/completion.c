@@ -31,7 +31,8 @@ static void each_first_word(void (*show)(const char *word, int length, const cha
 		int length = (int)strcspn(name, " ");
 		bool seen = false;
 		for (size_t j = 0; j < i && !seen; j++)
-			seen = (int)strcspn(gs_commands[j]->name, " ") == length && strncmp(gs_commands[j]->name, name, (size_t)length) == 0;
+			seen = (int)strcspn(gs_commands[j]->name, " ") == length &&
+			       strncmp(gs_commands[j]->name, name, (size_t)length) == 0;
 		if (!seen)
 			show(name, length, name[length] ? "" : gs_commands[i]->summary);
 	}
@@ -95,7 +96,8 @@ static void bash_option(const struct gs_command *command, const struct gs_option
 	if (option->letter)
 		printf(" | '%s:-%c'", command->name, option->letter);
 	/* A value that may be left out never is the next word. */
-	printf(") kind='%s' %s;;\n", option->complete ? option->complete : "nothing", option->argument[0] == '[' ? "joined=1 " : "");
+	printf(") kind='%s' %s;;\n", option->complete ? option->complete : "nothing",
+	       option->argument[0] == '[' ? "joined=1 " : "");
 }
 
 static void bash_command(const struct gs_command *command)
@@ -103,7 +105,8 @@ static void bash_command(const struct gs_command *command)
 	printf("\t'%s') options='--help", command->name);
 	for (const struct gs_option *option = command->options; option && option->name; option++)
 		printf(" --%s", option->name);
-	printf("' operands='%s'%s ;;\n", operands(command) ? operands(command) : "nothing", command->rest_is_command ? " delegates=1" : "");
+	printf("' operands='%s'%s ;;\n", operands(command) ? operands(command) : "nothing",
+	       command->rest_is_command ? " delegates=1" : "");
 }
 
 static void print_bash(void)
@@ -218,15 +221,16 @@ static void zsh_option(const struct gs_option *option)
 	bool optional = option->argument && option->argument[0] == '[';
 	const char *mark = !option->argument ? "" : optional ? "=-" : "=";
 	if (option->letter)
-		printf(" \\\n\t\t\t'(-%c --%s)'{-%c%s,--%s%s}'", option->letter, option->name, option->letter, option->argument ? "+" : "",
-		       option->name, mark);
+		printf(" \\\n\t\t\t'(-%c --%s)'{-%c%s,--%s%s}'", option->letter, option->name, option->letter,
+		       option->argument ? "+" : "", option->name, mark);
 	else
 		printf(" \\\n\t\t\t'--%s%s", option->name, mark);
 	putchar('[');
 	print_quoted(option->help, "[]\\:");
 	putchar(']');
 	if (option->argument) {
-		printf("%s:%.*s:", optional ? ":" : "", (int)strcspn(option->argument + optional, "]"), option->argument + optional);
+		printf("%s:%.*s:", optional ? ":" : "", (int)strcspn(option->argument + optional, "]"),
+		       option->argument + optional);
 		zsh_action(option->complete);
 	}
 	putchar('\'');
@@ -306,7 +310,8 @@ static void fish_family(const char *word, int length, const char *summary)
 {
 	if (!is_family(word, length))
 		return;
-	printf("complete -c gpushare -n '__gpushare_in \"%.*s\"; and test (count (commandline -opc)) -eq 2' -a '", length, word);
+	printf("complete -c gpushare -n '__gpushare_in \"%.*s\"; and test (count (commandline -opc)) -eq 2' -a '",
+	       length, word);
 	print_second_words(word, length);
 	puts("'");
 }
@@ -368,8 +373,10 @@ static void print_fish(void)
 		for (const struct gs_option *option = command->options; option && option->name; option++)
 			fish_option(command, option);
 		if (command->rest_is_command) {
-			printf("complete -c gpushare -n '__gpushare_in \"%s\"; and contains -- -- (commandline -opc)' -a "
-			       "'(__fish_complete_subcommand --commandline (string replace -r \"^.*? -- \" \"\" -- (commandline -p)))'\n",
+			printf("complete -c gpushare -n '__gpushare_in \"%s\"; and contains -- -- (commandline -opc)' "
+			       "-a "
+			       "'(__fish_complete_subcommand --commandline (string replace -r \"^.*? -- \" \"\" -- "
+			       "(commandline -p)))'\n",
 			       command->name);
 		} else if (operands(command)) {
 			printf("complete -c gpushare -n '__gpushare_in \"%s\"'", command->name);
@@ -410,7 +417,8 @@ const struct gs_command gs_command_completion = {
 	.name = "completion",
 	.synopsis = "SHELL",
 	.summary = "print what a shell needs to complete gpushare's command lines",
-	.description = "SHELL is bash, fish or zsh. An installed gpushare brings these files along; the command is for one that was not "
+	.description = "SHELL is bash, fish or zsh. An installed gpushare brings these files along; the command is for "
+		       "one that was not "
 		       "installed.",
 	.examples = "source <(gpushare completion bash)  # in this shell, from now on\n"
 		    "gpushare completion fish > ~/.config/fish/completions/gpushare.fish  # in every fish",

@@ -185,10 +185,10 @@ static int run_schema(int argc, char **argv)
 	return fputs(text.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 }
 
-#define KEY_OPTION                                                                                                     \
-	{                                                                                                              \
-		.name = "key", .argument = "NAME",                                                                     \
-		.help = "Which data key of a ConfigMap manifest is meant, when it has several"                         \
+#define KEY_OPTION                                                                             \
+	{                                                                                      \
+		.name = "key", .argument = "NAME",                                             \
+		.help = "Which data key of a ConfigMap manifest is meant, when it has several" \
 	}
 
 static const struct gs_option file_options[] = {

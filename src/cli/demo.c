@@ -44,14 +44,14 @@ static const struct {
 struct demo {
 	uv_loop_t loop;
 	bool real, terminal;
-	char *self;             /* path of this program */
+	char *self; /* path of this program */
 	char directory[PATH_MAX];
 	struct kube_standin *standin;
 	uv_process_t daemon;
 	bool daemon_running;
 	uv_process_t children[WORKLOADS];
 	bool child_running[WORKLOADS];
-	unsigned started;       /* workloads asked for so far */
+	unsigned started; /* workloads asked for so far */
 	bool allocating;
 	struct rpc_client *client;
 	bool asking;
@@ -120,8 +120,8 @@ static char **make_environment(const struct gs_edit_pair *extra, size_t count)
 	return env;
 }
 
-static int spawn(struct demo *demo, uv_process_t *process, char **arguments, const struct gs_edit_pair *extra, size_t count, int log_fd,
-		 uv_exit_cb on_exit)
+static int spawn(struct demo *demo, uv_process_t *process, char **arguments, const struct gs_edit_pair *extra,
+		 size_t count, int log_fd, uv_exit_cb on_exit)
 {
 	uv_stdio_container_t stdio[] = {
 		{.flags = UV_IGNORE},
@@ -163,8 +163,19 @@ static void start_daemon(struct demo *demo)
 	GS_AUTO_FREE char *state = gs_printf("%s/state", demo->directory);
 	GS_AUTO_FREE char *socket = gs_printf("%s/gpushare.sock", demo->directory);
 	GS_AUTO_FREE char *cdi = gs_printf("%s/cdi", demo->directory);
-	char *arguments[] = {(char *)"gpushare", (char *)"node", (char *)"--config", config, (char *)"--kubelet-dir", kubelet,
-			     (char *)"--state-dir", state, (char *)"--socket", socket, (char *)"--cdi-dir", cdi, NULL};
+	char *arguments[] = {(char *)"gpushare",
+			     (char *)"node",
+			     (char *)"--config",
+			     config,
+			     (char *)"--kubelet-dir",
+			     kubelet,
+			     (char *)"--state-dir",
+			     state,
+			     (char *)"--socket",
+			     socket,
+			     (char *)"--cdi-dir",
+			     cdi,
+			     NULL};
 	/* Packed, so that the four workloads meet on one GPU; NVIDIA's default spreads them. */
 	struct gs_edit_pair extra[] = {{(char *)"SHARED_DEVICES_ALLOCATION_POLICY", (char *)"packed"}};
 	GS_AUTO_CLOSE int log_fd = open_log(demo, "node.log");
@@ -192,9 +203,14 @@ static void on_allocated(void *user, char *const *ids, size_t count, const struc
 	}
 	unsigned which = demo->started++;
 	printf("   workload %u holds %s\n", which + 1, ids[0]);
-	char *arguments[] = {(char *)"gpushare", (char *)"sim", (char *)"load", (char *)"--memory",
+	char *arguments[] = {(char *)"gpushare",
+			     (char *)"sim",
+			     (char *)"load",
+			     (char *)"--memory",
 			     (char *)(demo->real ? workloads[which].real_memory : workloads[which].memory),
-			     (char *)"--busy", (char *)workloads[which].busy, NULL};
+			     (char *)"--busy",
+			     (char *)workloads[which].busy,
+			     NULL};
 	GS_AUTO_FREE char *name = gs_printf("workload-%u.log", which + 1);
 	GS_AUTO_CLOSE int log_fd = open_log(demo, name);
 	int failed = spawn(demo, &demo->children[which], arguments, env, env_count, log_fd, on_workload_exit);
@@ -219,7 +235,8 @@ static void on_devices(void *user, const char *resource, size_t count, size_t he
 	struct demo *demo = user;
 	if (demo->started || demo->allocating || strcmp(resource, demo_resource) != 0 || healthy < WORKLOADS)
 		return;
-	printf("3. The daemon registered: %zu %s, %zu healthy. Four workloads ask for one each.\n", count, resource, healthy);
+	printf("3. The daemon registered: %zu %s, %zu healthy. Four workloads ask for one each.\n", count, resource,
+	       healthy);
 	allocate_next(demo);
 }
 
@@ -233,9 +250,9 @@ static bool everyone_seen(const json_t *status)
 	const json_t *gpu, *share, *holder;
 	json_array_foreach(json_object_get(status, "gpus"), i, gpu)
 		json_array_foreach(json_object_get(gpu, "shares"), j, share)
-			json_array_foreach(json_object_get(share, "holders"), k, holder)
-				seen += json_integer_value(json_object_get(holder, "memoryBytes")) > 0 &&
-					json_number_value(json_object_get(holder, "utilizationPercent")) > 0;
+			json_array_foreach(json_object_get(share, "holders"), k, holder) seen +=
+		json_integer_value(json_object_get(holder, "memoryBytes")) > 0 &&
+		json_number_value(json_object_get(holder, "utilizationPercent")) > 0;
 	return seen >= WORKLOADS;
 }
 
@@ -260,7 +277,8 @@ static void on_status_done(void *user, enum rpc_status code, const char *text)
 	demo->steady += demo->started == WORKLOADS && everyone_seen(status);
 	json_decref(status);
 	if (demo->terminal && demo->started == WORKLOADS)
-		printf("\033[H\033[JFour workloads share one GPU by time-slicing. Ctrl-C ends it and cleans up.\n\n%s", table.data);
+		printf("\033[H\033[JFour workloads share one GPU by time-slicing. Ctrl-C ends it and cleans up.\n\n%s",
+		       table.data);
 	fflush(stdout);
 	if (!demo->terminal && demo->steady >= STEADY_REFRESHES) {
 		printf("4. Who uses what, as `gpushare status` shows it:\n\n%s", table.data);
@@ -279,7 +297,8 @@ static void on_refresh(uv_timer_t *timer)
 	}
 	if (demo->asking || demo->started < WORKLOADS)
 		return;
-	demo->asking = rpc_client_start(demo->client, NODE_STATUS_METHOD, NULL, 0, STATUS_TIMEOUT_MS, on_status, on_status_done, demo) != NULL;
+	demo->asking = rpc_client_start(demo->client, NODE_STATUS_METHOD, NULL, 0, STATUS_TIMEOUT_MS, on_status,
+					on_status_done, demo) != NULL;
 }
 
 /* --- start and stop --- */
@@ -319,11 +338,13 @@ static int start(struct demo *demo, struct gs_error *err)
 	GS_AUTO_FREE char *plugins = gs_printf("%s/kubelet/device-plugins", demo->directory);
 	GS_AUTO_FREE char *socket = gs_printf("%s/gpushare.sock", demo->directory);
 	const struct kube_standin_events events = {.user = demo, .devices = on_devices};
-	if (gs_write_file(config, demo_config, strlen(demo_config), 0600, err) < 0 || gs_make_directories(plugins, 0700, err) < 0 ||
+	if (gs_write_file(config, demo_config, strlen(demo_config), 0600, err) < 0 ||
+	    gs_make_directories(plugins, 0700, err) < 0 ||
 	    kube_standin_start(&demo->loop, plugins, &events, &demo->standin, err) < 0 ||
 	    rpc_client_new(&demo->loop, socket, &demo->client, err) < 0)
 		return -1;
-	printf("1. %s, and a stand-in for the kubelet.\n", demo->real ? "This machine's GPUs" : "A simulated node with eight A100-80GB");
+	printf("1. %s, and a stand-in for the kubelet.\n",
+	       demo->real ? "This machine's GPUs" : "A simulated node with eight A100-80GB");
 	printf("2. The node daemon, with this config:\n\n%s\n", demo_config);
 	fflush(stdout);
 	start_daemon(demo);
@@ -344,7 +365,8 @@ static int remove_directory(const char *path)
 static int run_inside(struct demo *demo)
 {
 	const char *temporary = getenv("TMPDIR");
-	snprintf(demo->directory, sizeof demo->directory, "%s/gpushare-demo-XXXXXX", temporary && *temporary ? temporary : "/tmp");
+	snprintf(demo->directory, sizeof demo->directory, "%s/gpushare-demo-XXXXXX",
+		 temporary && *temporary ? temporary : "/tmp");
 	if (!mkdtemp(demo->directory)) {
 		fprintf(stderr, "gpushare demo: cannot make a directory %s: %s\n", demo->directory, strerror(errno));
 		return GS_EXIT_FAILURE;
@@ -377,7 +399,8 @@ static int run(int argc, char **argv)
 		return done - 1;
 	char self[PATH_MAX] = "";
 	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) {
-		fprintf(stderr, "gpushare demo: cannot find this program through /proc/self/exe: %s\n", strerror(errno));
+		fprintf(stderr, "gpushare demo: cannot find this program through /proc/self/exe: %s\n",
+			strerror(errno));
 		return GS_EXIT_FAILURE;
 	}
 	bool real = gs_option_value(&gs_command_demo, &arguments, "real") != NULL;
@@ -391,7 +414,8 @@ static int run(int argc, char **argv)
 }
 
 static const struct gs_option options[] = {
-	{"real", 0, NULL, NULL, NULL, "use this machine's GPUs, not a simulated node; each workload holds at most 512Mi", NULL},
+	{"real", 0, NULL, NULL, NULL,
+	 "use this machine's GPUs, not a simulated node; each workload holds at most 512Mi", NULL},
 	{NULL},
 };
 
@@ -399,9 +423,12 @@ const struct gs_command gs_command_demo = {
 	.name = "demo",
 	.synopsis = "",
 	.summary = "watch four workloads share one GPU, on a simulated node if need be",
-	.description = "Starts a simulated node with eight A100-80GB, the node daemon with a config that makes four time-sliced shares of each "
-		       "GPU, a stand-in for the kubelet, and four workloads that hold memory and keep one GPU busy. Then prints what "
-		       "`gpushare status` shows, again and again on a terminal, once when steady otherwise. Ctrl-C ends it; nothing is left "
+	.description = "Starts a simulated node with eight A100-80GB, the node daemon with a config that makes four "
+		       "time-sliced shares of each "
+		       "GPU, a stand-in for the kubelet, and four workloads that hold memory and keep one GPU busy. "
+		       "Then prints what "
+		       "`gpushare status` shows, again and again on a terminal, once when steady otherwise. Ctrl-C "
+		       "ends it; nothing is left "
 		       "behind.",
 	.examples = "gpushare demo  # on a simulated node\n"
 		    "gpushare demo --real  # on this machine's GPUs",

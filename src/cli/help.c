@@ -50,7 +50,8 @@ static void paragraphs(FILE *out, const char *text, int indent)
 
 void gs_help_overview(FILE *out)
 {
-	fprintf(out, "gpushare %s: %s\n\nusage: gpushare COMMAND [ARGUMENT...]\n\ncommands:\n", GPUSHARE_VERSION, tagline);
+	fprintf(out, "gpushare %s: %s\n\nusage: gpushare COMMAND [ARGUMENT...]\n\ncommands:\n", GPUSHARE_VERSION,
+		tagline);
 	for (size_t i = 0; gs_commands[i]; i++)
 		fprintf(out, "  %-16s %s\n", gs_commands[i]->name, gs_commands[i]->summary);
 	fputs("\nStart with `gpushare demo`: it needs no GPU. `gpushare COMMAND --help` explains each command.\n", out);
@@ -63,18 +64,21 @@ static void option_line(FILE *out, const struct gs_option *option)
 		fprintf(out, "-%c, ", option->letter);
 	fprintf(out, "--%s", option->name);
 	if (option->argument)
-		fprintf(out, "%s%s", option->argument[0] == '[' ? "[=" : " ", option->argument + (option->argument[0] == '['));
+		fprintf(out, "%s%s", option->argument[0] == '[' ? "[=" : " ",
+			option->argument + (option->argument[0] == '['));
 	fputc('\n', out);
 	char text[1024];
 	int used = snprintf(text, sizeof text, "%s", option->help);
 	if (option->fallback)
-		used += snprintf(text + used, sizeof text - (size_t)used, "; default: %s", *option->fallback ? option->fallback : "none");
+		used += snprintf(text + used, sizeof text - (size_t)used, "; default: %s",
+				 *option->fallback ? option->fallback : "none");
 	if (option->env)
 		snprintf(text + used, sizeof text - (size_t)used, "; environment: %s", option->env);
 	wrap(out, text, strlen(text), OPTION_INDENT);
 }
 
-static void each_example(const char *examples, void (*show)(FILE *out, const char *command, int length, const char *what, int what_length),
+static void each_example(const char *examples,
+			 void (*show)(FILE *out, const char *command, int length, const char *what, int what_length),
 			 FILE *out)
 {
 	while (examples && *examples) {
@@ -94,7 +98,8 @@ static void example_line(FILE *out, const char *command, int length, const char 
 void gs_help_command(FILE *out, const struct gs_command *command)
 {
 	fprintf(out, "gpushare %s: %s\n\nusage: gpushare %s%s%s%s\n\n", command->name, command->summary, command->name,
-		command->options && command->options[0].name ? " [OPTION...]" : "", *command->synopsis ? " " : "", command->synopsis);
+		command->options && command->options[0].name ? " [OPTION...]" : "", *command->synopsis ? " " : "",
+		command->synopsis);
 	paragraphs(out, command->description, 0);
 	if (command->options && command->options[0].name) {
 		fputs("\noptions:\n", out);
@@ -166,8 +171,9 @@ static void man_example(FILE *out, const char *command, int length, const char *
 	fputs("\n\n", out);
 }
 
-static const char exit_status[] = "# EXIT STATUS\n\n0 on success, 1 when it failed (the reason is on standard error), 2 when the command "
-				  "line was wrong.\n\n";
+static const char exit_status[] =
+	"# EXIT STATUS\n\n0 on success, 1 when it failed (the reason is on standard error), 2 when the command "
+	"line was wrong.\n\n";
 
 void gs_help_man(FILE *out, const struct gs_command *command)
 {
@@ -176,8 +182,8 @@ void gs_help_man(FILE *out, const struct gs_command *command)
 	page_name(out, command->name);
 	fprintf(out, " - ");
 	escaped_text(out, command->summary);
-	fprintf(out, "\n\n# SYNOPSIS\n\n*gpushare %s*%s%s", command->name, command->options && command->options[0].name ? " [OPTION...]" : "",
-		*command->synopsis ? " " : "");
+	fprintf(out, "\n\n# SYNOPSIS\n\n*gpushare %s*%s%s", command->name,
+		command->options && command->options[0].name ? " [OPTION...]" : "", *command->synopsis ? " " : "");
 	escaped_text(out, command->synopsis);
 	fputs("\n\n# DESCRIPTION\n\n", out);
 	escaped_text(out, command->description);
@@ -189,18 +195,24 @@ void gs_help_man(FILE *out, const struct gs_command *command)
 		fputs("# EXAMPLES\n\n", out);
 		each_example(command->examples, man_example, out);
 	}
-	fputs(command->rest_is_command ? "# EXIT STATUS\n\nThat of the command; 128 and the signal's number when a signal ended it; 1 "
-					 "when it could not be started, 2 when the command line was wrong.\n\n"
-				       : exit_status,
+	fputs(command->rest_is_command
+		      ? "# EXIT STATUS\n\nThat of the command; 128 and the signal's number when a signal ended it; 1 "
+			"when it could not be started, 2 when the command line was wrong.\n\n"
+		      : exit_status,
 	      out);
 	fputs("# SEE ALSO\n\n*gpushare*(1)\n", out);
 }
 
 void gs_help_man_overview(FILE *out)
 {
-	fprintf(out, "gpushare(1)\n\n# NAME\n\ngpushare - %s\n\n# SYNOPSIS\n\n*gpushare* _COMMAND_ [ARGUMENT...]\n\n# DESCRIPTION\n\n", tagline);
-	escaped_text(out, "gpushare splits each GPU of a machine, or of a Kubernetes node, into shares and hands them to workloads. It takes "
-			  "NVIDIA's device-plugin config file, resource names and environment variables unchanged. Time-slicing gives "
+	fprintf(out,
+		"gpushare(1)\n\n# NAME\n\ngpushare - %s\n\n# SYNOPSIS\n\n*gpushare* _COMMAND_ [ARGUMENT...]\n\n# "
+		"DESCRIPTION\n\n",
+		tagline);
+	escaped_text(out, "gpushare splits each GPU of a machine, or of a Kubernetes node, into shares and hands them "
+			  "to workloads. It takes "
+			  "NVIDIA's device-plugin config file, resource names and environment variables unchanged. "
+			  "Time-slicing gives "
 			  "workloads turns on the whole GPU: it isolates neither memory nor faults.\n\n"
 			  "Without a GPU, everything runs on a simulated node: see gpushare-sim(1).");
 	fputs("\n\n# COMMANDS\n\n", out);
@@ -253,7 +265,8 @@ static int run(int argc, char **argv)
 		return GS_EXIT_OK;
 	}
 	if (!command) {
-		fprintf(stderr, "gpushare help: there is no command \"%s\"; `gpushare help` lists them\n", arguments.operands[0]);
+		fprintf(stderr, "gpushare help: there is no command \"%s\"; `gpushare help` lists them\n",
+			arguments.operands[0]);
 		return GS_EXIT_FAILURE;
 	}
 	gs_help_command(stdout, command);
@@ -261,7 +274,8 @@ static int run(int argc, char **argv)
 }
 
 static const struct gs_option options[] = {
-	{"man", 0, "COMMAND", NULL, NULL, "print a command's man page as scdoc source; \"gpushare\" is the overview", NULL},
+	{"man", 0, "COMMAND", NULL, NULL, "print a command's man page as scdoc source; \"gpushare\" is the overview",
+	 NULL},
 	{"list", 0, NULL, NULL, NULL, "print the commands' names only", NULL},
 	{NULL},
 };
@@ -270,7 +284,8 @@ const struct gs_command gs_command_help = {
 	.name = "help",
 	.synopsis = "[COMMAND]",
 	.summary = "explain gpushare, or one command",
-	.description = "Without a command, lists what there is. With one, explains it as `gpushare COMMAND --help` does.",
+	.description =
+		"Without a command, lists what there is. With one, explains it as `gpushare COMMAND --help` does.",
 	.examples = "gpushare help config check  # explain a command",
 	.options = options,
 	.run = run,

@@ -13,38 +13,53 @@
 enum { OWN_OPTIONS = 8 };
 
 static const struct gs_option options[] = {
-	{"config", 'c', "FILE", "CONFIG_FILE", NULL, "NVIDIA's device-plugin config, version v1, or a ConfigMap that wraps one", "file"},
-	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR, "the kubelet's directory; its sockets are in device-plugins below", "dir"},
+	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
+	 "NVIDIA's device-plugin config, version v1, or a ConfigMap that wraps one", "file"},
+	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
+	 "the kubelet's directory; its sockets are in device-plugins below", "dir"},
 	{"kubelet-socket", 0, "PATH", NULL, NULL,
-	 "the kubelet's socket, if not kubelet.sock in that place; empty: serve, but do not register (environment: KUBELET_SOCKET)", "file"},
+	 "the kubelet's socket, if not kubelet.sock in that place; empty: serve, but do not register (environment: "
+	 "KUBELET_SOCKET)",
+	 "file"},
 	{"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR, "what is kept from run to run", "dir"},
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "where gpushare status asks", "file"},
-	{"cdi-dir", 0, "DIR", "GPUSHARE_CDI_DIR", NODE_DEFAULT_CDI_DIR, "where CDI specs are written, if deviceListStrategy asks for CDI", "dir"},
-	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error", "debug info warning error"},
+	{"cdi-dir", 0, "DIR", "GPUSHARE_CDI_DIR", NODE_DEFAULT_CDI_DIR,
+	 "where CDI specs are written, if deviceListStrategy asks for CDI", "dir"},
+	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
+	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
 	{"mig-strategy", 0, "STRATEGY", NULL, NULL, "as flags.migStrategy (environment: MIG_STRATEGY)", "none"},
-	{"fail-on-init-error", 0, "[BOOL]", NULL, NULL, "as flags.failOnInitError (environment: FAIL_ON_INIT_ERROR)", "true false"},
+	{"fail-on-init-error", 0, "[BOOL]", NULL, NULL, "as flags.failOnInitError (environment: FAIL_ON_INIT_ERROR)",
+	 "true false"},
 	{"driver-root", 0, "DIR", NULL, NULL, "as flags.nvidiaDriverRoot (environment: NVIDIA_DRIVER_ROOT)", "dir"},
 	{"nvidia-driver-root", 0, "DIR", NULL, NULL, "the same as --driver-root", "dir"},
 	{"dev-root", 0, "DIR", NULL, NULL, "as flags.nvidiaDevRoot (environment: NVIDIA_DEV_ROOT)", "dir"},
 	{"nvidia-dev-root", 0, "DIR", NULL, NULL, "the same as --dev-root", "dir"},
-	{"pass-device-specs", 0, "[BOOL]", NULL, NULL, "as flags.plugin.passDeviceSpecs (environment: PASS_DEVICE_SPECS)", "true false"},
-	{"device-list-strategy", 0, "LIST", NULL, NULL, "as flags.plugin.deviceListStrategy, with commas (environment: DEVICE_LIST_STRATEGY)",
+	{"pass-device-specs", 0, "[BOOL]", NULL, NULL,
+	 "as flags.plugin.passDeviceSpecs (environment: PASS_DEVICE_SPECS)", "true false"},
+	{"device-list-strategy", 0, "LIST", NULL, NULL,
+	 "as flags.plugin.deviceListStrategy, with commas (environment: DEVICE_LIST_STRATEGY)",
 	 "envvar volume-mounts cdi-annotations cdi-cri"},
-	{"device-id-strategy", 0, "STRATEGY", NULL, NULL, "as flags.plugin.deviceIDStrategy (environment: DEVICE_ID_STRATEGY)", "uuid index"},
-	{"gdrcopy-enabled", 0, "[BOOL]", NULL, NULL, "as flags.gdrcopyEnabled (environment: GDRCOPY_ENABLED)", "true false"},
+	{"device-id-strategy", 0, "STRATEGY", NULL, NULL,
+	 "as flags.plugin.deviceIDStrategy (environment: DEVICE_ID_STRATEGY)", "uuid index"},
+	{"gdrcopy-enabled", 0, "[BOOL]", NULL, NULL, "as flags.gdrcopyEnabled (environment: GDRCOPY_ENABLED)",
+	 "true false"},
 	{"gds-enabled", 0, "[BOOL]", NULL, NULL, "as flags.gdsEnabled (environment: GDS_ENABLED)", "true false"},
 	{"mofed-enabled", 0, "[BOOL]", NULL, NULL, "as flags.mofedEnabled (environment: MOFED_ENABLED)", "true false"},
-	{"cdi-annotation-prefix", 0, "PREFIX", NULL, NULL, "as flags.plugin.cdiAnnotationPrefix (environment: CDI_ANNOTATION_PREFIX)", NULL},
-	{"nvidia-cdi-hook-path", 0, "PATH", NULL, NULL, "as flags.plugin.nvidiaCTKPath (environment: NVIDIA_CDI_HOOK_PATH)", "file"},
+	{"cdi-annotation-prefix", 0, "PREFIX", NULL, NULL,
+	 "as flags.plugin.cdiAnnotationPrefix (environment: CDI_ANNOTATION_PREFIX)", NULL},
+	{"nvidia-cdi-hook-path", 0, "PATH", NULL, NULL,
+	 "as flags.plugin.nvidiaCTKPath (environment: NVIDIA_CDI_HOOK_PATH)", "file"},
 	{"nvidia-ctk-path", 0, "PATH", NULL, NULL, "the same as --nvidia-cdi-hook-path", "file"},
-	{"driver-root-ctr-path", 0, "DIR", NULL, NULL, "as flags.plugin.containerDriverRoot (environment: DRIVER_ROOT_CTR_PATH)", "dir"},
+	{"driver-root-ctr-path", 0, "DIR", NULL, NULL,
+	 "as flags.plugin.containerDriverRoot (environment: DRIVER_ROOT_CTR_PATH)", "dir"},
 	{"container-driver-root", 0, "DIR", NULL, NULL, "the same as --driver-root-ctr-path", "dir"},
 	{"mps-root", 0, "DIR", NULL, NULL, "as flags.mpsRoot (environment: MPS_ROOT)", "dir"},
 	{"shared-devices-allocation-policy", 0, "POLICY", NULL, NULL,
-	 "as flags.plugin.sharedDevicesAllocationPolicy (environment: SHARED_DEVICES_ALLOCATION_POLICY)", "distributed packed spread aligned"},
-	{"device-discovery-strategy", 0, "STRATEGY", NULL, NULL, "as flags.deviceDiscoveryStrategy (environment: DEVICE_DISCOVERY_STRATEGY)",
-	 "auto nvml"},
+	 "as flags.plugin.sharedDevicesAllocationPolicy (environment: SHARED_DEVICES_ALLOCATION_POLICY)",
+	 "distributed packed spread aligned"},
+	{"device-discovery-strategy", 0, "STRATEGY", NULL, NULL,
+	 "as flags.deviceDiscoveryStrategy (environment: DEVICE_DISCOVERY_STRATEGY)", "auto nvml"},
 	{"imex-channel-ids", 0, "LIST", NULL, NULL, "as imex.channelIDs (environment: IMEX_CHANNEL_IDS)", NULL},
 	{"imex-required", 0, "[BOOL]", NULL, NULL, "as imex.required (environment: IMEX_REQUIRED)", "true false"},
 	{NULL},
@@ -56,7 +71,8 @@ static int configure_log(const struct gs_arguments *arguments)
 	const char *format = gs_option_value(&gs_command_node, arguments, "log-format");
 	enum gs_log_level level;
 	if (!gs_log_level_by_name(level_name, &level)) {
-		fprintf(stderr, "gpushare node: unknown log level \"%s\"; use debug, info, warning or error\n", level_name);
+		fprintf(stderr, "gpushare node: unknown log level \"%s\"; use debug, info, warning or error\n",
+			level_name);
 		return -1;
 	}
 	if (strcmp(format, "text") != 0 && strcmp(format, "json") != 0) {
@@ -74,7 +90,8 @@ static int run(int argc, char **argv)
 	if (stop)
 		return stop - 1;
 	if (arguments.operand_count > 0) {
-		fprintf(stderr, "gpushare node: takes no argument \"%s\"; see gpushare node --help\n", arguments.operands[0]);
+		fprintf(stderr, "gpushare node: takes no argument \"%s\"; see gpushare node --help\n",
+			arguments.operands[0]);
 		return GS_EXIT_USAGE;
 	}
 	if (configure_log(&arguments) < 0)
@@ -84,9 +101,11 @@ static int run(int argc, char **argv)
 	size_t override_count = 0;
 	for (size_t i = OWN_OPTIONS; options[i].name; i++)
 		if (arguments.values[i])
-			overrides[override_count++] = (struct gs_config_override){.name = options[i].name, .value = arguments.values[i]};
+			overrides[override_count++] =
+				(struct gs_config_override){.name = options[i].name, .value = arguments.values[i]};
 
-	GS_AUTO_FREE char *plugin_dir = gs_printf("%s/device-plugins", gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
+	GS_AUTO_FREE char *plugin_dir =
+		gs_printf("%s/device-plugins", gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
 	GS_AUTO_FREE char *default_socket = gs_printf("%s/kubelet.sock", plugin_dir);
 	/* An empty KUBELET_SOCKET has a meaning, so the environment is asked here and not by the table. */
 	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
@@ -116,18 +135,26 @@ const struct gs_command gs_command_node = {
 	.synopsis = "",
 	.summary = "run the node daemon: share this machine's GPUs",
 	.description =
-		"Finds the GPUs, makes the shares that the config asks for, and serves each resource to the kubelet as a device plugin "
-		"(v1beta1). It needs no restart when GPUs come or go, fall sick or recover, when the kubelet restarts, or when the config "
-		"file is edited; a config that is not valid is reported and the last good one stays in force. SIGHUP reads the config and "
+		"Finds the GPUs, makes the shares that the config asks for, and serves each resource to the kubelet as "
+		"a device plugin "
+		"(v1beta1). It needs no restart when GPUs come or go, fall sick or recover, when the kubelet restarts, "
+		"or when the config "
+		"file is edited; a config that is not valid is reported and the last good one stays in force. SIGHUP "
+		"reads the config and "
 		"looks at the GPUs again. SIGTERM stops it; workloads go on.\n\n"
 		"Without a driver it waits for one. One daemon runs per state directory and kubelet directory.\n\n"
-		"For each setting the command line wins over the environment, that over the file, and that over the default. The variables "
-		"are those of NVIDIA's device plugin; one that is set but empty counts as set. DP_DISABLE_HEALTHCHECKS and "
-		"DP_ENABLE_HEALTHCHECKS choose which XIDs make a GPU unhealthy (all, xids, or numbers with commas; enable wins).\n\n"
-		"Time-slicing isolates neither memory nor faults: any of the workloads that share a GPU can use all its memory, and one that "
+		"For each setting the command line wins over the environment, that over the file, and that over the "
+		"default. The variables "
+		"are those of NVIDIA's device plugin; one that is set but empty counts as set. DP_DISABLE_HEALTHCHECKS "
+		"and "
+		"DP_ENABLE_HEALTHCHECKS choose which XIDs make a GPU unhealthy (all, xids, or numbers with commas; "
+		"enable wins).\n\n"
+		"Time-slicing isolates neither memory nor faults: any of the workloads that share a GPU can use all "
+		"its memory, and one that "
 		"crashes the GPU crashes it for all.",
 	.examples = "gpushare node --config config.yaml  # on a Kubernetes node, as root\n"
-		    "gpushare sim 8xA100-80GB -- gpushare node --kubelet-socket= --state-dir /tmp/s --socket /tmp/s/sock --kubelet-dir /tmp/s/k  # "
+		    "gpushare sim 8xA100-80GB -- gpushare node --kubelet-socket= --state-dir /tmp/s --socket "
+		    "/tmp/s/sock --kubelet-dir /tmp/s/k  # "
 		    "without a GPU or a cluster",
 	.options = options,
 	.run = run,

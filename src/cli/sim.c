@@ -193,7 +193,8 @@ static int join(const char *directory, char **command)
 	sim_node_close(node);
 	if (!sim_node_is_live(dir)) {
 		fprintf(stderr,
-			"gpushare sim: the node in %s is not running any more; start it with 'gpushare sim SPEC --state %s'\n",
+			"gpushare sim: the node in %s is not running any more; start it with 'gpushare sim SPEC "
+			"--state %s'\n",
 			dir, dir);
 		return GS_EXIT_FAILURE;
 	}
@@ -328,10 +329,13 @@ const struct gs_command gs_command_sim = {
 	.synopsis = "SPEC [--state DIR] [--] [COMMAND...]",
 	.summary = "Run a command on a simulated GPU node",
 	.description =
-		"Runs COMMAND, or a shell, on a node whose GPUs are simulated, and exits with its status (128 + N when signal N "
-		"killed it). COMMAND and all it starts find a libnvidia-ml.so.1 and a libcuda.so.1 that simulate the GPUs, so "
+		"Runs COMMAND, or a shell, on a node whose GPUs are simulated, and exits with its status (128 + N when "
+		"signal N "
+		"killed it). COMMAND and all it starts find a libnvidia-ml.so.1 and a libcuda.so.1 that simulate the "
+		"GPUs, so "
 		"nvidia-smi, gpushare itself and programs of the CUDA driver API run unmodified.\n\n"
-		"SPEC is [N x]MODEL[,...] as in 8xA100-80GB or 2xH100-80GB,1xT4, or the path of a YAML file. 'gpushare sim models' "
+		"SPEC is [N x]MODEL[,...] as in 8xA100-80GB or 2xH100-80GB,1xT4, or the path of a YAML file. 'gpushare "
+		"sim models' "
 		"lists the models. COMMAND sees GPUSHARE_SIM=DIR; processes with the same DIR see the same GPUs.",
 	.examples =
 		"gpushare sim 8xA100-80GB -- nvidia-smi  # what nvidia-smi shows on an eight-GPU server\n"
@@ -398,7 +402,8 @@ const struct gs_command gs_command_sim_models = {
 	.name = "sim models",
 	.synopsis = "",
 	.summary = "List the GPU models that a simulated node can have",
-	.description = "MODEL is what a SPEC says, NAME what NVML and nvidia-smi show. MEMORY is the total that NVML reports.",
+	.description =
+		"MODEL is what a SPEC says, NAME what NVML and nvidia-smi show. MEMORY is the total that NVML reports.",
 	.examples = "gpushare sim models -o json | jq -r '.[].model'  # the names only",
 	.options = models_options,
 	.run = run_models,

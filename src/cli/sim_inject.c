@@ -227,10 +227,10 @@ static int play_remap_failed(struct sim_node *node, uint32_t gpu, const struct f
 
 /* What libnvidia-ml.so.1 exports. */
 static const char *const nvml_names[] = {
-#define NVML_SIMULATED(name) #name,
-#define NVML_ABSENT_DEVICE(name) #name,
+#define NVML_SIMULATED(name)      #name,
+#define NVML_ABSENT_DEVICE(name)  #name,
 #define NVML_ABSENT_POINTER(name) #name,
-#define NVML_ABSENT_VALUE(name) #name,
+#define NVML_ABSENT_VALUE(name)   #name,
 #include "sim/nvml/names.def"
 };
 
@@ -438,13 +438,15 @@ const struct gs_command gs_command_sim_inject = {
 		"FAULT is one of:\n\n"
 		"xid=N: an XID event; 79 makes the GPU fall off the bus too\n\n"
 		"lost: the GPU has fallen off the bus, without an event\n\n"
-		"recovered: as after a reset: not lost, no recovery action, no volatile ECC errors, no row-remap failure\n\n"
+		"recovered: as after a reset: not lost, no recovery action, no volatile ECC errors, no row-remap "
+		"failure\n\n"
 		"temperature=DEGREES: a fixed temperature; 0 or auto lets it follow the load again\n\n"
 		"ecc=single, ecc=double: one ECC error more, with its event (and XID 48 for a double-bit error)\n\n"
 		"remap-failed: row remapping has failed, with XID 64\n\n"
 		"unplug: the GPU vanishes\n\n"
 		"plug MODEL: a GPU more (no --gpu)\n\n"
-		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE 0 ends it",
+		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE "
+		"0 ends it",
 	.examples = "gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"
 		    "gpushare sim inject --gpu 0 recovered  # and is back\n"
 		    "gpushare sim inject plug A100-80GB  # one GPU more\n"

@@ -48,7 +48,8 @@ static int run(int argc, char **argv)
 	if (stop)
 		return stop - 1;
 	if (arguments.operand_count > 0) {
-		fprintf(stderr, "gpushare status: takes no argument \"%s\"; see gpushare status --help\n", arguments.operands[0]);
+		fprintf(stderr, "gpushare status: takes no argument \"%s\"; see gpushare status --help\n",
+			arguments.operands[0]);
 		return GS_EXIT_USAGE;
 	}
 	const char *output = gs_option_value(&gs_command_status, &arguments, "output");
@@ -88,8 +89,10 @@ const struct gs_command gs_command_status = {
 	.synopsis = "",
 	.summary = "show every GPU, its shares, their state and who holds them",
 	.description =
-		"Asks the node daemon on this machine. A process is a share's holder when it uses the share's GPU and its environment "
-		"names the share in GPUSHARE_SHARES, which the device plugin sets in every container it prepares. Processes that "
+		"Asks the node daemon on this machine. A process is a share's holder when it uses the share's GPU and "
+		"its environment "
+		"names the share in GPUSHARE_SHARES, which the device plugin sets in every container it prepares. "
+		"Processes that "
 		"use a GPU without a share are listed too.\n\n"
 		"Memory and utilisation are what NVML reports; a dash stands for what the GPU or driver does not tell.",
 	.examples = "gpushare status  # a table\n"

@@ -32,12 +32,13 @@ static void add_holders(struct gs_strbuf *out, const json_t *list, const char *s
 {
 	size_t i;
 	const json_t *holder;
-	json_array_foreach(list, i, holder) {
+	json_array_foreach(list, i, holder)
+	{
 		char memory[32], busy[16], process[64];
 		bytes_of(holder, "memoryBytes", memory, sizeof memory);
 		percent_of(holder, "utilizationPercent", busy, sizeof busy);
-		snprintf(process, sizeof process, "%" PRId64 " %.24s", (int64_t)json_integer_value(json_object_get(holder, "pid")),
-			 text_of(holder, "name"));
+		snprintf(process, sizeof process, "%" PRId64 " %.24s",
+			 (int64_t)json_integer_value(json_object_get(holder, "pid")), text_of(holder, "name"));
 		gs_strbuf_printf(out, "      %-7.7s %-22.22s %-26s %10s %6s\n", share, resource, process, memory, busy);
 	}
 }
@@ -49,14 +50,16 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	bytes_of(json_object_get(gpu, "memory"), "totalBytes", total, sizeof total);
 	percent_of(gpu, "utilizationPercent", busy, sizeof busy);
 	const char *health = text_of(gpu, "health");
-	gs_strbuf_printf(out, "GPU %-2" PRId64 " %-37.37s %-9s %10s of %9s %6s\n", (int64_t)json_integer_value(json_object_get(gpu, "index")),
-			 text_of(gpu, "name"), health, used, total, busy);
+	gs_strbuf_printf(out, "GPU %-2" PRId64 " %-37.37s %-9s %10s of %9s %6s\n",
+			 (int64_t)json_integer_value(json_object_get(gpu, "index")), text_of(gpu, "name"), health, used,
+			 total, busy);
 	if (*text_of(gpu, "reason"))
 		gs_strbuf_printf(out, "      %s\n", text_of(gpu, "reason"));
 
 	size_t i, free_shares = 0, allocated = 0;
 	const json_t *share;
-	json_array_foreach(json_object_get(gpu, "shares"), i, share) {
+	json_array_foreach(json_object_get(gpu, "shares"), i, share)
+	{
 		const json_t *holders = json_object_get(share, "holders");
 		const char *mark = strstr(text_of(share, "id"), "::");
 		if (json_array_size(holders) > 0)
@@ -68,7 +71,8 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	}
 	add_holders(out, json_object_get(gpu, "processes"), "-", "(no share)");
 	if (allocated)
-		gs_strbuf_printf(out, "      %zu share%s given out, no process seen on the GPU\n", allocated, allocated == 1 ? "" : "s");
+		gs_strbuf_printf(out, "      %zu share%s given out, no process seen on the GPU\n", allocated,
+				 allocated == 1 ? "" : "s");
 	if (free_shares)
 		gs_strbuf_printf(out, "      %zu share%s never used\n", free_shares, free_shares == 1 ? "" : "s");
 }
@@ -82,7 +86,8 @@ static void add_resource(struct gs_strbuf *out, const json_t *resource)
 	const json_t *strategy;
 	json_array_foreach(json_object_get(resource, "strategies"), i, strategy)
 		gs_strbuf_printf(out, "%s%s", i ? " and " : "", json_string_value(strategy));
-	gs_strbuf_add(out, json_is_true(json_object_get(resource, "registered")) ? ", registered\n" : ", not registered with a kubelet\n");
+	gs_strbuf_add(out, json_is_true(json_object_get(resource, "registered")) ? ", registered\n"
+										 : ", not registered with a kubelet\n");
 }
 
 void gs_status_table(const json_t *status, struct gs_strbuf *out)
@@ -91,13 +96,11 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out)
 	const json_t *item;
 	json_array_foreach(json_object_get(status, "problems"), i, item)
 		gs_strbuf_printf(out, "! %s\n", json_string_value(item));
-	json_array_foreach(json_object_get(status, "resources"), i, item)
-		add_resource(out, item);
+	json_array_foreach(json_object_get(status, "resources"), i, item) add_resource(out, item);
 	if (json_array_size(json_object_get(status, "gpus")) == 0) {
 		gs_strbuf_add(out, "no GPU\n");
 		return;
 	}
 	gs_strbuf_printf(out, "      %-7s %-22s %-26s %10s %6s\n", "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY");
-	json_array_foreach(json_object_get(status, "gpus"), i, item)
-		add_gpu(out, item);
+	json_array_foreach(json_object_get(status, "gpus"), i, item) add_gpu(out, item);
 }

@@ -35,8 +35,8 @@ struct gs_device_selector {
 };
 
 struct gs_sharing_resource {
-	char *name;      /* full: "nvidia.com/gpu" */
-	char *rename;    /* full name to publish under; NULL: as renameByDefault says */
+	char *name;        /* full: "nvidia.com/gpu" */
+	char *rename;      /* full name to publish under; NULL: as renameByDefault says */
 	unsigned replicas; /* 1..GS_REPLICAS_MAX */
 	struct gs_device_selector devices;
 	int line, column; /* of the entry, for messages; 0 when unknown */
@@ -65,9 +65,9 @@ struct gs_config {
 	struct {
 		enum gs_mig_strategy mig_strategy;
 		bool fail_on_init_error;
-		char *mps_root;              /* NULL unless set */
+		char *mps_root; /* NULL unless set */
 		char *nvidia_driver_root;
-		char *nvidia_dev_root;       /* never NULL: defaults to the driver root */
+		char *nvidia_dev_root; /* never NULL: defaults to the driver root */
 		bool gdrcopy_enabled, gds_enabled, mofed_enabled;
 		bool use_node_feature_api;
 		enum gs_device_discovery device_discovery;

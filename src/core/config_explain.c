@@ -42,9 +42,9 @@ static bool one_share_per_request(const struct gs_sharing *sharing, const struct
 /* "each GPU", "each of the first 2 GPUs", "each of the MIG devices 0:0, 0:1". */
 static char *describe_devices(const struct gs_sharing_resource *entry)
 {
-	const char *noun = strcmp(entry->name, "nvidia.com/gpu") == 0		? "GPU"
+	const char *noun = strcmp(entry->name, "nvidia.com/gpu") == 0         ? "GPU"
 			   : strncmp(entry->name, "nvidia.com/mig-", 15) == 0 ? "MIG device"
-										: "device";
+									      : "device";
 	const struct gs_device_selector *devices = &entry->devices;
 	if (devices->kind == GS_SELECT_ALL)
 		return gs_printf("each %s", noun);
@@ -90,10 +90,14 @@ static void explain_patterns(const struct gs_resource_pattern *patterns, size_t 
 static char *describe_origin(const struct gs_config_origin *origin, const char *name)
 {
 	switch (origin->kind) {
-	case GS_ORIGIN_FILE: return gs_printf("%s:%d:%d", name, origin->line, origin->column);
-	case GS_ORIGIN_ENV: return gs_printf("environment variable %s", origin->name);
-	case GS_ORIGIN_FLAG: return gs_printf("flag --%s", origin->name);
-	case GS_ORIGIN_DEFAULT: break;
+	case GS_ORIGIN_FILE:
+		return gs_printf("%s:%d:%d", name, origin->line, origin->column);
+	case GS_ORIGIN_ENV:
+		return gs_printf("environment variable %s", origin->name);
+	case GS_ORIGIN_FLAG:
+		return gs_printf("flag --%s", origin->name);
+	case GS_ORIGIN_DEFAULT:
+		break;
 	}
 	return gs_strdup("default");
 }

@@ -42,15 +42,23 @@ static json_t *type_schema(const struct gs_config_key *key)
 {
 	switch (key->type) {
 	case GS_KEY_OBJECT:
-	case GS_KEY_SHARING: return object_schema(key->path);
-	case GS_KEY_LIST: return list_schema(key);
-	case GS_KEY_VERSION: return json_pack("{s:[s, s]}", "enum", "v1", "");
+	case GS_KEY_SHARING:
+		return object_schema(key->path);
+	case GS_KEY_LIST:
+		return list_schema(key);
+	case GS_KEY_VERSION:
+		return json_pack("{s:[s, s]}", "enum", "v1", "");
 	case GS_KEY_BOOL:
-	case GS_KEY_TRISTATE: return json_pack("{s:s}", "type", "boolean");
-	case GS_KEY_STRING: return json_pack("{s:s, s:i}", "type", "string", "maxLength", 4095);
-	case GS_KEY_PATH: return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", 4095, "pattern", "^(/|$)");
-	case GS_KEY_PATTERN: return json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", 4095);
-	case GS_KEY_CHOICE: return json_pack("{s:o}", "enum", choice_names(key->choices));
+	case GS_KEY_TRISTATE:
+		return json_pack("{s:s}", "type", "boolean");
+	case GS_KEY_STRING:
+		return json_pack("{s:s, s:i}", "type", "string", "maxLength", 4095);
+	case GS_KEY_PATH:
+		return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", 4095, "pattern", "^(/|$)");
+	case GS_KEY_PATTERN:
+		return json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", 4095);
+	case GS_KEY_CHOICE:
+		return json_pack("{s:o}", "enum", choice_names(key->choices));
 	case GS_KEY_CHOICES:
 		return json_pack("{s:[{s:o}, {s:s, s:i, s:{s:o}}]}", "anyOf", "enum", choice_names(key->choices),
 				 "type", "array", "minItems", 1, "items", "enum", choice_names(key->choices));
@@ -64,8 +72,10 @@ static json_t *type_schema(const struct gs_config_key *key)
 	case GS_KEY_NAME:
 		return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", GS_RESOURCE_NAME_MAX, "pattern",
 				 NAME_PATTERN);
-	case GS_KEY_DEVICES: return devices_schema();
-	case GS_KEY_CHANNELS: return json_pack("{s:[[], [i]]}", "enum", 0);
+	case GS_KEY_DEVICES:
+		return devices_schema();
+	case GS_KEY_CHANNELS:
+		return json_pack("{s:[[], [i]]}", "enum", 0);
 	}
 	return json_object();
 }
@@ -135,7 +145,9 @@ static void describe_type(const struct gs_config_key *key, struct gs_strbuf *tex
 	}
 	for (const struct gs_config_choice *choice = key->choices; choice->name; choice++)
 		gs_strbuf_printf(text, "%s`%s`%s", choice == key->choices ? "" : ", ", choice->name,
-				 choice->unavailable ? " (refused)" : choice->addition ? " (addition)" : "");
+				 choice->unavailable ? " (refused)"
+				 : choice->addition  ? " (addition)"
+						     : "");
 	if (key->type == GS_KEY_CHOICES)
 		gs_strbuf_add(text, "; one or a list");
 }

@@ -6,8 +6,8 @@
 #include "core/config_tree.h"
 
 struct gs_manifest_part {
-	const char *text;           /* lives in the tree */
-	char *name; /* for messages: the file, or "file[data.key]" when lines cannot be counted through */
+	const char *text; /* lives in the tree */
+	char *name;       /* for messages: the file, or "file[data.key]" when lines cannot be counted through */
 	struct gs_tree_place place; /* where the text begins in the file */
 };
 

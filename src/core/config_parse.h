@@ -9,8 +9,8 @@
 enum { GS_CONFIG_BYTES_MAX = 1 << 20 };
 
 struct gs_config_source {
-	const char *name;  /* file name for messages */
-	const char *text;  /* YAML or JSON; needs no NUL at the end */
+	const char *name; /* file name for messages */
+	const char *text; /* YAML or JSON; needs no NUL at the end */
 	size_t length;
 	const char *entry; /* which data key of a ConfigMap manifest; NULL: the only one, "default" or "config.yaml" */
 };

@@ -4,18 +4,23 @@
 
 #include "base/cleanup.h"
 
-#define PLACE(member) offsetof(struct gs_config, member)
+#define PLACE(member)      offsetof(struct gs_config, member)
 #define FLAG_PLACE(member) offsetof(struct gs_config, flags.member)
 
-#define NO_MIG \
-	"this version cannot publish MIG devices yet; write none: GPUs are then shared whole, and leave MIG off on them"
-#define NO_MPS \
-	"this version cannot run MPS yet; use sharing.timeSlicing meanwhile, which shares a GPU in turns and does not bound memory"
-#define NO_TEGRA "this version finds GPUs through NVML only; write auto or nvml"
+#define NO_MIG                                                                                                       \
+	"this version cannot publish MIG devices yet; write none: GPUs are then shared whole, and leave MIG off on " \
+	"them"
+#define NO_MPS                                                                                                      \
+	"this version cannot run MPS yet; use sharing.timeSlicing meanwhile, which shares a GPU in turns and does " \
+	"not bound memory"
+#define NO_TEGRA  "this version finds GPUs through NVML only; write auto or nvml"
 #define NO_LABELS "this version publishes no node labels"
 
 static const struct gs_config_choice mig_strategies[] = {
-	{"none", GS_MIG_NONE}, {"single", GS_MIG_SINGLE, NO_MIG}, {"mixed", GS_MIG_MIXED, NO_MIG}, {NULL},
+	{"none", GS_MIG_NONE},
+	{"single", GS_MIG_SINGLE, NO_MIG},
+	{"mixed", GS_MIG_MIXED, NO_MIG},
+	{NULL},
 };
 static const struct gs_config_choice list_strategies[] = {
 	{"envvar", GS_DEVICE_LIST_ENVVAR},
@@ -24,7 +29,8 @@ static const struct gs_config_choice list_strategies[] = {
 	{"cdi-cri", GS_DEVICE_LIST_CDI_CRI},
 	{NULL},
 };
-static const struct gs_config_choice id_strategies[] = {{"uuid", GS_DEVICE_ID_UUID}, {"index", GS_DEVICE_ID_INDEX}, {NULL}};
+static const struct gs_config_choice id_strategies[] = {
+	{"uuid", GS_DEVICE_ID_UUID}, {"index", GS_DEVICE_ID_INDEX}, {NULL}};
 static const struct gs_config_choice policies[] = {
 	{"distributed", GS_POLICY_DISTRIBUTED},
 	{"packed", GS_POLICY_PACKED},
@@ -33,117 +39,177 @@ static const struct gs_config_choice policies[] = {
 	{NULL},
 };
 static const struct gs_config_choice discoveries[] = {
-	{"auto", GS_DISCOVERY_AUTO}, {"nvml", GS_DISCOVERY_NVML}, {"tegra", GS_DISCOVERY_TEGRA, NO_TEGRA},
-	{"vfio", GS_DISCOVERY_VFIO, NO_TEGRA}, {NULL},
+	{"auto", GS_DISCOVERY_AUTO},
+	{"nvml", GS_DISCOVERY_NVML},
+	{"tegra", GS_DISCOVERY_TEGRA, NO_TEGRA},
+	{"vfio", GS_DISCOVERY_VFIO, NO_TEGRA},
+	{NULL},
 };
 
 /* What timeSlicing and mps have in common. */
 #define SHARING_KEYS(section, member, unset_means)                                                                    \
-	{"sharing." section ".renameByDefault", GS_KEY_BOOL, "Publish shared resources under their name with .shared added", \
-	 PLACE(member.rename_by_default), .fallback = "false", .since = "0.1.0"},                                     \
-	{"sharing." section ".failRequestsGreaterThanOne", GS_KEY_TRISTATE,                                           \
-	 "Refuse a container that asks for more than one share: two shares are not twice the time",                   \
-	 PLACE(member.fail_requests_greater_than_one), .fallback_note = unset_means, .since = "0.1.0"},               \
-	{"sharing." section ".resources", GS_KEY_LIST, "What is shared, and into how many shares", PLACE(member.resources), \
-	 PLACE(member.resource_count), sizeof(struct gs_sharing_resource), .required = true, .minimum = 1, .maximum = 256, .since = "0.1.0"}, \
-	{"sharing." section ".resources[].name", GS_KEY_NAME, "The resource to share; nvidia.com/ is added when missing", \
-	 offsetof(struct gs_sharing_resource, name), .required = true, .since = "0.1.0"},                             \
-	{"sharing." section ".resources[].rename", GS_KEY_NAME, "Publish the shares under this name",                 \
-	 offsetof(struct gs_sharing_resource, rename), .fallback_note = "the name, or name.shared with renameByDefault", .since = "0.1.0"}, \
-	{"sharing." section ".resources[].replicas", GS_KEY_COUNT, "Shares for each device",                          \
-	 offsetof(struct gs_sharing_resource, replicas), .minimum = 1, .maximum = GS_REPLICAS_MAX, .required = true, .since = "0.1.0"}, \
-	{"sharing." section ".resources[].devices", GS_KEY_DEVICES,                                                   \
-	 "Which devices of this name: all, how many, or a list of indices (0, 0:1 for MIG) and UUIDs",                \
-	 offsetof(struct gs_sharing_resource, devices), .fallback = "all", .since = "0.1.0"}
+	{"sharing." section ".renameByDefault",                                                                       \
+	 GS_KEY_BOOL,                                                                                                 \
+	 "Publish shared resources under their name with .shared added",                                              \
+	 PLACE(member.rename_by_default),                                                                             \
+	 .fallback = "false",                                                                                         \
+	 .since = "0.1.0"},                                                                                           \
+		{"sharing." section ".failRequestsGreaterThanOne",                                                    \
+		 GS_KEY_TRISTATE,                                                                                     \
+		 "Refuse a container that asks for more than one share: two shares are not twice the time",           \
+		 PLACE(member.fail_requests_greater_than_one),                                                        \
+		 .fallback_note = unset_means,                                                                        \
+		 .since = "0.1.0"},                                                                                   \
+		{"sharing." section ".resources",                                                                     \
+		 GS_KEY_LIST,                                                                                         \
+		 "What is shared, and into how many shares",                                                          \
+		 PLACE(member.resources),                                                                             \
+		 PLACE(member.resource_count),                                                                        \
+		 sizeof(struct gs_sharing_resource),                                                                  \
+		 .required = true,                                                                                    \
+		 .minimum = 1,                                                                                        \
+		 .maximum = 256,                                                                                      \
+		 .since = "0.1.0"},                                                                                   \
+		{"sharing." section ".resources[].name",                                                              \
+		 GS_KEY_NAME,                                                                                         \
+		 "The resource to share; nvidia.com/ is added when missing",                                          \
+		 offsetof(struct gs_sharing_resource, name),                                                          \
+		 .required = true,                                                                                    \
+		 .since = "0.1.0"},                                                                                   \
+		{"sharing." section ".resources[].rename",                                                            \
+		 GS_KEY_NAME,                                                                                         \
+		 "Publish the shares under this name",                                                                \
+		 offsetof(struct gs_sharing_resource, rename),                                                        \
+		 .fallback_note = "the name, or name.shared with renameByDefault",                                    \
+		 .since = "0.1.0"},                                                                                   \
+		{"sharing." section ".resources[].replicas",                                                          \
+		 GS_KEY_COUNT,                                                                                        \
+		 "Shares for each device",                                                                            \
+		 offsetof(struct gs_sharing_resource, replicas),                                                      \
+		 .minimum = 1,                                                                                        \
+		 .maximum = GS_REPLICAS_MAX,                                                                          \
+		 .required = true,                                                                                    \
+		 .since = "0.1.0"},                                                                                   \
+	{                                                                                                             \
+		"sharing." section ".resources[].devices", GS_KEY_DEVICES,                                            \
+			"Which devices of this name: all, how many, or a list of indices (0, 0:1 for MIG) and UUIDs", \
+			offsetof(struct gs_sharing_resource, devices), .fallback = "all", .since = "0.1.0"            \
+	}
 
-#define PATTERN_KEYS(section, member, what)                                                                           \
-	{"resources." section, GS_KEY_LIST, "Names for " what ", first match wins; without a match the usual name is kept", \
-	 PLACE(member##_patterns), PLACE(member##_pattern_count), sizeof(struct gs_resource_pattern), .maximum = 256, .since = "0.1.0"}, \
-	{"resources." section "[].pattern", GS_KEY_PATTERN, "What " what " are called, * stands for anything",        \
-	 offsetof(struct gs_resource_pattern, pattern), .required = true, .since = "0.1.0"},                          \
-	{"resources." section "[].name", GS_KEY_NAME, "The resource to publish them as; nvidia.com/ is added when missing", \
-	 offsetof(struct gs_resource_pattern, name), .required = true, .since = "0.1.0"}
+#define PATTERN_KEYS(section, member, what)                                                            \
+	{"resources." section,                                                                         \
+	 GS_KEY_LIST,                                                                                  \
+	 "Names for " what ", first match wins; without a match the usual name is kept",               \
+	 PLACE(member##_patterns),                                                                     \
+	 PLACE(member##_pattern_count),                                                                \
+	 sizeof(struct gs_resource_pattern),                                                           \
+	 .maximum = 256,                                                                               \
+	 .since = "0.1.0"},                                                                            \
+		{"resources." section "[].pattern",                                                    \
+		 GS_KEY_PATTERN,                                                                       \
+		 "What " what " are called, * stands for anything",                                    \
+		 offsetof(struct gs_resource_pattern, pattern),                                        \
+		 .required = true,                                                                     \
+		 .since = "0.1.0"},                                                                    \
+	{                                                                                              \
+		"resources." section "[].name", GS_KEY_NAME,                                           \
+			"The resource to publish them as; nvidia.com/ is added when missing",          \
+			offsetof(struct gs_resource_pattern, name), .required = true, .since = "0.1.0" \
+	}
 
 const struct gs_config_key gs_config_keys[] = {
 	{"version", GS_KEY_VERSION, "Version of this file's form", .fallback = "v1", .since = "0.1.0"},
 
 	{"flags", GS_KEY_OBJECT, "How the node's devices are found and handed to containers", .since = "0.1.0"},
-	{"flags.migStrategy", GS_KEY_CHOICE, "How MIG devices are published", FLAG_PLACE(mig_strategy), .choices = mig_strategies,
-	 .fallback = "none", .env = {"MIG_STRATEGY"}, .flags = {"mig-strategy"}, .since = "0.1.0"},
+	{"flags.migStrategy", GS_KEY_CHOICE, "How MIG devices are published", FLAG_PLACE(mig_strategy),
+	 .choices = mig_strategies, .fallback = "none", .env = {"MIG_STRATEGY"}, .flags = {"mig-strategy"},
+	 .since = "0.1.0"},
 	{"flags.failOnInitError", GS_KEY_BOOL, "Exit when NVML cannot be used at start; otherwise wait until it can",
-	 FLAG_PLACE(fail_on_init_error), .fallback = "true", .env = {"FAIL_ON_INIT_ERROR"}, .flags = {"fail-on-init-error"}, .since = "0.1.0"},
-	{"flags.mpsRoot", GS_KEY_PATH, "Where MPS keeps its pipes and logs on the host", FLAG_PLACE(mps_root), .env = {"MPS_ROOT"},
-	 .flags = {"mps-root"}, .fallback_note = "none, and MPS needs one", .since = "0.1.0"},
-	{"flags.nvidiaDriverRoot", GS_KEY_PATH, "Where the driver is installed on the host", FLAG_PLACE(nvidia_driver_root),
-	 .fallback = "/", .env = {"NVIDIA_DRIVER_ROOT"}, .flags = {"nvidia-driver-root", "driver-root"}, .since = "0.1.0"},
+	 FLAG_PLACE(fail_on_init_error), .fallback = "true", .env = {"FAIL_ON_INIT_ERROR"},
+	 .flags = {"fail-on-init-error"}, .since = "0.1.0"},
+	{"flags.mpsRoot", GS_KEY_PATH, "Where MPS keeps its pipes and logs on the host", FLAG_PLACE(mps_root),
+	 .env = {"MPS_ROOT"}, .flags = {"mps-root"}, .fallback_note = "none, and MPS needs one", .since = "0.1.0"},
+	{"flags.nvidiaDriverRoot", GS_KEY_PATH, "Where the driver is installed on the host",
+	 FLAG_PLACE(nvidia_driver_root), .fallback = "/", .env = {"NVIDIA_DRIVER_ROOT"},
+	 .flags = {"nvidia-driver-root", "driver-root"}, .since = "0.1.0"},
 	{"flags.nvidiaDevRoot", GS_KEY_PATH, "Where the driver's /dev is on the host", FLAG_PLACE(nvidia_dev_root),
-	 .fallback_note = "the driver root", .env = {"NVIDIA_DEV_ROOT"}, .flags = {"nvidia-dev-root", "dev-root"}, .since = "0.1.0"},
-	{"flags.gdrcopyEnabled", GS_KEY_BOOL, "Hand out GDRCopy devices as well", FLAG_PLACE(gdrcopy_enabled), .fallback = "false",
-	 .env = {"GDRCOPY_ENABLED"}, .flags = {"gdrcopy-enabled"}, .since = "0.1.0"},
-	{"flags.gdsEnabled", GS_KEY_BOOL, "Hand out GPUDirect Storage devices as well", FLAG_PLACE(gds_enabled), .fallback = "false",
-	 .env = {"GDS_ENABLED"}, .flags = {"gds-enabled"}, .since = "0.1.0"},
+	 .fallback_note = "the driver root", .env = {"NVIDIA_DEV_ROOT"}, .flags = {"nvidia-dev-root", "dev-root"},
+	 .since = "0.1.0"},
+	{"flags.gdrcopyEnabled", GS_KEY_BOOL, "Hand out GDRCopy devices as well", FLAG_PLACE(gdrcopy_enabled),
+	 .fallback = "false", .env = {"GDRCOPY_ENABLED"}, .flags = {"gdrcopy-enabled"}, .since = "0.1.0"},
+	{"flags.gdsEnabled", GS_KEY_BOOL, "Hand out GPUDirect Storage devices as well", FLAG_PLACE(gds_enabled),
+	 .fallback = "false", .env = {"GDS_ENABLED"}, .flags = {"gds-enabled"}, .since = "0.1.0"},
 	{"flags.mofedEnabled", GS_KEY_BOOL, "Hand out MOFED (InfiniBand) devices as well", FLAG_PLACE(mofed_enabled),
 	 .fallback = "false", .env = {"MOFED_ENABLED"}, .flags = {"mofed-enabled"}, .since = "0.1.0"},
-	{"flags.useNodeFeatureAPI", GS_KEY_BOOL, "Publish labels through NodeFeature objects", FLAG_PLACE(use_node_feature_api),
-	 .fallback = "true", .env = {"GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"}, .flags = {"use-node-feature-api"},
+	{"flags.useNodeFeatureAPI", GS_KEY_BOOL, "Publish labels through NodeFeature objects",
+	 FLAG_PLACE(use_node_feature_api), .fallback = "true",
+	 .env = {"GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"}, .flags = {"use-node-feature-api"},
 	 .inert = NO_LABELS, .since = "0.1.0"},
 	{"flags.deviceDiscoveryStrategy", GS_KEY_CHOICE, "How GPUs are found", FLAG_PLACE(device_discovery),
 	 .choices = discoveries, .fallback = "auto", .env = {"DEVICE_DISCOVERY_STRATEGY"},
 	 .flags = {"device-discovery-strategy"}, .since = "0.1.0"},
 
 	{"flags.plugin", GS_KEY_OBJECT, "How devices reach containers", .since = "0.1.0"},
-	{"flags.plugin.passDeviceSpecs", GS_KEY_BOOL, "Hand device nodes to the kubelet too, needed with its CPU manager",
-	 FLAG_PLACE(plugin.pass_device_specs), .fallback = "false", .env = {"PASS_DEVICE_SPECS"}, .flags = {"pass-device-specs"}, .since = "0.1.0"},
+	{"flags.plugin.passDeviceSpecs", GS_KEY_BOOL,
+	 "Hand device nodes to the kubelet too, needed with its CPU manager", FLAG_PLACE(plugin.pass_device_specs),
+	 .fallback = "false", .env = {"PASS_DEVICE_SPECS"}, .flags = {"pass-device-specs"}, .since = "0.1.0"},
 	{"flags.plugin.deviceListStrategy", GS_KEY_CHOICES, "How a container is told its devices, one way or several",
-	 FLAG_PLACE(plugin.device_list_strategy), .choices = list_strategies, .fallback = "envvar", .env = {"DEVICE_LIST_STRATEGY"},
-	 .flags = {"device-list-strategy"}, .since = "0.1.0"},
+	 FLAG_PLACE(plugin.device_list_strategy), .choices = list_strategies, .fallback = "envvar",
+	 .env = {"DEVICE_LIST_STRATEGY"}, .flags = {"device-list-strategy"}, .since = "0.1.0"},
 	{"flags.plugin.deviceIDStrategy", GS_KEY_CHOICE, "What a device is called inside a container",
-	 FLAG_PLACE(plugin.device_id_strategy), .choices = id_strategies, .fallback = "uuid", .env = {"DEVICE_ID_STRATEGY"},
-	 .flags = {"device-id-strategy"}, .since = "0.1.0"},
+	 FLAG_PLACE(plugin.device_id_strategy), .choices = id_strategies, .fallback = "uuid",
+	 .env = {"DEVICE_ID_STRATEGY"}, .flags = {"device-id-strategy"}, .since = "0.1.0"},
 	{"flags.plugin.cdiAnnotationPrefix", GS_KEY_STRING, "What the CDI annotation's key begins with",
 	 FLAG_PLACE(plugin.cdi_annotation_prefix), .fallback = "cdi.k8s.io/", .env = {"CDI_ANNOTATION_PREFIX"},
 	 .flags = {"cdi-annotation-prefix"}, .since = "0.1.0"},
 	{"flags.plugin.nvidiaCTKPath", GS_KEY_PATH, "Where nvidia-ctk is on the host, for hooks in CDI files",
-	 FLAG_PLACE(plugin.nvidia_ctk_path), .fallback = "/usr/bin/nvidia-ctk", .env = {"NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"},
-	 .flags = {"nvidia-cdi-hook-path", "nvidia-ctk-path"}, .since = "0.1.0"},
-	{"flags.plugin.containerDriverRoot", GS_KEY_PATH, "Where the host's driver is mounted in the plugin's container",
-	 FLAG_PLACE(plugin.container_driver_root), .fallback = "/driver-root", .env = {"DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"},
+	 FLAG_PLACE(plugin.nvidia_ctk_path), .fallback = "/usr/bin/nvidia-ctk",
+	 .env = {"NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"}, .flags = {"nvidia-cdi-hook-path", "nvidia-ctk-path"},
+	 .since = "0.1.0"},
+	{"flags.plugin.containerDriverRoot", GS_KEY_PATH,
+	 "Where the host's driver is mounted in the plugin's container", FLAG_PLACE(plugin.container_driver_root),
+	 .fallback = "/driver-root", .env = {"DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"},
 	 .flags = {"driver-root-ctr-path", "container-driver-root"}, .since = "0.1.0"},
-	{"flags.plugin.sharedDevicesAllocationPolicy", GS_KEY_CHOICE, "Which GPUs a container's shares are taken from first",
-	 FLAG_PLACE(plugin.allocation_policy), .choices = policies, .fallback = "distributed",
-	 .env = {"SHARED_DEVICES_ALLOCATION_POLICY"}, .flags = {"shared-devices-allocation-policy"}, .since = "0.1.0"},
+	{"flags.plugin.sharedDevicesAllocationPolicy", GS_KEY_CHOICE,
+	 "Which GPUs a container's shares are taken from first", FLAG_PLACE(plugin.allocation_policy),
+	 .choices = policies, .fallback = "distributed", .env = {"SHARED_DEVICES_ALLOCATION_POLICY"},
+	 .flags = {"shared-devices-allocation-policy"}, .since = "0.1.0"},
 
 	{"flags.gfd", GS_KEY_OBJECT, "GPU feature discovery: node labels", .since = "0.1.0"},
 	{"flags.gfd.oneshot", GS_KEY_BOOL, "Label once and exit", FLAG_PLACE(gfd.oneshot), .fallback = "false",
 	 .env = {"GFD_ONESHOT"}, .flags = {"oneshot"}, .inert = NO_LABELS, .since = "0.1.0"},
-	{"flags.gfd.noTimestamp", GS_KEY_BOOL, "Leave the timestamp label out", FLAG_PLACE(gfd.no_timestamp), .fallback = "false",
-	 .env = {"GFD_NO_TIMESTAMP"}, .flags = {"no-timestamp"}, .inert = NO_LABELS, .since = "0.1.0"},
-	{"flags.gfd.sleepInterval", GS_KEY_DURATION, "Time between two looks: 60s, a number of nanoseconds, or infinite",
-	 FLAG_PLACE(gfd.sleep_interval_ns), .fallback = "60s", .env = {"GFD_SLEEP_INTERVAL"}, .flags = {"sleep-interval"},
-	 .inert = NO_LABELS, .since = "0.1.0"},
+	{"flags.gfd.noTimestamp", GS_KEY_BOOL, "Leave the timestamp label out", FLAG_PLACE(gfd.no_timestamp),
+	 .fallback = "false", .env = {"GFD_NO_TIMESTAMP"}, .flags = {"no-timestamp"}, .inert = NO_LABELS,
+	 .since = "0.1.0"},
+	{"flags.gfd.sleepInterval", GS_KEY_DURATION,
+	 "Time between two looks: 60s, a number of nanoseconds, or infinite", FLAG_PLACE(gfd.sleep_interval_ns),
+	 .fallback = "60s", .env = {"GFD_SLEEP_INTERVAL"}, .flags = {"sleep-interval"}, .inert = NO_LABELS,
+	 .since = "0.1.0"},
 	{"flags.gfd.outputFile", GS_KEY_PATH, "File that the labels are written to, empty: standard output",
 	 FLAG_PLACE(gfd.output_file), .fallback = "/etc/kubernetes/node-feature-discovery/features.d/gfd",
 	 .env = {"GFD_OUTPUT_FILE"}, .flags = {"output-file"}, .inert = NO_LABELS, .since = "0.1.0"},
-	{"flags.gfd.machineTypeFile", GS_KEY_PATH, "File that names the machine's type", FLAG_PLACE(gfd.machine_type_file),
-	 .fallback = "/sys/class/dmi/id/product_name", .env = {"GFD_MACHINE_TYPE_FILE"}, .flags = {"machine-type-file"},
-	 .inert = NO_LABELS, .since = "0.1.0"},
+	{"flags.gfd.machineTypeFile", GS_KEY_PATH, "File that names the machine's type",
+	 FLAG_PLACE(gfd.machine_type_file), .fallback = "/sys/class/dmi/id/product_name",
+	 .env = {"GFD_MACHINE_TYPE_FILE"}, .flags = {"machine-type-file"}, .inert = NO_LABELS, .since = "0.1.0"},
 
 	{"resources", GS_KEY_OBJECT, "Resource names by product", .since = "0.1.0"},
 	PATTERN_KEYS("gpus", gpu, "GPUs"),
 	PATTERN_KEYS("mig", mig, "MIG profiles"),
 
 	{"sharing", GS_KEY_OBJECT, "What is shared", .since = "0.1.0"},
-	{"sharing.timeSlicing", GS_KEY_SHARING, "Share by taking turns: memory and faults are not isolated", PLACE(time_slicing), .since = "0.1.0"},
+	{"sharing.timeSlicing", GS_KEY_SHARING, "Share by taking turns: memory and faults are not isolated",
+	 PLACE(time_slicing), .since = "0.1.0"},
 	SHARING_KEYS("timeSlicing", time_slicing, "false: allowed"),
-	{"sharing.mps", GS_KEY_SHARING, "Share by MPS: work runs side by side, memory is bounded for each process", PLACE(mps),
-	 .unavailable = NO_MPS, .since = "0.1.0"},
+	{"sharing.mps", GS_KEY_SHARING, "Share by MPS: work runs side by side, memory is bounded for each process",
+	 PLACE(mps), .unavailable = NO_MPS, .since = "0.1.0"},
 	SHARING_KEYS("mps", mps, "true: refused"),
 
 	{"imex", GS_KEY_OBJECT, "IMEX channels, for memory shared between nodes", .since = "0.1.0"},
-	{"imex.channelIDs", GS_KEY_CHANNELS, "Channels to hand out: none, or [0]", PLACE(imex_channel_ids), PLACE(imex_channel_count),
-	 .fallback = "", .env = {"IMEX_CHANNEL_IDS"}, .flags = {"imex-channel-ids"}, .since = "0.1.0"},
-	{"imex.required", GS_KEY_BOOL, "A channel that is missing at start is an error", PLACE(imex_required), .fallback = "false",
-	 .env = {"IMEX_REQUIRED"}, .flags = {"imex-required"}, .since = "0.1.0"},
+	{"imex.channelIDs", GS_KEY_CHANNELS, "Channels to hand out: none, or [0]", PLACE(imex_channel_ids),
+	 PLACE(imex_channel_count), .fallback = "", .env = {"IMEX_CHANNEL_IDS"}, .flags = {"imex-channel-ids"},
+	 .since = "0.1.0"},
+	{"imex.required", GS_KEY_BOOL, "A channel that is missing at start is an error", PLACE(imex_required),
+	 .fallback = "false", .env = {"IMEX_REQUIRED"}, .flags = {"imex-required"}, .since = "0.1.0"},
 };
 const size_t gs_config_key_count = GS_ARRAY_LENGTH(gs_config_keys);
 

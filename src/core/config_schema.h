@@ -10,41 +10,41 @@
 #include "core/config.h"
 
 enum gs_key_type {
-	GS_KEY_OBJECT,    /* a mapping of the keys below it */
-	GS_KEY_SHARING,   /* the same, filling a struct gs_sharing's presence and place */
-	GS_KEY_LIST,      /* a list of mappings; their keys are "path[].name" */
+	GS_KEY_OBJECT,  /* a mapping of the keys below it */
+	GS_KEY_SHARING, /* the same, filling a struct gs_sharing's presence and place */
+	GS_KEY_LIST,    /* a list of mappings; their keys are "path[].name" */
 	GS_KEY_VERSION,
 	GS_KEY_BOOL,
-	GS_KEY_TRISTATE,  /* a boolean whose absence matters */
+	GS_KEY_TRISTATE, /* a boolean whose absence matters */
 	GS_KEY_STRING,
-	GS_KEY_PATH,      /* absolute, or empty */
-	GS_KEY_CHOICE,    /* one word of `choices` */
-	GS_KEY_CHOICES,   /* one or a list of them, as bits */
+	GS_KEY_PATH,    /* absolute, or empty */
+	GS_KEY_CHOICE,  /* one word of `choices` */
+	GS_KEY_CHOICES, /* one or a list of them, as bits */
 	GS_KEY_DURATION,
-	GS_KEY_COUNT,     /* a whole number within minimum..maximum */
-	GS_KEY_NAME,      /* a resource name */
-	GS_KEY_PATTERN,   /* a glob with *, not empty */
-	GS_KEY_DEVICES,   /* struct gs_device_selector */
-	GS_KEY_CHANNELS,  /* list of IMEX channel ids */
+	GS_KEY_COUNT,    /* a whole number within minimum..maximum */
+	GS_KEY_NAME,     /* a resource name */
+	GS_KEY_PATTERN,  /* a glob with *, not empty */
+	GS_KEY_DEVICES,  /* struct gs_device_selector */
+	GS_KEY_CHANNELS, /* list of IMEX channel ids */
 };
 
 struct gs_config_choice {
-	const char *name;        /* NULL ends the list */
+	const char *name; /* NULL ends the list */
 	int value;
 	const char *unavailable; /* why this version refuses it, and what to write instead; NULL: it runs */
 	bool addition;           /* ours, not NVIDIA's */
 };
 
 struct gs_config_key {
-	const char *path;        /* "flags.plugin.passDeviceSpecs", "sharing.timeSlicing.resources[].replicas" */
+	const char *path; /* "flags.plugin.passDeviceSpecs", "sharing.timeSlicing.resources[].replicas" */
 	enum gs_key_type type;
-	const char *help;        /* one sentence, no full stop */
-	size_t offset;           /* in struct gs_config, or in the list's item */
-	size_t count_offset;     /* lists and channels: of their size_t count */
-	size_t item_size;        /* lists: of an item */
+	const char *help;    /* one sentence, no full stop */
+	size_t offset;       /* in struct gs_config, or in the list's item */
+	size_t count_offset; /* lists and channels: of their size_t count */
+	size_t item_size;    /* lists: of an item */
 	const struct gs_config_choice *choices;
 	int64_t minimum, maximum;
-	const char *fallback;    /* the default, as in a file; NULL: unset */
+	const char *fallback;      /* the default, as in a file; NULL: unset */
 	const char *fallback_note; /* what unset means */
 	bool required;
 	const char *env[3];      /* first defined one counts */

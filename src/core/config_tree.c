@@ -213,7 +213,9 @@ static bool key_allowed(struct builder *b, const struct gs_node *map, const stru
 static struct gs_node *read_map(struct builder *b, struct gs_node *map, int depth)
 {
 	size_t capacity = 0;
-	struct { struct gs_node *key, *from; } merges[8];
+	struct {
+		struct gs_node *key, *from;
+	} merges[8];
 	size_t merge_count = 0;
 	size_t weight = 1;
 	for (;;) {

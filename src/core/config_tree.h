@@ -11,8 +11,8 @@
 enum {
 	GS_TREE_BYTES_MAX = 1 << 20,
 	GS_TREE_DEPTH_MAX = 32,
-	GS_TREE_KEYS_MAX = 1000,     /* in one mapping */
-	GS_TREE_NODES_MAX = 100000,  /* aliases expanded */
+	GS_TREE_KEYS_MAX = 1000,    /* in one mapping */
+	GS_TREE_NODES_MAX = 100000, /* aliases expanded */
 };
 
 struct gs_node {
@@ -24,11 +24,11 @@ struct gs_node {
 	struct gs_node **keys;  /* of a map, all scalars */
 	struct gs_node **items; /* of a map or a list */
 	size_t count;
-	size_t weight;          /* nodes below and this one, aliases expanded; 0 while being built */
+	size_t weight; /* nodes below and this one, aliases expanded; 0 while being built */
 };
 
 struct gs_tree {
-	struct gs_node *root; /* NULL: nothing but blanks and comments */
+	struct gs_node *root;   /* NULL: nothing but blanks and comments */
 	struct gs_node **items; /* owns every node */
 	size_t count, capacity;
 };

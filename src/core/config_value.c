@@ -121,9 +121,9 @@ static int bool_from_node(const struct gs_config_key *key, const struct gs_node 
 			  struct gs_error *err)
 {
 	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
-					  "on",	  "On",	  "ON",	  "y",	 "Y",	NULL};
+					  "on",   "On",   "ON",   "y",   "Y",   NULL};
 	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO",
-					 "off",	  "Off",   "OFF",   "n",  "N",	NULL};
+					 "off",   "Off",   "OFF",   "n",  "N",  NULL};
 	*value = is_one_of(node->text, yes);
 	if (!*value && !is_one_of(node->text, no))
 		return FAIL(err, "%s must be true or false, not \"%.80s\"", gs_config_key_name(key), node->text);
@@ -422,17 +422,25 @@ int gs_value_from_text(const struct gs_config_key *key, void *base, const char *
 	void *field = field_of(key, base);
 	bool value;
 	switch (key->type) {
-	case GS_KEY_VERSION: return check_version(text, err);
+	case GS_KEY_VERSION:
+		return check_version(text, err);
 	case GS_KEY_BOOL:
-	case GS_KEY_TRISTATE: return bool_from_text(key, text, &value, err) ? -1 : set_bool(key, field, value);
+	case GS_KEY_TRISTATE:
+		return bool_from_text(key, text, &value, err) ? -1 : set_bool(key, field, value);
 	case GS_KEY_STRING:
 	case GS_KEY_PATH:
-	case GS_KEY_PATTERN: return set_text(key, field, text, err);
-	case GS_KEY_CHOICE: return set_choice(key, field, text, err);
-	case GS_KEY_CHOICES: return choices_from_text(key, field, text, err);
-	case GS_KEY_DURATION: return set_duration(key, field, text, err);
-	case GS_KEY_COUNT: return set_count(key, field, text, err);
-	case GS_KEY_NAME: return set_name(key, field, text, err);
+	case GS_KEY_PATTERN:
+		return set_text(key, field, text, err);
+	case GS_KEY_CHOICE:
+		return set_choice(key, field, text, err);
+	case GS_KEY_CHOICES:
+		return choices_from_text(key, field, text, err);
+	case GS_KEY_DURATION:
+		return set_duration(key, field, text, err);
+	case GS_KEY_COUNT:
+		return set_count(key, field, text, err);
+	case GS_KEY_NAME:
+		return set_name(key, field, text, err);
 	case GS_KEY_CHANNELS:
 		if (!*text || strcmp(text, "0") == 0)
 			return set_channels(key, base, *text);
@@ -440,7 +448,8 @@ int gs_value_from_text(const struct gs_config_key *key, void *base, const char *
 	case GS_KEY_DEVICES: /* in lists only, where "all" is what zeroed memory means */
 	case GS_KEY_OBJECT:
 	case GS_KEY_SHARING:
-	case GS_KEY_LIST: break;
+	case GS_KEY_LIST:
+		break;
 	}
 	return FAIL(err, "%s cannot be set from a single text", gs_config_key_name(key));
 }
@@ -462,13 +471,15 @@ int gs_value_from_node(const struct gs_config_key *key, void *base, const struct
 			    node->kind == GS_NODE_LIST ? "list" : "mapping");
 	switch (key->type) {
 	case GS_KEY_BOOL:
-	case GS_KEY_TRISTATE: return bool_from_node(key, node, &value, err) ? -1 : set_bool(key, field, value);
+	case GS_KEY_TRISTATE:
+		return bool_from_node(key, node, &value, err) ? -1 : set_bool(key, field, value);
 	case GS_KEY_COUNT:
 		if (node->is_string)
 			return FAIL(err, "%s must be a number, but \"%.80s\" in quotes is text; remove the quotes",
 				    gs_config_key_name(key), node->text);
 		break;
-	default: break;
+	default:
+		break;
 	}
 	return gs_value_from_text(key, base, node->text, err);
 }
@@ -532,13 +543,20 @@ void gs_value_format(const struct gs_config_key *key, const void *base, struct g
 {
 	const void *field = const_field_of(key, base);
 	switch (key->type) {
-	case GS_KEY_OBJECT: break;
+	case GS_KEY_OBJECT:
+		break;
 	case GS_KEY_SHARING:
 		gs_strbuf_add(text, ((const struct gs_sharing *)field)->present ? "present" : "");
 		break;
-	case GS_KEY_LIST: format_list(key, base, text); break;
-	case GS_KEY_VERSION: gs_strbuf_add(text, "v1"); break;
-	case GS_KEY_BOOL: gs_strbuf_add(text, *(const bool *)field ? "true" : "false"); break;
+	case GS_KEY_LIST:
+		format_list(key, base, text);
+		break;
+	case GS_KEY_VERSION:
+		gs_strbuf_add(text, "v1");
+		break;
+	case GS_KEY_BOOL:
+		gs_strbuf_add(text, *(const bool *)field ? "true" : "false");
+		break;
 	case GS_KEY_TRISTATE:
 		if (*(const enum gs_tristate *)field != GS_UNSET)
 			gs_strbuf_add(text, *(const enum gs_tristate *)field == GS_TRUE ? "true" : "false");
@@ -551,10 +569,18 @@ void gs_value_format(const struct gs_config_key *key, const void *base, struct g
 			gs_strbuf_add(text, **(char *const *)field ? *(char *const *)field : "\"\"");
 		break;
 	case GS_KEY_CHOICE:
-	case GS_KEY_CHOICES: format_choices(key, *(const unsigned *)field, text); break;
-	case GS_KEY_DURATION: format_duration(*(const int64_t *)field, text); break;
-	case GS_KEY_COUNT: gs_strbuf_printf(text, "%u", *(const unsigned *)field); break;
-	case GS_KEY_DEVICES: format_selector(field, text); break;
+	case GS_KEY_CHOICES:
+		format_choices(key, *(const unsigned *)field, text);
+		break;
+	case GS_KEY_DURATION:
+		format_duration(*(const int64_t *)field, text);
+		break;
+	case GS_KEY_COUNT:
+		gs_strbuf_printf(text, "%u", *(const unsigned *)field);
+		break;
+	case GS_KEY_DEVICES:
+		format_selector(field, text);
+		break;
 	case GS_KEY_CHANNELS:
 		gs_strbuf_add(text, *(const size_t *)((const char *)base + key->count_offset) ? "[0]" : "[]");
 		break;
@@ -568,9 +594,15 @@ void gs_value_free(const struct gs_config_key *key, void *base)
 	case GS_KEY_STRING:
 	case GS_KEY_PATH:
 	case GS_KEY_NAME:
-	case GS_KEY_PATTERN: set_string(field, NULL); break;
-	case GS_KEY_DEVICES: free_selector(field); break;
-	case GS_KEY_CHANNELS: set_channels(key, base, false); break;
+	case GS_KEY_PATTERN:
+		set_string(field, NULL);
+		break;
+	case GS_KEY_DEVICES:
+		free_selector(field);
+		break;
+	case GS_KEY_CHANNELS:
+		set_channels(key, base, false);
+		break;
 	case GS_KEY_LIST: {
 		char **items = field;
 		size_t *count = (size_t *)((char *)base + key->count_offset);
@@ -584,6 +616,7 @@ void gs_value_free(const struct gs_config_key *key, void *base)
 		*count = 0;
 		break;
 	}
-	default: break;
+	default:
+		break;
 	}
 }

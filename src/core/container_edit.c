@@ -75,8 +75,8 @@ void gs_container_edit_device(struct gs_container_edit *edit, const char *host, 
 
 void gs_container_edit_cdi(struct gs_container_edit *edit, const char *qualified_name)
 {
-	edit->cdi_devices = grow(edit->cdi_devices, edit->cdi_device_count, &edit->cdi_device_capacity,
-				 sizeof *edit->cdi_devices);
+	edit->cdi_devices =
+		grow(edit->cdi_devices, edit->cdi_device_count, &edit->cdi_device_capacity, sizeof *edit->cdi_devices);
 	edit->cdi_devices[edit->cdi_device_count++] = gs_strdup(qualified_name);
 }
 

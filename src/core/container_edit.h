@@ -5,17 +5,29 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct gs_edit_pair { char *key, *value; };
-struct gs_edit_mount { char *host_path, *container_path; bool read_only; };
-struct gs_edit_device { char *host_path, *container_path, *permissions; };
+struct gs_edit_pair {
+	char *key, *value;
+};
+struct gs_edit_mount {
+	char *host_path, *container_path;
+	bool read_only;
+};
+struct gs_edit_device {
+	char *host_path, *container_path, *permissions;
+};
 
 /* Strings are owned. An empty one is all zeros. */
 struct gs_container_edit {
-	struct gs_edit_pair *env; size_t env_count, env_capacity;
-	struct gs_edit_pair *annotations; size_t annotation_count, annotation_capacity;
-	struct gs_edit_mount *mounts; size_t mount_count, mount_capacity;
-	struct gs_edit_device *devices; size_t device_count, device_capacity;
-	char **cdi_devices; size_t cdi_device_count, cdi_device_capacity; /* qualified names: vendor/class=name */
+	struct gs_edit_pair *env;
+	size_t env_count, env_capacity;
+	struct gs_edit_pair *annotations;
+	size_t annotation_count, annotation_capacity;
+	struct gs_edit_mount *mounts;
+	size_t mount_count, mount_capacity;
+	struct gs_edit_device *devices;
+	size_t device_count, device_capacity;
+	char **cdi_devices;
+	size_t cdi_device_count, cdi_device_capacity; /* qualified names: vendor/class=name */
 };
 
 /* A key that is there already gets the new value. */

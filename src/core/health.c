@@ -16,10 +16,10 @@ const struct gs_health_settings gs_health_defaults = {
 
 enum fault {
 	FAULT_LOST = 1 << 0,
-	FAULT_SILENT = 1 << 1,    /* looks fail */
+	FAULT_SILENT = 1 << 1, /* looks fail */
 	FAULT_CONTAINED = 1 << 2,
-	FAULT_RESET = 1 << 3,     /* something happened that only a reset cures */
-	FAULT_RECOVERY = 1 << 4,  /* the driver asks for a recovery action */
+	FAULT_RESET = 1 << 3,    /* something happened that only a reset cures */
+	FAULT_RECOVERY = 1 << 4, /* the driver asks for a recovery action */
 	FAULT_REMAP = 1 << 5,
 };
 
@@ -64,8 +64,8 @@ static void update_reason(struct gs_health *health)
 	if (health->faults)
 		snprintf(health->reason, sizeof health->reason, "%s%s", health->cause, wait);
 	else
-		snprintf(health->reason, sizeof health->reason, "%s; clean now, must stay so for %" PRId64 " s", health->cause,
-			 health->wait_ns / SECOND);
+		snprintf(health->reason, sizeof health->reason, "%s; clean now, must stay so for %" PRId64 " s",
+			 health->cause, health->wait_ns / SECOND);
 }
 
 /* A fault happened or was seen to stand. `text` is kept when it is new. Returns whether the GPU turned unhealthy. */
@@ -85,7 +85,7 @@ static bool raise_fault(struct gs_health *health, unsigned fault, const char *te
 		bool relapse = health->healthy_since_ns >= 0 &&
 			       now_ns - health->healthy_since_ns < health->settings->damping_ns;
 		int64_t doubled = health->wait_ns > health->settings->wait_max_ns / 2 ? health->settings->wait_max_ns
-										       : health->wait_ns * 2;
+										      : health->wait_ns * 2;
 		health->wait_ns = relapse ? doubled : health->settings->wait_ns;
 		snprintf(health->cause, sizeof health->cause, "%s", text);
 	} else if (is_new) {

@@ -22,9 +22,9 @@
 #include "core/xid.h"
 
 struct gs_health_settings {
-	int64_t wait_ns;        /* clean this long before healthy again */
-	int64_t wait_max_ns;    /* limit of the doubled waiting time */
-	int64_t damping_ns;     /* healthy for less than this: a relapse */
+	int64_t wait_ns;         /* clean this long before healthy again */
+	int64_t wait_max_ns;     /* limit of the doubled waiting time */
+	int64_t damping_ns;      /* healthy for less than this: a relapse */
 	int64_t look_healthy_ns; /* how often to look at a healthy GPU */
 	int64_t look_sick_ns;    /* and at one that is not */
 };
@@ -33,11 +33,15 @@ extern const struct gs_health_settings gs_health_defaults;
 
 /* What one look at a GPU saw. `counters` are totals that only a reset or a driver reload sets back (uncorrectable
  * volatile ECC errors, energy in mJ); leave those that cannot be read at UINT64_MAX. */
-enum gs_probe_result { GS_PROBE_OK, GS_PROBE_LOST /* NVML says lost, or no such GPU */, GS_PROBE_FAILED /* other error */ };
+enum gs_probe_result {
+	GS_PROBE_OK,
+	GS_PROBE_LOST /* NVML says lost, or no such GPU */,
+	GS_PROBE_FAILED /* other error */
+};
 struct gs_probe {
 	enum gs_probe_result result;
 	bool recovery_known;
-	uint32_t recovery_action;   /* NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset */
+	uint32_t recovery_action; /* NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset */
 	bool remap_known;
 	bool remap_pending, remap_failed;
 	uint64_t ecc_uncorrectable; /* volatile; UINT64_MAX unknown. An increase is a double-bit error. */
@@ -51,18 +55,18 @@ enum { GS_HEALTH_CAUSE_SIZE = 192, GS_HEALTH_REASON_SIZE = 320 };
 struct gs_health {
 	const struct gs_health_settings *settings;
 	const struct gs_xid_filter *filter;
-	unsigned faults;            /* bits of what stands */
+	unsigned faults; /* bits of what stands */
 	bool healthy;
-	bool seen_lost;             /* a look found it lost since the fault that needs a reset */
-	bool restarted;             /* a counter went back since that fault */
-	unsigned failed_looks;      /* in a row */
-	int64_t wait_ns;            /* the waiting time now */
-	int64_t clean_since_ns;     /* first look of an unbroken row of clean ones; -1 none */
-	int64_t healthy_since_ns;   /* when it was healthy again; -1: never sick so far */
+	bool seen_lost;           /* a look found it lost since the fault that needs a reset */
+	bool restarted;           /* a counter went back since that fault */
+	unsigned failed_looks;    /* in a row */
+	int64_t wait_ns;          /* the waiting time now */
+	int64_t clean_since_ns;   /* first look of an unbroken row of clean ones; -1 none */
+	int64_t healthy_since_ns; /* when it was healthy again; -1: never sick so far */
 	int64_t next_look_ns;
 	uint64_t ecc_last, energy_last;
-	bool looked;                /* reached it since the last event */
-	bool recovery_known;        /* that look could tell the recovery action */
+	bool looked;         /* reached it since the last event */
+	bool recovery_known; /* that look could tell the recovery action */
 	char cause[GS_HEALTH_CAUSE_SIZE];
 	char reason[GS_HEALTH_REASON_SIZE];
 };

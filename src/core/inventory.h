@@ -7,21 +7,21 @@
 #include <stdint.h>
 
 enum {
-	GS_UUID_SIZE = 96,        /* NVML_DEVICE_UUID_V2_BUFFER_SIZE */
-	GS_GPU_NAME_SIZE = 96,    /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
-	GS_PCI_BUS_ID_SIZE = 32,  /* NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE */
+	GS_UUID_SIZE = 96,       /* NVML_DEVICE_UUID_V2_BUFFER_SIZE */
+	GS_GPU_NAME_SIZE = 96,   /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
+	GS_PCI_BUS_ID_SIZE = 32, /* NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE */
 	GS_GPUS_MAX = 64,
 	GS_DEVICES_MAX = 1024,
 };
 
 struct gs_gpu {
-	char uuid[GS_UUID_SIZE];               /* "GPU-..." */
-	char name[GS_GPU_NAME_SIZE];           /* "NVIDIA A100-SXM4-80GB" */
-	char pci_bus_id[GS_PCI_BUS_ID_SIZE];   /* "00000000:3B:00.0", upper case, as NVML prints it */
-	unsigned index;                        /* NVML's index */
-	int minor;                             /* /dev/nvidia<minor>; -1 unknown */
+	char uuid[GS_UUID_SIZE];             /* "GPU-..." */
+	char name[GS_GPU_NAME_SIZE];         /* "NVIDIA A100-SXM4-80GB" */
+	char pci_bus_id[GS_PCI_BUS_ID_SIZE]; /* "00000000:3B:00.0", upper case, as NVML prints it */
+	unsigned index;                      /* NVML's index */
+	int minor;                           /* /dev/nvidia<minor>; -1 unknown */
 	uint64_t memory_bytes;
-	int numa_node;                         /* -1 unknown */
+	int numa_node; /* -1 unknown */
 	int compute_major, compute_minor;
 	bool mig_capable;
 	bool mig_enabled;
@@ -29,11 +29,11 @@ struct gs_gpu {
 
 /* A GPU, or a MIG instance of one. Nothing above core asks which. */
 struct gs_device {
-	char uuid[GS_UUID_SIZE];   /* "GPU-..." or "MIG-..." */
-	char index[16];            /* "0" or "0:1", as NVIDIA's device plugin numbers them */
-	uint32_t gpu;              /* position in gs_inventory.gpus */
+	char uuid[GS_UUID_SIZE]; /* "GPU-..." or "MIG-..." */
+	char index[16];          /* "0" or "0:1", as NVIDIA's device plugin numbers them */
+	uint32_t gpu;            /* position in gs_inventory.gpus */
 	bool mig;
-	char mig_profile[32];      /* "1g.10gb"; empty for a GPU */
+	char mig_profile[32]; /* "1g.10gb"; empty for a GPU */
 	uint64_t memory_bytes;
 	/* /dev/nvidia-caps/nvidia-cap<n> of the GPU instance and the compute instance, from
 	 * /proc/driver/nvidia-caps/mig-minors; 0: none or unknown (1 and 2 are the driver's own). */

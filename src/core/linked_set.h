@@ -17,7 +17,7 @@ struct gs_linked_query {
 	size_t required_count;
 	const uint8_t *candidates;
 	size_t candidate_count;
-	size_t wanted;                /* <= candidate_count */
+	size_t wanted; /* <= candidate_count */
 	const uint8_t *load_percent;
 };
 

@@ -93,7 +93,8 @@ static int check_name(const char *name, struct gs_error *err)
 		return 0;
 	return gs_fail(err, GS_ERROR_LIMIT, 0,
 		       "resource name \"%s\" has %zu characters and Kubernetes allows %d; choose a shorter one with "
-		       "`rename` or resources.gpus", name, strlen(name), GS_RESOURCE_NAME_MAX);
+		       "`rename` or resources.gpus",
+		       name, strlen(name), GS_RESOURCE_NAME_MAX);
 }
 
 static int name_mig_device(const struct gs_config *config, const struct gs_device *device, struct base_name *name,
@@ -103,7 +104,8 @@ static int name_mig_device(const struct gs_config *config, const struct gs_devic
 
 	if (!configured && config->flags.mig_strategy == GS_MIG_SINGLE)
 		configured = DEFAULT_NAME;
-	GS_AUTO_FREE char *full = configured ? gs_strdup(configured) : gs_printf("nvidia.com/mig-%s", device->mig_profile);
+	GS_AUTO_FREE char *full =
+		configured ? gs_strdup(configured) : gs_printf("nvidia.com/mig-%s", device->mig_profile);
 	if (!configured)
 		for (char *plus = full; (plus = strchr(plus, '+'));)
 			*plus = '.';
@@ -113,7 +115,8 @@ static int name_mig_device(const struct gs_config *config, const struct gs_devic
 	return 0;
 }
 
-static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct base_name *name, struct gs_error *err)
+static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct base_name *name,
+		    struct gs_error *err)
 {
 	const char *configured = first_match(config->gpu_patterns, config->gpu_pattern_count, gpu->name);
 
@@ -137,7 +140,8 @@ static int name_devices(const struct gs_config *config, const struct gs_inventor
 		names[i].text[0] = '\0';
 		if (device->mig ? none : gpu->mig_enabled && !none)
 			continue;
-		if (device->mig ? name_mig_device(config, device, &names[i], err) : name_gpu(config, gpu, &names[i], err))
+		if (device->mig ? name_mig_device(config, device, &names[i], err)
+				: name_gpu(config, gpu, &names[i], err))
 			return -1;
 	}
 	return 0;
@@ -156,7 +160,8 @@ static int check_single(const struct gs_config *config, const struct gs_inventor
 	if (with && without)
 		return gs_fail(err, GS_ERROR_INPUT, 0,
 			       "migStrategy single: GPU %u has MIG enabled and GPU %u has not; make them alike or use "
-			       "migStrategy mixed", with->index, without->index);
+			       "migStrategy mixed",
+			       with->index, without->index);
 	for (size_t i = 0; i < inventory->gpu_count; i++) {
 		bool empty = inventory->gpus[i].mig_enabled;
 		for (size_t j = 0; j < inventory->device_count; j++)
@@ -164,7 +169,8 @@ static int check_single(const struct gs_config *config, const struct gs_inventor
 		if (empty)
 			return gs_fail(err, GS_ERROR_INPUT, 0,
 				       "migStrategy single: GPU %u has MIG enabled but no MIG devices; create some, "
-				       "disable MIG on it, or use migStrategy mixed", inventory->gpus[i].index);
+				       "disable MIG on it, or use migStrategy mixed",
+				       inventory->gpus[i].index);
 	}
 	for (size_t i = 0; i < inventory->device_count; i++) {
 		const struct gs_device *device = &inventory->devices[i];
@@ -173,10 +179,11 @@ static int check_single(const struct gs_config *config, const struct gs_inventor
 		if (!first)
 			first = device;
 		if (strcmp(first->mig_profile, device->mig_profile))
-			return gs_fail(err, GS_ERROR_INPUT, 0,
-				       "migStrategy single: MIG devices %s (%s) and %s (%s) differ; make them alike or use "
-				       "migStrategy mixed", first->index, first->mig_profile, device->index,
-				       device->mig_profile);
+			return gs_fail(
+				err, GS_ERROR_INPUT, 0,
+				"migStrategy single: MIG devices %s (%s) and %s (%s) differ; make them alike or use "
+				"migStrategy mixed",
+				first->index, first->mig_profile, device->index, device->mig_profile);
 	}
 	return 0;
 }
@@ -204,7 +211,8 @@ static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs
 }
 
 static int claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
-		       const struct base_name *names, const struct claim *mine, struct claim *claims, struct gs_error *err)
+		       const struct base_name *names, const struct claim *mine, struct claim *claims,
+		       struct gs_error *err)
 {
 	unsigned nth = 0;
 
@@ -216,9 +224,11 @@ static int claim_entry(const struct gs_config *config, const struct gs_inventory
 			char theirs[96], ours[96];
 			describe_entry(theirs, sizeof theirs, config, claims[i].section, claims[i].entry);
 			describe_entry(ours, sizeof ours, config, mine->section, mine->entry);
-			return gs_fail(err, GS_ERROR_INPUT, 0,
-				       "%s and %s both claim device %s (%s); a device can be in one entry only: list the "
-				       "devices of each with `devices`", theirs, ours, device->index, device->uuid);
+			return gs_fail(
+				err, GS_ERROR_INPUT, 0,
+				"%s and %s both claim device %s (%s); a device can be in one entry only: list the "
+				"devices of each with `devices`",
+				theirs, ours, device->index, device->uuid);
 		}
 		claims[i] = *mine;
 	}
@@ -246,7 +256,8 @@ static int claim_devices(const struct gs_config *config, const struct gs_invento
 		if (!strategy)
 			return gs_fail(err, GS_ERROR_INPUT, 0,
 				       "sharing.%s: this version cannot run it yet; remove the section, or share these "
-				       "devices another way", sections[i].key);
+				       "devices another way",
+				       sections[i].key);
 		for (size_t j = 0; j < sharing->resource_count; j++) {
 			struct claim mine = {strategy, sharing, &sharing->resources[j]};
 			if (claim_entry(config, inventory, names, &mine, claims, err))
@@ -303,10 +314,11 @@ static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, u
 	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
 	if (resource->list_bytes <= GS_RESOURCE_LIST_BYTES_MAX)
 		return 0;
-	return gs_fail(err, GS_ERROR_LIMIT, 0,
-		       "%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
-		       "use fewer `replicas`, or publish some devices under another name with `rename`", name,
-		       resource->share_count);
+	return gs_fail(
+		err, GS_ERROR_LIMIT, 0,
+		"%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
+		"use fewer `replicas`, or publish some devices under another name with `rename`",
+		name, resource->share_count);
 }
 
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
@@ -359,12 +371,13 @@ struct warnings {
 	size_t count, capacity;
 };
 
-static void warn_selectors(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
-			   const struct base_name *names, struct warnings *warnings)
+static void warn_selectors(const struct gs_sharing_resource *entry, const char *where,
+			   const struct gs_inventory *inventory, const struct base_name *names,
+			   struct warnings *warnings)
 {
 	for (size_t i = 0; i < entry->devices.list_length; i++) {
-		const struct gs_device_selector one = {.kind = GS_SELECT_LIST, .list = &entry->devices.list[i],
-						       .list_length = 1};
+		const struct gs_device_selector one = {
+			.kind = GS_SELECT_LIST, .list = &entry->devices.list[i], .list_length = 1};
 		const char *other = NULL;
 		bool found = false;
 		for (size_t j = 0; j < inventory->device_count && !found; j++) {
@@ -376,9 +389,10 @@ static void warn_selectors(const struct gs_sharing_resource *entry, const char *
 		if (found)
 			continue;
 		if (other)
-			*GS_VEC_PUSH(warnings) = gs_printf("%s: device %s is published as %s, not as %s, so it is not shared "
-							   "by this entry", where, one.list[0], *other ? other : "nothing",
-							   entry->name);
+			*GS_VEC_PUSH(warnings) =
+				gs_printf("%s: device %s is published as %s, not as %s, so it is not shared "
+					  "by this entry",
+					  where, one.list[0], *other ? other : "nothing", entry->name);
 		else
 			*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no device %s now", where, one.list[0]);
 	}

@@ -36,7 +36,8 @@ size_t gs_plan_diff(const struct gs_plan *from, const struct gs_inventory *from_
 		const struct gs_resource *before = gs_plan_find(from, now->name);
 		enum gs_change change = GS_CHANGE_ADDED;
 		if (before)
-			change = same_resource(before, from_inventory, now, to_inventory) ? GS_CHANGE_SAME : GS_CHANGE_CHANGED;
+			change = same_resource(before, from_inventory, now, to_inventory) ? GS_CHANGE_SAME
+											  : GS_CHANGE_CHANGED;
 		(*changes)[count++] = (struct gs_plan_change){change, now->name, before, now};
 	}
 	for (size_t i = 0; i < from->resource_count; i++) {

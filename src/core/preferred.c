@@ -83,7 +83,8 @@ static int fill_buckets(struct choice *choice, struct gs_error *err)
 		const uint8_t *marks = choice->marks + device->first_share;
 		uint32_t gpu = device->gpu, free_count = 0;
 		if (gpu >= GS_GPUS_MAX)
-			return gs_fail(err, GS_ERROR_LIMIT, 0, "%s spans more than %d GPUs", resource->name, GS_GPUS_MAX);
+			return gs_fail(err, GS_ERROR_LIMIT, 0, "%s spans more than %d GPUs", resource->name,
+				       GS_GPUS_MAX);
 		for (uint32_t n = 0; n < device->share_count; n++)
 			free_count += marks[n] == MARK_FREE;
 		choice->devices[i] = (struct gs_preferred_device){
@@ -106,7 +107,8 @@ static int fill_buckets(struct choice *choice, struct gs_error *err)
 
 static void take(struct choice *choice, uint32_t device, uint32_t share)
 {
-	struct bucket *buckets[] = {&choice->devices[device].bucket, &choice->gpus[choice->resource->devices[device].gpu]};
+	struct bucket *buckets[] = {&choice->devices[device].bucket,
+				    &choice->gpus[choice->resource->devices[device].gpu]};
 
 	choice->marks[share] = MARK_CHOSEN;
 	choice->chosen[choice->count++] = share;
@@ -125,7 +127,8 @@ static int take_required(struct choice *choice, const uint32_t *required, size_t
 		if (share >= resource->share_count)
 			return gs_fail(err, GS_ERROR_INPUT, 0, "%s has no share at position %u", resource->name, share);
 		if (choice->marks[share] != MARK_FREE)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "share %s must be included but %s", resource->shares[share].id,
+			return gs_fail(err, GS_ERROR_INPUT, 0, "share %s must be included but %s",
+				       resource->shares[share].id,
 				       choice->marks[share] == MARK_HELD ? "is not available" : "is listed twice");
 		take(choice, (uint32_t)(gs_resource_device_of(resource, share) - resource->devices), share);
 	}
@@ -221,8 +224,11 @@ int gs_preferred(struct gs_preferred_scratch *scratch, const struct gs_resource 
 		return gs_fail(err, GS_ERROR_INPUT, 0, "%zu shares of %s must be included in an answer of %zu",
 			       must_include_count, resource->name, size);
 	reserve(scratch, resource);
-	struct choice choice = {.resource = resource, .policy = policy, .marks = scratch->marks,
-				.devices = scratch->devices, .chosen = chosen};
+	struct choice choice = {.resource = resource,
+				.policy = policy,
+				.marks = scratch->marks,
+				.devices = scratch->devices,
+				.chosen = chosen};
 	if (mark_available(&choice, available, available_count, err) || fill_buckets(&choice, err) ||
 	    take_required(&choice, must_include, must_include_count, err))
 		return -1;

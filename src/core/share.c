@@ -140,7 +140,8 @@ static int64_t parse_replica(const char *digits, size_t length)
 }
 
 /* Whether the device's UUID is this one, whole. */
-static bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device, const char *uuid, size_t length)
+static bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device, const char *uuid,
+		      size_t length)
 {
 	const char *id = resource->shares[device->first_share].id;
 	if (memcmp(id, uuid, length))
@@ -148,7 +149,8 @@ static bool is_device(const struct gs_resource *resource, const struct gs_resour
 	return device->replicated ? id[length] == ':' && id[length + 1] == ':' : id[length] == '\0';
 }
 
-static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length, uint32_t *hint)
+static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length,
+						    uint32_t *hint)
 {
 	if (*hint < resource->device_count && is_device(resource, &resource->devices[*hint], uuid, length))
 		return &resource->devices[*hint];

@@ -19,20 +19,20 @@ struct gs_container_edit;
  * the device's UUID for an exclusive device, "<uuid>::<n>" for a replica. */
 struct gs_share {
 	char id[GS_SHARE_ID_SIZE];
-	uint32_t device;            /* position in the inventory's devices */
-	uint32_t replica;           /* n; 0 for an exclusive device */
-	uint64_t memory_bytes;      /* entitlement: for time-slicing the device's memory / replicas, not enforced */
+	uint32_t device;       /* position in the inventory's devices */
+	uint32_t replica;      /* n; 0 for an exclusive device */
+	uint64_t memory_bytes; /* entitlement: for time-slicing the device's memory / replicas, not enforced */
 	uint32_t compute_permille;
 };
 
 /* A device that a resource publishes. Its shares lie side by side: first_share + n is replica n. One resource may hold
  * devices of several strategies (two shared GPUs and two that are left whole, all nvidia.com/gpu). */
 struct gs_resource_device {
-	uint32_t device;            /* position in the inventory's devices */
-	uint32_t gpu;               /* position in the inventory's GPUs */
+	uint32_t device; /* position in the inventory's devices */
+	uint32_t gpu;    /* position in the inventory's GPUs */
 	uint32_t first_share, share_count;
 	const struct gs_strategy *strategy;
-	bool replicated;            /* ids end in "::<n>" */
+	bool replicated; /* ids end in "::<n>" */
 	bool fail_requests_greater_than_one;
 };
 
@@ -46,8 +46,8 @@ struct gs_resource {
 	struct gs_resource_device *devices;
 	size_t device_count;
 	size_t device_capacity;
-	size_t list_bytes;          /* upper bound of the ListAndWatch message */
-	uint32_t *slots;            /* hash of the devices' UUIDs: position in `devices` + 1, 0 is empty */
+	size_t list_bytes; /* upper bound of the ListAndWatch message */
+	uint32_t *slots;   /* hash of the devices' UUIDs: position in `devices` + 1, 0 is empty */
 	uint32_t slot_mask;
 };
 
@@ -58,7 +58,7 @@ struct gs_plan {
 
 /* A sharing strategy: one file implements one of these, and nothing else knows it. */
 struct gs_strategy {
-	const char *name;      /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
+	const char *name; /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
 	/* The section of the config that selects it; NULL for exclusive. */
 	const struct gs_sharing *(*section)(const struct gs_config *config);
 	/* What an unset failRequestsGreaterThanOne means. */
@@ -114,7 +114,7 @@ const struct gs_resource_device *gs_resource_device_of(const struct gs_resource 
 enum gs_change { GS_CHANGE_SAME, GS_CHANGE_ADDED, GS_CHANGE_REMOVED, GS_CHANGE_CHANGED };
 struct gs_plan_change {
 	enum gs_change change;
-	const char *name;           /* lives in the plan that has it */
+	const char *name;                    /* lives in the plan that has it */
 	const struct gs_resource *from, *to; /* NULL when added or removed */
 };
 /* One entry per resource of either plan: those of `to` in order, then the removed ones. Returns how many; `*changes`

@@ -220,7 +220,8 @@ static int apply_list(struct gs_xid_filter *filter, const char *name, const char
 		if (!result)
 			result = gs_fail(err, GS_ERROR_INPUT, 0,
 					 "%s: \"%.40s\" is no XID; write numbers below %d with commas between them, "
-					 "\"xids\" or \"all\"", name, item, GS_XIDS_MAX);
+					 "\"xids\" or \"all\"",
+					 name, item, GS_XIDS_MAX);
 	}
 	return result;
 }

@@ -65,7 +65,8 @@ static bool not_offered(nvmlReturn_t code)
 }
 
 /* What a GPU can't be published without: 0 or an NVML code, and which call it was. */
-static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nvmlDevice_t *device, struct gs_gpu *gpu, const char **call)
+static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nvmlDevice_t *device, struct gs_gpu *gpu,
+				  const char **call)
 {
 	nvmlMemory_t memory = {0};
 	uint32_t minor = 0;
@@ -98,8 +99,8 @@ static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nv
 
 /* The rest. What the driver does not offer stays unknown; what fails for now stays as it was in `known` (the same GPU
  * earlier, or NULL), so that a passing failure does not change what is published. The first failure's code and call. */
-static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device, const struct gs_gpu *known,
-				 struct gs_gpu *gpu, const char **call)
+static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device,
+				 const struct gs_gpu *known, struct gs_gpu *gpu, const char **call)
 {
 	nvmlPciInfo_t pci = {0};
 	uint32_t current = 0, pending = 0;
@@ -173,8 +174,8 @@ static bool is_claimed(const struct slot *slots, uint32_t count, const char *uui
 
 /* Which GPU of `previous` an unreadable slot is. Indices shift when a GPU before it is unplugged, so one that another
  * slot is, or that NVML says it does not know, is out; then the same index is the better guess. NULL: none is left. */
-static const struct gs_gpu *guess_gpu(const struct gs_nvml *nvml, const struct gs_inventory *previous, const struct slot *slots,
-				      uint32_t count, uint32_t index)
+static const struct gs_gpu *guess_gpu(const struct gs_nvml *nvml, const struct gs_inventory *previous,
+				      const struct slot *slots, uint32_t count, uint32_t index)
 {
 	const struct gs_gpu *guess = NULL;
 	for (size_t i = 0; previous && i < previous->gpu_count; i++) {
@@ -232,15 +233,16 @@ static void read_links(const struct gs_nvml *nvml, const struct gs_inventory *pr
 	}
 }
 
-static void add_problem(const struct gs_nvml *nvml, struct gs_problems *problems, uint32_t index, nvmlReturn_t code, const char *call)
+static void add_problem(const struct gs_nvml *nvml, struct gs_problems *problems, uint32_t index, nvmlReturn_t code,
+			const char *call)
 {
 	struct gs_error err;
 	gs_nvml_fail(nvml, code, call, &err);
 	*GS_VEC_PUSH(problems) = gs_printf("GPU %u: %s", index, err.text);
 }
 
-static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t index, const struct gs_inventory *previous,
-		      struct slot *slots, struct gs_problems *problems)
+static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t index,
+		      const struct gs_inventory *previous, struct slot *slots, struct gs_problems *problems)
 {
 	struct slot *slot = &slots[index];
 	const char *call = "";
@@ -258,7 +260,8 @@ static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t in
 	/* Ids of shares are made of UUIDs: two GPUs with one UUID can't both be published. */
 	if (is_claimed(slots, index, slot->gpu.uuid)) {
 		slot->state = SLOT_SKIPPED;
-		*GS_VEC_PUSH(problems) = gs_printf("GPU %u: left out, another GPU has its UUID %s", index, slot->gpu.uuid);
+		*GS_VEC_PUSH(problems) =
+			gs_printf("GPU %u: left out, another GPU has its UUID %s", index, slot->gpu.uuid);
 		return;
 	}
 	code = read_details(nvml, sysfs, slot->handle, find_gpu(previous, slot->gpu.uuid), &slot->gpu, &call);
@@ -328,7 +331,8 @@ bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory 
 			return true;
 		if (before)
 			accounted++;
-		else if (GS_NVML(nvml, DeviceGetName, device, gpu.name, sizeof gpu.name) != NVML_SUCCESS || !is_display_only(&gpu))
+		else if (GS_NVML(nvml, DeviceGetName, device, gpu.name, sizeof gpu.name) != NVML_SUCCESS ||
+			 !is_display_only(&gpu))
 			return true;
 	}
 	return accounted < known->gpu_count;

@@ -8,7 +8,10 @@
 #include "core/inventory.h"
 #include "gpu/nvml.h"
 
-struct gs_problems { char **items; size_t count, capacity; };
+struct gs_problems {
+	char **items;
+	size_t count, capacity;
+};
 void gs_problems_free(struct gs_problems *problems);
 
 /* GPUs in NVML's order. One that can't be read does not cost the others: it is taken over from `previous`, because

@@ -29,12 +29,14 @@ struct links {
 	uint8_t to_switch;
 };
 
-static void read_links(const struct gs_nvml *nvml, const struct gs_gpu *gpus, nvmlDevice_t device, size_t count, struct links *links)
+static void read_links(const struct gs_nvml *nvml, const struct gs_gpu *gpus, nvmlDevice_t device, size_t count,
+		       struct links *links)
 {
 	for (uint32_t link = 0; link < NVML_NVLINK_MAX_LINKS; link++) {
 		nvmlEnableState_t active = NVML_FEATURE_DISABLED;
 		nvmlReturn_t code = GS_NVML(nvml, DeviceGetNvLinkState, device, link, &active);
-		if (code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_INVALID_ARGUMENT || code == NVML_ERROR_FUNCTION_NOT_FOUND)
+		if (code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_INVALID_ARGUMENT ||
+		    code == NVML_ERROR_FUNCTION_NOT_FOUND)
 			return; /* no NVLink, or no more links */
 		if (code == NVML_ERROR_GPU_IS_LOST)
 			return; /* each more call would wait for it again */
@@ -53,7 +55,8 @@ static void read_links(const struct gs_nvml *nvml, const struct gs_gpu *gpus, nv
 	}
 }
 
-void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const nvmlDevice_t *handles, size_t count, uint32_t *scores)
+void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const nvmlDevice_t *handles, size_t count,
+		   uint32_t *scores)
 {
 	struct links links[GS_GPUS_MAX];
 	memset(links, 0, sizeof links);
@@ -65,9 +68,11 @@ void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const 
 			nvmlGpuTopologyLevel_t level = NVML_TOPOLOGY_SYSTEM;
 			uint32_t score = 0;
 			if (handles[a] && handles[b] &&
-			    GS_NVML(nvml, DeviceGetTopologyCommonAncestor, handles[a], handles[b], &level) == NVML_SUCCESS)
+			    GS_NVML(nvml, DeviceGetTopologyCommonAncestor, handles[a], handles[b], &level) ==
+				    NVML_SUCCESS)
 				score = topology_score(level);
-			uint32_t through_switch = links[a].to_switch < links[b].to_switch ? links[a].to_switch : links[b].to_switch;
+			uint32_t through_switch =
+				links[a].to_switch < links[b].to_switch ? links[a].to_switch : links[b].to_switch;
 			score += NVLINK_SCORE * (links[a].to[b] + through_switch);
 			scores[a * count + b] = scores[b * count + a] = score;
 		}

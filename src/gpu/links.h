@@ -7,6 +7,7 @@
 
 /* Fills scores[a * count + b]. A NULL handle is a GPU that can't be asked: its scores are 0. Links into an NVSwitch
  * count for every pair of GPUs that both have such links, as many as the one with fewer has. */
-void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const nvmlDevice_t *handles, size_t count, uint32_t *scores);
+void gs_links_read(const struct gs_nvml *nvml, const struct gs_gpu *gpus, const nvmlDevice_t *handles, size_t count,
+		   uint32_t *scores);
 
 #endif

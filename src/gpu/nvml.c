@@ -12,7 +12,8 @@ static const char library_name[] = "libnvidia-ml.so.1";
 static void *find_library(const char *driver_root, struct gs_error *err)
 {
 	static const char *const folders[] = {
-		"usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu",
+		"usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu",
+		"lib64",     "lib/x86_64-linux-gnu",     "lib/aarch64-linux-gnu",
 	};
 	void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
 	if (library)
@@ -37,9 +38,9 @@ static void load_table(struct gs_nvml *nvml, void *library)
 	void *symbol;
 	nvml->library = library;
 	/* ISO C has no cast from object to function pointer; dlsym(3) asks for this copy. */
-#define GS_NVML_LOAD(name, newest, older)                               \
-	symbol = dlsym(library, #newest);                               \
-	symbol = symbol ? symbol : dlsym(library, #older);              \
+#define GS_NVML_LOAD(name, newest, older)                  \
+	symbol = dlsym(library, #newest);                  \
+	symbol = symbol ? symbol : dlsym(library, #older); \
 	memcpy(&nvml->name, &symbol, sizeof symbol);
 	GS_NVML_CALLS(GS_NVML_LOAD)
 #undef GS_NVML_LOAD
@@ -48,7 +49,8 @@ static void load_table(struct gs_nvml *nvml, void *library)
 int gs_nvml_fail(const struct gs_nvml *nvml, nvmlReturn_t code, const char *call, struct gs_error *err)
 {
 	const char *words = nvml->ErrorString ? nvml->ErrorString(code) : NULL;
-	return gs_fail(err, GS_ERROR_NVML, (int)code, "%s: %s (NVML error %d)", call, words ? words : "unknown error", (int)code);
+	return gs_fail(err, GS_ERROR_NVML, (int)code, "%s: %s (NVML error %d)", call, words ? words : "unknown error",
+		       (int)code);
 }
 
 int gs_nvml_open(const char *driver_root, struct gs_nvml **ret, struct gs_error *err)

@@ -12,42 +12,45 @@
 #include "gpushare/nvml.h"
 
 /* Name in the table, symbol, and the symbol of older drivers with the same arguments and structs (or the same again). */
-#define GS_NVML_CALLS(X)                                                                              \
-	X(Init, nvmlInit_v2, nvmlInit_v2)                                                             \
-	X(Shutdown, nvmlShutdown, nvmlShutdown)                                                       \
-	X(ErrorString, nvmlErrorString, nvmlErrorString)                                              \
-	X(SystemGetDriverVersion, nvmlSystemGetDriverVersion, nvmlSystemGetDriverVersion)             \
-	X(DeviceGetCount, nvmlDeviceGetCount_v2, nvmlDeviceGetCount)                                  \
-	X(DeviceGetHandleByIndex, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetHandleByIndex)          \
-	X(DeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID)                \
-	X(DeviceGetName, nvmlDeviceGetName, nvmlDeviceGetName)                                        \
-	X(DeviceGetUUID, nvmlDeviceGetUUID, nvmlDeviceGetUUID)                                        \
-	X(DeviceGetMinorNumber, nvmlDeviceGetMinorNumber, nvmlDeviceGetMinorNumber)                   \
-	X(DeviceGetPciInfo, nvmlDeviceGetPciInfo_v3, nvmlDeviceGetPciInfo_v2)                         \
-	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                      \
-	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                    \
-	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability) \
-	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                               \
-	X(DeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity)          \
+#define GS_NVML_CALLS(X)                                                                                             \
+	X(Init, nvmlInit_v2, nvmlInit_v2)                                                                            \
+	X(Shutdown, nvmlShutdown, nvmlShutdown)                                                                      \
+	X(ErrorString, nvmlErrorString, nvmlErrorString)                                                             \
+	X(SystemGetDriverVersion, nvmlSystemGetDriverVersion, nvmlSystemGetDriverVersion)                            \
+	X(DeviceGetCount, nvmlDeviceGetCount_v2, nvmlDeviceGetCount)                                                 \
+	X(DeviceGetHandleByIndex, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetHandleByIndex)                         \
+	X(DeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID)                               \
+	X(DeviceGetName, nvmlDeviceGetName, nvmlDeviceGetName)                                                       \
+	X(DeviceGetUUID, nvmlDeviceGetUUID, nvmlDeviceGetUUID)                                                       \
+	X(DeviceGetMinorNumber, nvmlDeviceGetMinorNumber, nvmlDeviceGetMinorNumber)                                  \
+	X(DeviceGetPciInfo, nvmlDeviceGetPciInfo_v3, nvmlDeviceGetPciInfo_v2)                                        \
+	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                                     \
+	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                            \
+	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability)    \
+	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                                              \
+	X(DeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity)                         \
 	X(DeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor) \
-	X(DeviceGetNvLinkState, nvmlDeviceGetNvLinkState, nvmlDeviceGetNvLinkState)                   \
-	X(DeviceGetNvLinkRemotePciInfo, nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetNvLinkRemotePciInfo) \
-	X(DeviceGetFieldValues, nvmlDeviceGetFieldValues, nvmlDeviceGetFieldValues)                   \
-	X(DeviceGetRemappedRows, nvmlDeviceGetRemappedRows, nvmlDeviceGetRemappedRows)                \
-	X(DeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors)          \
+	X(DeviceGetNvLinkState, nvmlDeviceGetNvLinkState, nvmlDeviceGetNvLinkState)                                  \
+	X(DeviceGetNvLinkRemotePciInfo, nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetNvLinkRemotePciInfo)       \
+	X(DeviceGetFieldValues, nvmlDeviceGetFieldValues, nvmlDeviceGetFieldValues)                                  \
+	X(DeviceGetRemappedRows, nvmlDeviceGetRemappedRows, nvmlDeviceGetRemappedRows)                               \
+	X(DeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors, nvmlDeviceGetTotalEccErrors)                         \
 	X(DeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption, nvmlDeviceGetTotalEnergyConsumption) \
-	X(DeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates)    \
-	X(DeviceGetTemperature, nvmlDeviceGetTemperature, nvmlDeviceGetTemperature)                   \
-	X(DeviceGetTemperatureV, nvmlDeviceGetTemperatureV, nvmlDeviceGetTemperatureV)                       \
-	X(DeviceGetPowerUsage, nvmlDeviceGetPowerUsage, nvmlDeviceGetPowerUsage)                      \
-	X(DeviceGetComputeRunningProcesses, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcesses_v2) \
-	X(DeviceGetGraphicsRunningProcesses, nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlDeviceGetGraphicsRunningProcesses_v2) \
-	X(DeviceGetMPSComputeRunningProcesses, nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlDeviceGetMPSComputeRunningProcesses_v2) \
-	X(DeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization) \
-	X(EventSetCreate, nvmlEventSetCreate, nvmlEventSetCreate)                                     \
-	X(EventSetFree, nvmlEventSetFree, nvmlEventSetFree)                                           \
-	X(EventSetWait, nvmlEventSetWait_v2, nvmlEventSetWait_v2)                                     \
-	X(DeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes) \
+	X(DeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates, nvmlDeviceGetUtilizationRates)                   \
+	X(DeviceGetTemperature, nvmlDeviceGetTemperature, nvmlDeviceGetTemperature)                                  \
+	X(DeviceGetTemperatureV, nvmlDeviceGetTemperatureV, nvmlDeviceGetTemperatureV)                               \
+	X(DeviceGetPowerUsage, nvmlDeviceGetPowerUsage, nvmlDeviceGetPowerUsage)                                     \
+	X(DeviceGetComputeRunningProcesses, nvmlDeviceGetComputeRunningProcesses_v3,                                 \
+	  nvmlDeviceGetComputeRunningProcesses_v2)                                                                   \
+	X(DeviceGetGraphicsRunningProcesses, nvmlDeviceGetGraphicsRunningProcesses_v3,                               \
+	  nvmlDeviceGetGraphicsRunningProcesses_v2)                                                                  \
+	X(DeviceGetMPSComputeRunningProcesses, nvmlDeviceGetMPSComputeRunningProcesses_v3,                           \
+	  nvmlDeviceGetMPSComputeRunningProcesses_v2)                                                                \
+	X(DeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization, nvmlDeviceGetProcessUtilization)             \
+	X(EventSetCreate, nvmlEventSetCreate, nvmlEventSetCreate)                                                    \
+	X(EventSetFree, nvmlEventSetFree, nvmlEventSetFree)                                                          \
+	X(EventSetWait, nvmlEventSetWait_v2, nvmlEventSetWait_v2)                                                    \
+	X(DeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes)          \
 	X(DeviceRegisterEvents, nvmlDeviceRegisterEvents, nvmlDeviceRegisterEvents)
 
 struct gs_nvml {

@@ -33,13 +33,15 @@ void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe
 	}
 	read_recovery_action(nvml, device, probe);
 	uint32_t correctable, uncorrectable, pending, failed;
-	if (GS_NVML(nvml, DeviceGetRemappedRows, device, &correctable, &uncorrectable, &pending, &failed) == NVML_SUCCESS) {
+	if (GS_NVML(nvml, DeviceGetRemappedRows, device, &correctable, &uncorrectable, &pending, &failed) ==
+	    NVML_SUCCESS) {
 		probe->remap_known = true;
 		probe->remap_pending = pending != 0;
 		probe->remap_failed = failed != 0;
 	}
 	uint64_t errors, energy;
-	if (GS_NVML(nvml, DeviceGetTotalEccErrors, device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC, &errors) == NVML_SUCCESS)
+	if (GS_NVML(nvml, DeviceGetTotalEccErrors, device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC,
+		    &errors) == NVML_SUCCESS)
 		probe->ecc_uncorrectable = errors;
 	if (GS_NVML(nvml, DeviceGetTotalEnergyConsumption, device, &energy) == NVML_SUCCESS)
 		probe->energy_mj = energy;

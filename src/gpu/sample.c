@@ -72,7 +72,8 @@ static bool add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sa
 	bool valid = fetch_list(list, device, &list_items, &count);
 	GS_AUTO_FREE nvmlProcessInfo_t *found = list_items;
 	if (count)
-		sample->processes = gs_reallocarray(sample->processes, sample->process_count + count, sizeof *sample->processes);
+		sample->processes =
+			gs_reallocarray(sample->processes, sample->process_count + count, sizeof *sample->processes);
 	for (uint32_t i = 0; i < count && sample->process_count < GS_PROCESSES_MAX; i++) {
 		size_t known = 0;
 		while (known < sample->process_count && sample->processes[known].pid != (int)found[i].pid)
@@ -130,7 +131,8 @@ static int by_pid(const void *a, const void *b)
 	return (x->pid > y->pid) - (x->pid < y->pid);
 }
 
-static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const char *proc, struct gs_gpu_sample *sample)
+static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const char *proc,
+			  struct gs_gpu_sample *sample)
 {
 	if (add_list(nvml->DeviceGetComputeRunningProcesses, device, sample))
 		sample->valid |= GS_SAMPLE_PROCESSES;
@@ -141,7 +143,8 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 		qsort(sample->processes, sample->process_count, sizeof *sample->processes, by_pid);
 	for (size_t i = 0; i < sample->process_count; i++) {
 		read_name(proc, &sample->processes[i]);
-		sample->processes[i].shares = gs_process_environment(proc, sample->processes[i].pid, GPUSHARE_ENV_SHARES);
+		sample->processes[i].shares =
+			gs_process_environment(proc, sample->processes[i].pid, GPUSHARE_ENV_SHARES);
 	}
 }
 
@@ -167,7 +170,8 @@ static void read_temperature(const struct gs_nvml *nvml, nvmlDevice_t device, st
 	nvmlTemperature_v1_t newer = {.version = nvmlTemperature_v1, .sensorType = NVML_TEMPERATURE_GPU};
 	if (GS_NVML(nvml, DeviceGetTemperatureV, device, &newer) == NVML_SUCCESS && newer.temperature >= 0)
 		sample->temperature_c = (uint32_t)newer.temperature;
-	else if (GS_NVML(nvml, DeviceGetTemperature, device, NVML_TEMPERATURE_GPU, &sample->temperature_c) != NVML_SUCCESS)
+	else if (GS_NVML(nvml, DeviceGetTemperature, device, NVML_TEMPERATURE_GPU, &sample->temperature_c) !=
+		 NVML_SUCCESS)
 		return;
 	sample->valid |= GS_SAMPLE_TEMPERATURE;
 }

@@ -15,20 +15,20 @@ enum gs_sample_valid {
 	GS_SAMPLE_UTILIZATION = 1 << 1,
 	GS_SAMPLE_TEMPERATURE = 1 << 2,
 	GS_SAMPLE_POWER = 1 << 3,
-	GS_SAMPLE_PROCESSES = 1 << 4,  /* the list of compute processes; without it, no process does not mean none */
+	GS_SAMPLE_PROCESSES = 1 << 4, /* the list of compute processes; without it, no process does not mean none */
 };
 
 struct gs_process_sample {
 	int pid;
-	char name[64];            /* the kernel's or NVML's name; "" when the process is gone */
-	char *shares;             /* its GPUSHARE_SHARES, "" without; owned */
+	char name[64]; /* the kernel's or NVML's name; "" when the process is gone */
+	char *shares;  /* its GPUSHARE_SHARES, "" without; owned */
 	bool memory_valid, utilization_valid;
 	uint64_t memory_bytes;
 	uint32_t utilization_percent; /* of the GPU's SMs, over the last two seconds or so */
 };
 
 struct gs_gpu_sample {
-	unsigned valid;           /* enum gs_sample_valid; what is not set is not known */
+	unsigned valid;                                 /* enum gs_sample_valid; what is not set is not known */
 	uint64_t memory_used_bytes, memory_total_bytes; /* the driver's own share counts as total, not as used */
 	uint32_t utilization_percent, temperature_c, power_mw;
 	struct gs_process_sample *processes; /* ordered by pid */

@@ -21,9 +21,9 @@ enum {
 struct registration {
 	nvmlDevice_t device;
 	char uuid[GS_UUID_SIZE];
-	bool wanted;               /* among uuids */
-	bool done;                 /* in the set, or will never be since it has no events */
-	nvmlReturn_t failure;      /* last told */
+	bool wanted;          /* among uuids */
+	bool done;            /* in the set, or will never be since it has no events */
+	nvmlReturn_t failure; /* last told */
 };
 
 struct gs_watch {
@@ -31,20 +31,21 @@ struct gs_watch {
 	gs_watch_notify *notify;
 	void *user;
 
-	pthread_mutex_t lock;      /* guards what follows */
-	pthread_cond_t wake;       /* for pauses */
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t wake;  /* for pauses */
 	bool stopped;
-	bool changed;              /* uuids are other ones than the thread last saw */
+	bool changed; /* uuids are other ones than the thread last saw */
 	char (*uuids)[GS_UUID_SIZE];
 	size_t count;
 
 	/* The thread's own: every GPU that was ever to be in the set, as events may arrive for one that is gone. A GPU
 	 * that fell off the bus can't be asked for its UUID any more. */
 	GS_VEC(struct registration) gpus;
-	nvmlReturn_t set_failure;  /* last told */
+	nvmlReturn_t set_failure; /* last told */
 };
 
-static void tell(struct gs_watch *watch, enum gs_watch_event_kind kind, const char *uuid, uint64_t data, const char *text)
+static void tell(struct gs_watch *watch, enum gs_watch_event_kind kind, const char *uuid, uint64_t data,
+		 const char *text)
 {
 	struct gs_watch_event event = {.kind = kind, .data = data};
 	snprintf(event.uuid, sizeof event.uuid, "%s", uuid);
@@ -171,7 +172,8 @@ static void pass_on(struct gs_watch *watch, const nvmlEventData_t *data)
 		if (watch->gpus.items[i].device && watch->gpus.items[i].device == data->device)
 			memcpy(uuid, watch->gpus.items[i].uuid, sizeof uuid);
 	/* Not a handle that was registered: NVML may know it by another. */
-	if (!*uuid && data->device && GS_NVML(watch->nvml, DeviceGetUUID, data->device, uuid, sizeof uuid) != NVML_SUCCESS)
+	if (!*uuid && data->device &&
+	    GS_NVML(watch->nvml, DeviceGetUUID, data->device, uuid, sizeof uuid) != NVML_SUCCESS)
 		*uuid = '\0';
 	if (data->eventType & nvmlEventTypeXidCriticalError)
 		tell(watch, GS_WATCH_XID, uuid, data->eventData, "");
@@ -253,8 +255,8 @@ static void set_uuids(struct gs_watch *watch, const struct gs_inventory *invento
 	pthread_cond_signal(&watch->wake);
 }
 
-int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify, void *user,
-		   struct gs_watch **ret, struct gs_error *err)
+int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify,
+		   void *user, struct gs_watch **ret, struct gs_error *err)
 {
 	struct gs_watch *watch = gs_calloc(1, sizeof *watch);
 	watch->nvml = nvml;
@@ -279,7 +281,8 @@ int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *invent
 		pthread_mutex_destroy(&watch->lock);
 		free(watch->uuids);
 		free(watch);
-		return gs_fail(err, GS_ERROR_SYSTEM, failed, "cannot start a thread for NVML's events: %s", strerror(failed));
+		return gs_fail(err, GS_ERROR_SYSTEM, failed, "cannot start a thread for NVML's events: %s",
+			       strerror(failed));
 	}
 	*ret = watch;
 	return 0;

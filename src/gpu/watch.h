@@ -10,9 +10,9 @@
 struct gs_watch;
 
 enum gs_watch_event_kind {
-	GS_WATCH_XID,          /* `data` is the XID */
+	GS_WATCH_XID, /* `data` is the XID */
 	GS_WATCH_ECC_DOUBLE,
-	GS_WATCH_PROBLEM,      /* events of this GPU (or of all, uuid "") can't be had: `text` says why */
+	GS_WATCH_PROBLEM, /* events of this GPU (or of all, uuid "") can't be had: `text` says why */
 };
 
 struct gs_watch_event {
@@ -25,8 +25,8 @@ struct gs_watch_event {
 /* Called on the watch's own thread; must not block, nor call gs_watch_stop. */
 typedef void gs_watch_notify(void *user, const struct gs_watch_event *event);
 
-int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify, void *user,
-		   struct gs_watch **watch, struct gs_error *err);
+int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify,
+		   void *user, struct gs_watch **watch, struct gs_error *err);
 /* Other GPUs from now on; in force when the current wait ends, after 5 s at the latest. */
 void gs_watch_set_inventory(struct gs_watch *watch, const struct gs_inventory *inventory);
 /* `notify` is not called any more once this returns. The thread itself ends with its current wait, up to 5 s later, and

@@ -25,7 +25,7 @@ struct request {
 	const struct gs_resource *resource;
 	const uint32_t *shares;
 	size_t count;
-	uint32_t *devices;      /* positions in the inventory, in the order of the request, each once */
+	uint32_t *devices; /* positions in the inventory, in the order of the request, each once */
 	size_t device_count;
 	struct gs_container_edit *edit;
 };
@@ -42,7 +42,8 @@ static int check_shares(const struct request *request, struct gs_error *err)
 		if (share >= resource->share_count)
 			return gs_fail(err, GS_ERROR_INPUT, 0, "%s has no share at position %u", resource->name, share);
 		if (seen[share / 8] >> share % 8 & 1)
-			return gs_fail(err, GS_ERROR_INPUT, 0, "share %s is asked for twice", resource->shares[share].id);
+			return gs_fail(err, GS_ERROR_INPUT, 0, "share %s is asked for twice",
+				       resource->shares[share].id);
 		seen[share / 8] |= (uint8_t)(1 << share % 8);
 	}
 	return 0;
@@ -57,10 +58,12 @@ static int find_devices(struct request *request, struct gs_error *err)
 		const struct gs_resource_device *device = gs_resource_device_of(request->resource, request->shares[i]);
 		size_t position = (size_t)(device - request->resource->devices);
 		if (device->fail_requests_greater_than_one && request->count > 1)
-			return gs_fail(err, GS_ERROR_INPUT, 0,
-				       "%zu of %s were asked for, and one container may have 1: failRequestsGreaterThanOne is "
-				       "set for %s, since several shares do not add up to a larger one; ask for 1, or set it "
-				       "to false", request->count, request->resource->name, device->strategy->name);
+			return gs_fail(
+				err, GS_ERROR_INPUT, 0,
+				"%zu of %s were asked for, and one container may have 1: failRequestsGreaterThanOne is "
+				"set for %s, since several shares do not add up to a larger one; ask for 1, or set it "
+				"to false",
+				request->count, request->resource->name, device->strategy->name);
 		if (seen[position])
 			continue;
 		seen[position] = true;
@@ -114,8 +117,10 @@ static int use_imex_channel(const struct request *request, int64_t channel, stru
 	if (!request->config->imex_required)
 		return 0;
 	return gs_fail(err, GS_ERROR_INPUT, 0,
-		       "IMEX channel %" PRId64 " is required (imex.required) and %s does not exist; load the driver's IMEX "
-		       "support, or set imex.required to false", channel, path);
+		       "IMEX channel %" PRId64
+		       " is required (imex.required) and %s does not exist; load the driver's IMEX "
+		       "support, or set imex.required to false",
+		       channel, path);
 }
 
 static int check_cdi_nodes(const struct request *request, struct gs_error *err)
@@ -144,7 +149,8 @@ static int edit_cdi(const struct request *request, struct gs_error *err)
 		if (use < 0)
 			return -1;
 		if (use)
-			gs_strbuf_printf(&names, "," GS_CDI_VENDOR "/imex-channel=%" PRId64, config->imex_channel_ids[i]);
+			gs_strbuf_printf(&names, "," GS_CDI_VENDOR "/imex-channel=%" PRId64,
+					 config->imex_channel_ids[i]);
 	}
 	for (size_t i = 0; i < GS_EXTRA_COUNT; i++)
 		if (gs_extra_enabled(config, &gs_extras[i]) &&
@@ -154,8 +160,9 @@ static int edit_cdi(const struct request *request, struct gs_error *err)
 	if (config->flags.plugin.device_list_strategy & GS_DEVICE_LIST_CDI_ANNOTATIONS) {
 		if (!request->options->request_uuid)
 			return gs_fail(err, GS_ERROR_INTERNAL, 0, "cdi-annotations needs a name for the request");
-		GS_AUTO_FREE char *key = gs_printf("%snvidia-device-plugin_%s", config->flags.plugin.cdi_annotation_prefix,
-						   request->options->request_uuid);
+		GS_AUTO_FREE char *key =
+			gs_printf("%snvidia-device-plugin_%s", config->flags.plugin.cdi_annotation_prefix,
+				  request->options->request_uuid);
 		gs_container_edit_annotation(request->edit, key, list);
 	}
 	if (config->flags.plugin.device_list_strategy & GS_DEVICE_LIST_CDI_CRI) {
@@ -275,8 +282,13 @@ static int fill(struct request *request, struct gs_error *err)
 int gs_allocate(const struct gs_allocate_options *options, const struct gs_resource *resource, const uint32_t *shares,
 		size_t count, struct gs_container_edit *edit, struct gs_error *err)
 {
-	struct request request = {.options = options, .config = options->config, .inventory = options->inventory,
-				  .resource = resource, .shares = shares, .count = count, .edit = edit};
+	struct request request = {.options = options,
+				  .config = options->config,
+				  .inventory = options->inventory,
+				  .resource = resource,
+				  .shares = shares,
+				  .count = count,
+				  .edit = edit};
 
 	if (check_shares(&request, err))
 		return -1;

@@ -145,9 +145,9 @@ static json_t *extra_devices(const struct gs_config *config, const char *class_n
 		json_t *device = new_device("all", list.nodes), *mounts = json_array();
 		for (size_t j = 0; j < 2 && extra->mounts[j]; j++)
 			if (gs_node_exists(check, extra->mounts[j]))
-				json_array_append_new(mounts, json_pack("{s:s, s:s, s:[s, s]}", "hostPath", extra->mounts[j],
-									"containerPath", extra->mounts[j], "options", "ro",
-									"rbind"));
+				json_array_append_new(mounts, json_pack("{s:s, s:s, s:[s, s]}", "hostPath",
+									extra->mounts[j], "containerPath",
+									extra->mounts[j], "options", "ro", "rbind"));
 		if (json_array_size(mounts))
 			json_object_set(json_object_get(device, "containerEdits"), "mounts", mounts);
 		json_decref(mounts);

@@ -12,7 +12,7 @@
 
 /* NVIDIA's device plugin uses these: names in running pods' checkpoints refer to them. */
 #define GS_CDI_VENDOR "k8s.device-plugin.nvidia.com"
-#define GS_CDI_DIR "/var/run/cdi"
+#define GS_CDI_DIR    "/var/run/cdi"
 
 /* Classes a spec file can be about: "gpu", "imex-channel", "gdrcopy", "gds", "mofed"; ends with NULL. */
 extern const char *const gs_cdi_classes[];

@@ -57,7 +57,8 @@ bool gs_extra_nodes(const struct gs_extra *extra, const struct gs_node_check *ch
 		for (unsigned n = 0; n < (counter ? GS_EXTRA_NODES_MAX : 1); n++) {
 			gs_device_node path;
 			if (counter)
-				snprintf(path, sizeof path, "%.*s%u", (int)(counter - extra->nodes[i]), extra->nodes[i], n);
+				snprintf(path, sizeof path, "%.*s%u", (int)(counter - extra->nodes[i]), extra->nodes[i],
+					 n);
 			else
 				snprintf(path, sizeof path, "%s", extra->nodes[i]);
 			if (!gs_node_exists(check, path))

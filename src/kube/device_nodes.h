@@ -30,10 +30,10 @@ void gs_imex_node(int64_t channel, gs_device_node path);
 
 /* What goes along with GPUs when a flag says so. */
 struct gs_extra {
-	const char *class_name;  /* of the CDI device "all": "gdrcopy" */
-	const char *env;         /* set to "enabled" for NVIDIA's container runtime */
-	const char *nodes[2];    /* patterns: a %u counts from 0 to below GS_EXTRA_NODES_MAX */
-	const char *mounts[2];   /* host files and folders that come along where they exist */
+	const char *class_name; /* of the CDI device "all": "gdrcopy" */
+	const char *env;        /* set to "enabled" for NVIDIA's container runtime */
+	const char *nodes[2];   /* patterns: a %u counts from 0 to below GS_EXTRA_NODES_MAX */
+	const char *mounts[2];  /* host files and folders that come along where they exist */
 };
 enum { GS_EXTRA_COUNT = 3, GS_EXTRA_NODES_MAX = 64 };
 extern const struct gs_extra gs_extras[GS_EXTRA_COUNT];

@@ -87,7 +87,8 @@ static void stop_server(struct kube_plugin *plugin)
 
 static int serve(struct kube_plugin *plugin, struct gs_error *err)
 {
-	if (rpc_server_start(plugin->loop, plugin->socket_path, kube_plugin_methods, plugin, NULL, &plugin->server, err) < 0)
+	if (rpc_server_start(plugin->loop, plugin->socket_path, kube_plugin_methods, plugin, NULL, &plugin->server,
+			     err) < 0)
 		return -1;
 	plugin->servers++;
 	if (stat(plugin->socket_path, &plugin->socket_stat) < 0) {

@@ -94,7 +94,8 @@ static void list_and_watch(struct rpc_call *call, const uint8_t *request, size_t
 	if (refuse_when_stopping(plugin, call))
 		return;
 	if (plugin->stream_count == PLUGIN_STREAMS_MAX) {
-		rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "too many ListAndWatch streams are open on this resource");
+		rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED,
+				"too many ListAndWatch streams are open on this resource");
 		return;
 	}
 	plugin->streams[plugin->stream_count++] = call;
@@ -116,13 +117,15 @@ static void list_and_watch_closed(struct rpc_call *call, void *user)
 /* --- Allocate --- */
 
 /* Looks up ids as shares of the resource; fails the call and returns -1 when one is unknown. */
-static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *const *ids, size_t count, uint32_t *positions)
+static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *const *ids, size_t count,
+		       uint32_t *positions)
 {
 	for (size_t i = 0; i < count; i++) {
 		int64_t position = gs_resource_find(plugin->view.resource, ids[i], strlen(ids[i]));
 		if (position < 0) {
-			GS_AUTO_FREE char *text = gs_printf("%s has no device \"%.100s\"; the list may have changed since it was read",
-							    plugin->view.resource->name, ids[i]);
+			GS_AUTO_FREE char *text =
+				gs_printf("%s has no device \"%.100s\"; the list may have changed since it was read",
+					  plugin->view.resource->name, ids[i]);
 			rpc_call_finish(call, RPC_INVALID_ARGUMENT, text);
 			return -1;
 		}
@@ -232,7 +235,8 @@ static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const
 		if (find_shares(plugin, call, container->devices_ids, container->n_devices_ids, positions) < 0)
 			return -1;
 		struct gs_error err;
-		if (plugin->owner.allocate(plugin->owner.user, &plugin->view, positions, container->n_devices_ids, &edits[i], &err) < 0) {
+		if (plugin->owner.allocate(plugin->owner.user, &plugin->view, positions, container->n_devices_ids,
+					   &edits[i], &err) < 0) {
 			rpc_call_finish(call, status_of(&err), err.text);
 			return -1;
 		}
@@ -256,7 +260,8 @@ static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length,
 	} else {
 		GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
 		if (allocate_all(plugin, call, request, edits) == 0) {
-			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **containers = gs_calloc(count, sizeof *containers);
+			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **containers =
+				gs_calloc(count, sizeof *containers);
 			V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
 			response.container_responses = containers;
 			response.n_container_responses = count;
@@ -275,14 +280,17 @@ static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length,
 /* --- GetPreferredAllocation --- */
 
 struct preferred_request {
-	uint32_t *available; size_t available_count;
-	uint32_t *required; size_t required_count;
+	uint32_t *available;
+	size_t available_count;
+	uint32_t *required;
+	size_t required_count;
 	int64_t size;
 };
 
 /* Decodes one ContainerPreferredAllocationRequest {1 available, 2 must include, 3 size}. The answer to NULL is what
  * to tell the peer. */
-static const char *decode_preferred(struct kube_plugin *plugin, const struct wire_field *container, struct preferred_request *request)
+static const char *decode_preferred(struct kube_plugin *plugin, const struct wire_field *container,
+				    struct preferred_request *request)
 {
 	const struct gs_resource *resource = plugin->view.resource;
 	uint32_t *positions = reserve_positions(plugin, 2 * resource->share_count);
@@ -297,7 +305,8 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 			continue;
 		int64_t position = gs_resource_find_near(resource, (const char *)field.bytes, field.length, &hint);
 		if (position < 0)
-			return "the request names a device that this resource does not have; the list may have changed since it was read";
+			return "the request names a device that this resource does not have; the list may have changed "
+			       "since it was read";
 		size_t *count = field.number == 1 ? &request->available_count : &request->required_count;
 		if (*count == resource->share_count)
 			return "the request names more devices than this resource has";
@@ -306,7 +315,8 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 	return reader.bad ? "the request is not a PreferredAllocationRequest" : NULL;
 }
 
-static V1beta1__ContainerPreferredAllocationResponse *make_preferred(const struct kube_plugin *plugin, const uint32_t *chosen, size_t count)
+static V1beta1__ContainerPreferredAllocationResponse *make_preferred(const struct kube_plugin *plugin,
+								     const uint32_t *chosen, size_t count)
 {
 	V1beta1__ContainerPreferredAllocationResponse *response = gs_malloc(sizeof *response);
 	v1beta1__container_preferred_allocation_response__init(response);

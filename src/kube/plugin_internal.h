@@ -9,24 +9,24 @@
 #include "rpc/rpc.h"
 
 enum {
-	PLUGIN_STREAMS_MAX = 16,       /* ListAndWatch streams; the kubelet opens one */
-	PLUGIN_CONTAINERS_MAX = 1024,  /* container requests in one message; the kubelet sends one */
+	PLUGIN_STREAMS_MAX = 16,      /* ListAndWatch streams; the kubelet opens one */
+	PLUGIN_CONTAINERS_MAX = 1024, /* container requests in one message; the kubelet sends one */
 };
 
 struct kube_plugin {
 	uv_loop_t *loop;
 	char *socket_path;
-	char *endpoint;           /* file name of socket_path, for Register */
+	char *endpoint; /* file name of socket_path, for Register */
 	char *kubelet_socket;
 	struct kube_view view;
 	struct kube_plugin_owner owner;
 
-	struct rpc_server *server;  /* the one in force */
-	unsigned servers;           /* with those that are still being stopped */
-	struct stat socket_stat;  /* what we bound: another inode there is not ours */
+	struct rpc_server *server; /* the one in force */
+	unsigned servers;          /* with those that are still being stopped */
+	struct stat socket_stat;   /* what we bound: another inode there is not ours */
 	struct rpc_call *streams[PLUGIN_STREAMS_MAX];
 	size_t stream_count;
-	uint8_t *list;            /* the encoded ListAndWatchResponse in force */
+	uint8_t *list; /* the encoded ListAndWatchResponse in force */
 	size_t list_length;
 
 	struct rpc_client *kubelet;
@@ -40,7 +40,7 @@ struct kube_plugin {
 	void *stopped_user;
 
 	struct gs_preferred_scratch scratch;
-	uint32_t *positions;      /* room for every share of the resource, twice: requests are decoded into it */
+	uint32_t *positions; /* room for every share of the resource, twice: requests are decoded into it */
 	size_t positions_capacity;
 };
 

@@ -39,7 +39,7 @@ struct kube_standin {
 struct allocation {
 	struct standin_resource *resource;
 	size_t count;
-	char **ids;          /* chosen, `count` of them */
+	char **ids; /* chosen, `count` of them */
 	kube_standin_done *done;
 	void *user;
 	bool answered;
@@ -103,7 +103,8 @@ static void on_watch_done(void *user, enum rpc_status status, const char *text)
 }
 
 /* Watches the resource's list from now on, through the endpoint the plugin named. */
-static int take_registration(struct kube_standin *standin, const V1beta1__RegisterRequest *request, struct gs_error *err)
+static int take_registration(struct kube_standin *standin, const V1beta1__RegisterRequest *request,
+			     struct gs_error *err)
 {
 	struct standin_resource *resource = find_resource(standin, request->resource_name);
 	if (strcmp(request->version, "v1beta1") != 0 || strchr(request->endpoint, '/'))
@@ -234,7 +235,8 @@ static void on_allocate_done(void *user, enum rpc_status status, const char *tex
 {
 	struct allocation *allocation = user;
 	if (!allocation->answered)
-		fail_allocation(allocation, status, status == RPC_OK ? "the plugin's answer is not an AllocateResponse" : text);
+		fail_allocation(allocation, status,
+				status == RPC_OK ? "the plugin's answer is not an AllocateResponse" : text);
 	free_allocation(allocation);
 }
 
@@ -255,17 +257,19 @@ static void start_allocate(struct allocation *allocation)
 	size_t length = v1beta1__allocate_request__get_packed_size(&request);
 	GS_AUTO_FREE uint8_t *bytes = gs_malloc(length);
 	v1beta1__allocate_request__pack(&request, bytes);
-	rpc_client_start(allocation->resource->plugin, "/v1beta1.DevicePlugin/Allocate", bytes, length, CALL_TIMEOUT_MS, on_allocated,
-			 on_allocate_done, allocation);
+	rpc_client_start(allocation->resource->plugin, "/v1beta1.DevicePlugin/Allocate", bytes, length, CALL_TIMEOUT_MS,
+			 on_allocated, on_allocate_done, allocation);
 }
 
 static void on_preferred(void *user, const uint8_t *bytes, size_t length)
 {
 	struct allocation *allocation = user;
-	V1beta1__PreferredAllocationResponse *response = v1beta1__preferred_allocation_response__unpack(NULL, length, bytes);
+	V1beta1__PreferredAllocationResponse *response =
+		v1beta1__preferred_allocation_response__unpack(NULL, length, bytes);
 	if (!response)
 		return;
-	if (response->n_container_responses == 1 && response->container_responses[0]->n_deviceids == allocation->count) {
+	if (response->n_container_responses == 1 &&
+	    response->container_responses[0]->n_deviceids == allocation->count) {
 		allocation->ids = gs_calloc(allocation->count, sizeof *allocation->ids);
 		for (size_t i = 0; i < allocation->count; i++)
 			allocation->ids[i] = gs_strdup(response->container_responses[0]->deviceids[i]);
@@ -284,7 +288,8 @@ static void on_preferred_done(void *user, enum rpc_status status, const char *te
 	free_allocation(allocation);
 }
 
-void kube_standin_allocate(struct kube_standin *standin, const char *name, size_t count, kube_standin_done *done, void *user)
+void kube_standin_allocate(struct kube_standin *standin, const char *name, size_t count, kube_standin_done *done,
+			   void *user)
 {
 	struct gs_error err;
 	struct standin_resource *resource = find_resource(standin, name);
@@ -301,7 +306,8 @@ void kube_standin_allocate(struct kube_standin *standin, const char *name, size_
 		if (resource->devices.items[i].healthy && !resource->devices.items[i].used)
 			available[container.n_available_deviceids++] = resource->devices.items[i].id;
 	if (container.n_available_deviceids < count) {
-		gs_fail(&err, GS_ERROR_GRPC, RPC_RESOURCE_EXHAUSTED, "Insufficient %s: %zu wanted, %zu free and healthy", name, count,
+		gs_fail(&err, GS_ERROR_GRPC, RPC_RESOURCE_EXHAUSTED,
+			"Insufficient %s: %zu wanted, %zu free and healthy", name, count,
 			container.n_available_deviceids);
 		done(user, NULL, 0, NULL, 0, &err);
 		return;
@@ -315,8 +321,8 @@ void kube_standin_allocate(struct kube_standin *standin, const char *name, size_
 	size_t length = v1beta1__preferred_allocation_request__get_packed_size(&request);
 	GS_AUTO_FREE uint8_t *bytes = gs_malloc(length);
 	v1beta1__preferred_allocation_request__pack(&request, bytes);
-	rpc_client_start(resource->plugin, "/v1beta1.DevicePlugin/GetPreferredAllocation", bytes, length, CALL_TIMEOUT_MS, on_preferred,
-			 on_preferred_done, allocation);
+	rpc_client_start(resource->plugin, "/v1beta1.DevicePlugin/GetPreferredAllocation", bytes, length,
+			 CALL_TIMEOUT_MS, on_preferred, on_preferred_done, allocation);
 }
 
 void kube_standin_release(struct kube_standin *standin, const char *name, const char *id)

@@ -26,9 +26,10 @@ void kube_standin_stop(struct kube_standin *standin, void (*done)(void *user), v
 
 /* Takes `count` free healthy devices of a resource for one container. `done` gets their ids and the environment to
  * run with, valid during the call, or an error (ids NULL). */
-typedef void kube_standin_done(void *user, char *const *ids, size_t count, const struct gs_edit_pair *env, size_t env_count,
-			       const struct gs_error *err);
-void kube_standin_allocate(struct kube_standin *standin, const char *resource, size_t count, kube_standin_done *done, void *user);
+typedef void kube_standin_done(void *user, char *const *ids, size_t count, const struct gs_edit_pair *env,
+			       size_t env_count, const struct gs_error *err);
+void kube_standin_allocate(struct kube_standin *standin, const char *resource, size_t count, kube_standin_done *done,
+			   void *user);
 /* A container ended: its devices are free again. */
 void kube_standin_release(struct kube_standin *standin, const char *resource, const char *id);
 

@@ -32,9 +32,11 @@ static void explain(const struct question *question, const char *socket_path, st
 {
 	if (access(socket_path, F_OK) < 0)
 		gs_fail(err, GS_ERROR_GRPC, (int)question->status,
-			"no daemon listens at %s; start one with `gpushare node`, or name its socket with --socket", socket_path);
+			"no daemon listens at %s; start one with `gpushare node`, or name its socket with --socket",
+			socket_path);
 	else if (access(socket_path, W_OK) < 0)
-		gs_fail(err, GS_ERROR_GRPC, (int)question->status, "%s is not yours to use; ask as root, or as the daemon's user", socket_path);
+		gs_fail(err, GS_ERROR_GRPC, (int)question->status,
+			"%s is not yours to use; ask as root, or as the daemon's user", socket_path);
 	else
 		gs_fail(err, GS_ERROR_GRPC, (int)question->status, "the daemon at %s does not answer: %s", socket_path,
 			question->text ? question->text : "no reply");
@@ -47,7 +49,8 @@ char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs
 	struct question question = {.status = RPC_UNAVAILABLE};
 	int failed = uv_loop_init(&loop);
 	if (failed)
-		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed)), NULL;
+		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed)),
+		       NULL;
 	if (rpc_client_new(&loop, socket_path, &client, err) < 0) {
 		uv_loop_close(&loop);
 		return NULL;

@@ -45,7 +45,8 @@ static int load(struct node *node, char **text, struct gs_config *config, char *
 		source.text = *text;
 	}
 	struct gs_diagnostics diagnostics = {0};
-	int result = gs_config_parse(&source, environment, NULL, node->options->overrides, node->options->override_count, config, &diagnostics);
+	int result = gs_config_parse(&source, environment, NULL, node->options->overrides,
+				     node->options->override_count, config, &diagnostics);
 	for (size_t i = 0; i < diagnostics.count; i++)
 		if (diagnostics.items[i].warning)
 			gs_log(GS_LOG_WARNING, diagnostics.items[i].text);
@@ -80,7 +81,8 @@ bool node_config_reload(struct node *node, bool force)
 	}
 	if (result < 0) {
 		if (!node->config_problem || strcmp(node->config_problem, problem) != 0)
-			gs_log(GS_LOG_ERROR, "the config file is not valid; the last good one stays in force", GS_STR("error", problem));
+			gs_log(GS_LOG_ERROR, "the config file is not valid; the last good one stays in force",
+			       GS_STR("error", problem));
 		free(node->config_problem);
 		node->config_problem = problem;
 		return false;
@@ -119,6 +121,6 @@ void node_config_watch(struct node *node)
 	const char *directory = dirname(copy);
 	int failed = uv_fs_event_start(&node->config_event, on_config_event, directory, 0);
 	if (failed)
-		gs_log(GS_LOG_WARNING, "the config file can't be watched; send SIGHUP after an edit", GS_STR("directory", directory),
-		       GS_STR("error", uv_strerror(failed)));
+		gs_log(GS_LOG_WARNING, "the config file can't be watched; send SIGHUP after an edit",
+		       GS_STR("directory", directory), GS_STR("error", uv_strerror(failed)));
 }

@@ -14,24 +14,24 @@
 #include "gpu/watch.h"
 
 enum {
-	EVENTS_MAX = 128,        /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
-	RETRY_FIRST_MS = 100,    /* until NVML is there */
+	EVENTS_MAX = 128,     /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
+	RETRY_FIRST_MS = 100, /* until NVML is there */
 	RETRY_MOST_MS = 5000,
-	LOOK_MS = 10000,         /* for GPUs that came or went, and for the health of those that are due */
+	LOOK_MS = 10000, /* for GPUs that came or went, and for the health of those that are due */
 };
 
 /* What a job on a worker thread is to do, and what it found. One at a time. */
 struct job {
 	uv_work_t work;
-	bool rescan;                     /* read the inventory even if the cheap check sees no change */
-	bool probe[GS_GPUS_MAX];         /* which GPUs of `before` to look at */
+	bool rescan;             /* read the inventory even if the cheap check sees no change */
+	bool probe[GS_GPUS_MAX]; /* which GPUs of `before` to look at */
 	struct gs_inventory before;
 
-	struct gs_nvml *nvml;            /* the owner's, or newly opened */
+	struct gs_nvml *nvml; /* the owner's, or newly opened */
 	char driver_version[80];
 	bool failed;
 	struct gs_error err;
-	bool changed;                    /* `inventory` was read */
+	bool changed; /* `inventory` was read */
 	struct gs_inventory inventory;
 	struct gs_problems problems;
 	struct gs_probe probes[GS_GPUS_MAX];
@@ -41,7 +41,7 @@ struct gpus {
 	uv_loop_t *loop;
 	struct gpus_owner owner;
 	char *driver_root;
-	struct gs_nvml *nvml;            /* NULL until a job opened it; used by jobs, samples and the watch */
+	struct gs_nvml *nvml; /* NULL until a job opened it; used by jobs, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;
 	unsigned retry_ms;
@@ -57,13 +57,13 @@ struct gpus {
 
 	struct gs_watch *watch;
 	uv_async_t arrived;
-	uv_mutex_t lock;                 /* guards the events, which the watch's thread adds */
+	uv_mutex_t lock; /* guards the events, which the watch's thread adds */
 	struct gs_watch_event events[EVENTS_MAX];
 	size_t event_count;
 	bool events_lost;
 
-	unsigned samples;                /* under way */
-	unsigned handles;                /* still to close */
+	unsigned samples; /* under way */
+	unsigned handles; /* still to close */
 	bool stopping;
 	void (*stopped)(void *user);
 	void *stopped_user;
@@ -87,7 +87,8 @@ static void run_job(uv_work_t *work)
 			job->failed = true;
 			return;
 		}
-		if (GS_NVML(job->nvml, SystemGetDriverVersion, job->driver_version, sizeof job->driver_version) != NVML_SUCCESS)
+		if (GS_NVML(job->nvml, SystemGetDriverVersion, job->driver_version, sizeof job->driver_version) !=
+		    NVML_SUCCESS)
 			job->driver_version[0] = '\0';
 	}
 	for (size_t i = 0; i < job->before.gpu_count; i++)
@@ -136,7 +137,8 @@ static void adopt_inventory(struct gpus *gpus, struct gs_inventory *inventory)
 			continue;
 		}
 		gs_health_init(&health[i], &gs_health_defaults, &gpus->filter, now_ns());
-		gs_log(GS_LOG_INFO, "GPU found", GS_INT("index", gpu->index), GS_STR("gpu", gpu->uuid), GS_STR("name", gpu->name));
+		gs_log(GS_LOG_INFO, "GPU found", GS_INT("index", gpu->index), GS_STR("gpu", gpu->uuid),
+		       GS_STR("name", gpu->name));
 	}
 	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
 		if (position_of(inventory, gpus->inventory.gpus[i].uuid) < 0)
@@ -187,8 +189,8 @@ static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
 {
 	bool changed = false;
 	if (event->kind == GS_WATCH_PROBLEM) {
-		gs_log(GS_LOG_WARNING, "NVML's events can't be had; health is looked at every now and then", GS_STR("gpu", event->uuid),
-		       GS_STR("error", event->text));
+		gs_log(GS_LOG_WARNING, "NVML's events can't be had; health is looked at every now and then",
+		       GS_STR("gpu", event->uuid), GS_STR("error", event->text));
 		return false;
 	}
 	for (size_t i = 0; i < gpus->inventory.gpu_count; i++) {
@@ -196,9 +198,10 @@ static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
 			continue;
 		struct gs_health *health = &gpus->health[i];
 		if (event->kind == GS_WATCH_XID)
-			gs_log(GS_LOG_INFO, "XID", GS_INT("index", gpus->inventory.gpus[i].index), GS_INT("xid", event->data),
-			       GS_STR("meaning", gs_xid_text(event->data)));
-		if (event->kind == GS_WATCH_XID ? gs_health_xid(health, event->data, now_ns()) : gs_health_ecc_double(health, now_ns())) {
+			gs_log(GS_LOG_INFO, "XID", GS_INT("index", gpus->inventory.gpus[i].index),
+			       GS_INT("xid", event->data), GS_STR("meaning", gs_xid_text(event->data)));
+		if (event->kind == GS_WATCH_XID ? gs_health_xid(health, event->data, now_ns())
+						: gs_health_ecc_double(health, now_ns())) {
 			log_health(gpus, i);
 			changed = true;
 		}
@@ -382,7 +385,8 @@ void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_s
 
 /* --- life --- */
 
-int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **ret, struct gs_error *err)
+int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **ret,
+	       struct gs_error *err)
 {
 	struct gpus *gpus = gs_calloc(1, sizeof *gpus);
 	gpus->loop = loop;
@@ -390,7 +394,8 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->driver_root = gs_strdup(options->driver_root);
 	gpus->retry_ms = RETRY_FIRST_MS;
 	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
-		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID", GS_STR("error", err->text));
+		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID",
+		       GS_STR("error", err->text));
 	uv_mutex_init(&gpus->lock);
 	uv_timer_init(loop, &gpus->look);
 	uv_async_init(loop, &gpus->arrived, on_arrived);

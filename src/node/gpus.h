@@ -21,7 +21,7 @@ struct gpus_owner {
 };
 
 struct gpus_options {
-	const char *driver_root;             /* where to look for libnvidia-ml.so.1 besides the default path */
+	const char *driver_root; /* where to look for libnvidia-ml.so.1 besides the default path */
 	const char *disable_healthchecks, *enable_healthchecks;
 };
 

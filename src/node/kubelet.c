@@ -24,7 +24,8 @@ static void check_sockets(struct node *node)
 		struct gs_error err;
 		if (kube_plugin_check_socket(node->plugins.items[i], &err) < 0) {
 			gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again",
-			       GS_STR("resource", kube_plugin_resource_name(node->plugins.items[i])), GS_STR("error", err.text));
+			       GS_STR("resource", kube_plugin_resource_name(node->plugins.items[i])),
+			       GS_STR("error", err.text));
 			node_kubelet_look_again(node);
 		}
 	}
@@ -35,8 +36,9 @@ static bool kubelet_is_new(struct node *node)
 {
 	struct stat status;
 	bool there = *node->options->kubelet_socket && stat(node->options->kubelet_socket, &status) == 0;
-	bool is_new = there && (status.st_ino != node->kubelet_inode || status.st_ctim.tv_sec != node->kubelet_time.tv_sec ||
-				status.st_ctim.tv_nsec != node->kubelet_time.tv_nsec);
+	bool is_new =
+		there && (status.st_ino != node->kubelet_inode || status.st_ctim.tv_sec != node->kubelet_time.tv_sec ||
+			  status.st_ctim.tv_nsec != node->kubelet_time.tv_nsec);
 	node->kubelet_inode = there ? status.st_ino : 0;
 	node->kubelet_time = there ? status.st_ctim : (struct timespec){0};
 	return is_new;
@@ -55,7 +57,8 @@ static void on_plugin_event(uv_fs_event_t *event, const char *name, int events, 
 	struct node *node = event->loop->data;
 	struct stat directory;
 	if (stat(node->options->plugin_dir, &directory) < 0 || directory.st_ino != node->plugin_dir_inode) {
-		gs_log(GS_LOG_WARNING, "the kubelet's directory was replaced", GS_STR("directory", node->options->plugin_dir));
+		gs_log(GS_LOG_WARNING, "the kubelet's directory was replaced",
+		       GS_STR("directory", node->options->plugin_dir));
 		uv_fs_event_stop(event);
 		node->plugin_event_active = false;
 		node_kubelet_look_again(node);

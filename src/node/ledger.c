@@ -29,7 +29,8 @@ static json_t *read_allocations(const char *path, struct gs_error *err)
 	json_t *allocations = json_object_get(document, "allocations");
 	if (!document)
 		gs_fail(err, GS_ERROR_INPUT, 0, "%s:%d:%d: %s", path, where.line, where.column, where.text);
-	else if (json_integer_value(json_object_get(document, "version")) != LEDGER_VERSION || !json_is_object(allocations))
+	else if (json_integer_value(json_object_get(document, "version")) != LEDGER_VERSION ||
+		 !json_is_object(allocations))
 		gs_fail(err, GS_ERROR_INPUT, 0, "%s: not a ledger of version %d", path, LEDGER_VERSION);
 	else
 		json_incref(allocations);
@@ -85,7 +86,8 @@ void ledger_prune(struct ledger *ledger, int (*keep)(const char *share, void *us
 	const char *share;
 	json_t *value;
 	void *next;
-	json_object_foreach_safe(ledger->allocations, next, share, value) {
+	json_object_foreach_safe(ledger->allocations, next, share, value)
+	{
 		if (!keep(share, user)) {
 			json_object_del(ledger->allocations, share);
 			ledger->changed = true;

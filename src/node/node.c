@@ -78,8 +78,10 @@ static int lock_directory(const char *path, const char *what, int *lock, struct 
 		close(fd);
 		errno = saved;
 		if (saved == EWOULDBLOCK)
-			return gs_fail(err, GS_ERROR_SYSTEM, saved,
-				       "another gpushare node uses %s %s; stop it, or give this one directories of its own", what, path);
+			return gs_fail(
+				err, GS_ERROR_SYSTEM, saved,
+				"another gpushare node uses %s %s; stop it, or give this one directories of its own",
+				what, path);
 		return gs_fail_errno(err, "cannot lock %s %s", what, path);
 	}
 	*lock = fd;
@@ -134,8 +136,10 @@ static int start(struct node *node, struct gs_error *err)
 	node->ledger = ledger_open(options->state_dir, err);
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
-	static const struct rpc_server_limits limits = {.connections = 16, .streams = 8, .message_bytes = NODE_STATUS_BYTES_MAX};
-	if (rpc_server_start(&node->loop, options->socket_path, node_status_methods, node, &limits, &node->status_server, err) < 0)
+	static const struct rpc_server_limits limits = {
+		.connections = 16, .streams = 8, .message_bytes = NODE_STATUS_BYTES_MAX};
+	if (rpc_server_start(&node->loop, options->socket_path, node_status_methods, node, &limits,
+			     &node->status_server, err) < 0)
 		return -1;
 	const struct gpus_options gpus_options = {
 		.driver_root = node->config.flags.plugin.container_driver_root,
@@ -168,7 +172,10 @@ static void free_node(struct node *node)
 
 int node_run(const struct node_options *options, struct gs_error *err)
 {
-	struct node node = {.options = options, .started_seconds = (int64_t)time(NULL), .plugin_dir_lock = -1, .state_dir_lock = -1};
+	struct node node = {.options = options,
+			    .started_seconds = (int64_t)time(NULL),
+			    .plugin_dir_lock = -1,
+			    .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
 	/* One thread for looks at the GPUs and one for samples: an NVML call that hangs holds up its own kind only. */
 	setenv("UV_THREADPOOL_SIZE", "2", 1);

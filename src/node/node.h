@@ -7,9 +7,9 @@
 #include "base/error.h"
 
 #define NODE_DEFAULT_KUBELET_DIR "/var/lib/kubelet"
-#define NODE_DEFAULT_STATE_DIR "/var/lib/gpushare"
-#define NODE_DEFAULT_SOCKET "/run/gpushare/gpushare.sock"
-#define NODE_DEFAULT_CDI_DIR "/var/run/cdi"
+#define NODE_DEFAULT_STATE_DIR   "/var/lib/gpushare"
+#define NODE_DEFAULT_SOCKET      "/run/gpushare/gpushare.sock"
+#define NODE_DEFAULT_CDI_DIR     "/var/run/cdi"
 /* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
 #define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
 
@@ -26,7 +26,7 @@ struct node_options {
 	const char *socket_path;
 	const char *cdi_dir;
 	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
-	const struct gs_config_override *overrides; /* NVIDIA's flags given on the command line */
+	const struct gs_config_override *overrides;             /* NVIDIA's flags given on the command line */
 	size_t override_count;
 };
 

@@ -21,9 +21,9 @@ struct node {
 
 	/* Desired: the last good config and what the GPU room last saw. */
 	struct gs_config config;
-	char *config_text;        /* of the file as last read, good or bad; NULL without a file */
-	char *config_problem;     /* why the file that is there now is not in force; NULL when it is */
-	char *plan_problem;       /* why the config does not fit the hardware; NULL when it does */
+	char *config_text;    /* of the file as last read, good or bad; NULL without a file */
+	char *config_problem; /* why the file that is there now is not in force; NULL when it is */
+	char *plan_problem;   /* why the config does not fit the hardware; NULL when it does */
 	struct gpus *gpus;
 	struct gs_inventory inventory;
 	bool gpu_healthy[GS_GPUS_MAX];
@@ -32,7 +32,7 @@ struct node {
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
 	struct ledger *ledger;
-	bool ledger_failed;       /* said once, until a save works again */
+	bool ledger_failed; /* said once, until a save works again */
 	bool cdi_failed;
 
 	struct rpc_server *status_server;
@@ -42,10 +42,10 @@ struct node {
 	uv_fs_event_t config_event, plugin_event;
 	bool plugin_event_active;
 	ino_t plugin_dir_inode;
-	ino_t kubelet_inode;      /* of the kubelet.sock that was there last; another one is another kubelet */
+	ino_t kubelet_inode; /* of the kubelet.sock that was there last; another one is another kubelet */
 	struct timespec kubelet_time;
-	uv_timer_t config_timer;  /* debounce */
-	uv_timer_t plugin_timer;  /* the kubelet's directory is missing, or a socket could not be bound: look again */
+	uv_timer_t config_timer; /* debounce */
+	uv_timer_t plugin_timer; /* the kubelet's directory is missing, or a socket could not be bound: look again */
 	uv_timer_t ledger_timer;
 };
 

@@ -48,12 +48,12 @@ static void make_uuid(char text[37])
 		memcpy(b, &(struct timespec){.tv_sec = time(NULL)}, sizeof b);
 	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
 	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
-		 b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-static int allocate(void *user, const struct kube_view *view, const uint32_t *shares, size_t count, struct gs_container_edit *edit,
-		    struct gs_error *err)
+static int allocate(void *user, const struct kube_view *view, const uint32_t *shares, size_t count,
+		    struct gs_container_edit *edit, struct gs_error *err)
 {
 	struct node *node = user;
 	char uuid[37] = "";
@@ -66,7 +66,8 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 		.request_uuid = uuid,
 	};
 	if (gs_allocate(&options, view->resource, shares, count, edit, err) < 0) {
-		gs_log(GS_LOG_WARNING, "allocation refused", GS_STR("resource", view->resource->name), GS_STR("error", err->text));
+		gs_log(GS_LOG_WARNING, "allocation refused", GS_STR("resource", view->resource->name),
+		       GS_STR("error", err->text));
 		return -1;
 	}
 	int64_t now = (int64_t)time(NULL);
@@ -83,10 +84,11 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 static void on_registration(void *user, struct kube_plugin *plugin, const struct gs_error *err)
 {
 	if (err)
-		gs_log(GS_LOG_WARNING, "not registered with the kubelet", GS_STR("resource", kube_plugin_resource_name(plugin)),
-		       GS_STR("error", err->text));
+		gs_log(GS_LOG_WARNING, "not registered with the kubelet",
+		       GS_STR("resource", kube_plugin_resource_name(plugin)), GS_STR("error", err->text));
 	else
-		gs_log(GS_LOG_INFO, "registered with the kubelet", GS_STR("resource", kube_plugin_resource_name(plugin)));
+		gs_log(GS_LOG_INFO, "registered with the kubelet",
+		       GS_STR("resource", kube_plugin_resource_name(plugin)));
 }
 
 /* --- plugins --- */
@@ -122,8 +124,10 @@ static void start_plugin(struct node *node, const struct gs_resource *resource)
 	struct kube_view view = view_of(node, resource);
 	struct kube_plugin *plugin;
 	struct gs_error err;
-	if (kube_plugin_start(&node->loop, node->options->plugin_dir, node->options->kubelet_socket, &view, &owner, &plugin, &err) < 0) {
-		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource->name), GS_STR("error", err.text));
+	if (kube_plugin_start(&node->loop, node->options->plugin_dir, node->options->kubelet_socket, &view, &owner,
+			      &plugin, &err) < 0) {
+		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource->name),
+		       GS_STR("error", err.text));
 		node_kubelet_look_again(node);
 		return;
 	}
@@ -150,7 +154,7 @@ static void write_cdi(struct node *node)
 	const struct gs_node_check check = {node_exists, node};
 	struct gs_error err;
 	node->cdi_failed = false;
-	for (const char *const *class = gs_cdi_classes; *class; class++) {
+	for (const char *const *class = gs_cdi_classes; *class; class ++) {
 		GS_AUTO_FREE char *spec = gs_cdi_render(&node->config, &node->inventory, *class, &check);
 		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &err) == 0)
 			continue;
@@ -171,7 +175,8 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 	struct gs_error err;
 	if (gs_plan_build(&node->config, inventory, gs_strategies, gs_strategy_count, plan, &err) < 0) {
 		if (!node->plan_problem || strcmp(node->plan_problem, err.text) != 0)
-			gs_log(GS_LOG_ERROR, "the config does not fit this node's GPUs; shares stay as they are", GS_STR("error", err.text));
+			gs_log(GS_LOG_ERROR, "the config does not fit this node's GPUs; shares stay as they are",
+			       GS_STR("error", err.text));
 		set_plan_problem(node, err.text);
 		return false;
 	}
@@ -239,7 +244,8 @@ void node_publish_health(struct node *node)
 {
 	refresh_health(node);
 	for (size_t i = 0; i < node->plugins.count; i++) {
-		struct kube_view view = view_of(node, gs_plan_find(&node->plan, kube_plugin_resource_name(node->plugins.items[i])));
+		struct kube_view view =
+			view_of(node, gs_plan_find(&node->plan, kube_plugin_resource_name(node->plugins.items[i])));
 		kube_plugin_update(node->plugins.items[i], &view);
 	}
 }

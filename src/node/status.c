@@ -51,7 +51,8 @@ static json_t *problems_of(const struct node *node)
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		bool served = false;
 		for (size_t j = 0; j < node->plugins.count; j++)
-			served |= strcmp(kube_plugin_resource_name(node->plugins.items[j]), node->plan.resources[i].name) == 0;
+			served |= strcmp(kube_plugin_resource_name(node->plugins.items[j]),
+					 node->plan.resources[i].name) == 0;
 		if (!served)
 			add_problem(problems, "not served", node->plan.resources[i].name);
 	}
@@ -75,9 +76,10 @@ static json_t *resources_of(const struct node *node)
 		for (size_t j = 0; j < node->plugins.count; j++)
 			if (strcmp(kube_plugin_resource_name(node->plugins.items[j]), resource->name) == 0)
 				registered = kube_plugin_registered(node->plugins.items[j]);
-		json_array_append_new(resources, json_pack("{s:s, s:o, s:b, s:I, s:I}", "name", resource->name, "strategies", strategies,
-							   "registered", registered, "shares", (json_int_t)resource->share_count, "healthy",
-							   (json_int_t)healthy));
+		json_array_append_new(resources,
+				      json_pack("{s:s, s:o, s:b, s:I, s:I}", "name", resource->name, "strategies",
+						strategies, "registered", registered, "shares",
+						(json_int_t)resource->share_count, "healthy", (json_int_t)healthy));
 	}
 	return resources;
 }
@@ -92,7 +94,8 @@ static json_t *process_json(const struct gs_process_sample *process)
 	json_t *object = json_pack("{s:i, s:s}", "pid", (int)process->pid, "name", process->name);
 	set_bytes(object, "memoryBytes", process->memory_valid, process->memory_bytes);
 	json_object_set_new(object, "utilizationPercent",
-			    process->utilization_valid ? json_integer((json_int_t)process->utilization_percent) : json_null());
+			    process->utilization_valid ? json_integer((json_int_t)process->utilization_percent)
+						       : json_null());
 	return object;
 }
 
@@ -106,8 +109,9 @@ static bool holds(const struct gs_process_sample *process, const char *share)
 	return false;
 }
 
-static json_t *share_json(const struct node *node, const struct gs_resource *resource, const struct gs_resource_device *device,
-			  uint32_t position, const struct gs_gpu_sample *sample, bool *traced)
+static json_t *share_json(const struct node *node, const struct gs_resource *resource,
+			  const struct gs_resource_device *device, uint32_t position,
+			  const struct gs_gpu_sample *sample, bool *traced)
 {
 	const struct gs_share *share = &resource->shares[position];
 	json_t *holders = json_array();
@@ -118,10 +122,11 @@ static json_t *share_json(const struct node *node, const struct gs_resource *res
 		json_array_append_new(holders, process_json(&sample->processes[i]));
 	}
 	int64_t allocated = ledger_get(node->ledger, share->id);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "id", share->id, "resource", resource->name, "strategy",
-			 device->strategy->name, "state", node->gpu_healthy[device->gpu] ? "Healthy" : "Unhealthy", "memoryBytes",
-			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille, "lastAllocated",
-			 allocated ? timestamp(allocated) : json_null(), "holders", holders);
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "id", share->id, "resource", resource->name,
+			 "strategy", device->strategy->name, "state",
+			 node->gpu_healthy[device->gpu] ? "Healthy" : "Unhealthy", "memoryBytes",
+			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
+			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "holders", holders);
 }
 
 static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample, bool *traced)
@@ -132,7 +137,8 @@ static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_
 		for (size_t j = 0; j < resource->device_count; j++) {
 			const struct gs_resource_device *device = &resource->devices[j];
 			for (uint32_t k = 0; device->gpu == gpu && k < device->share_count; k++)
-				json_array_append_new(shares, share_json(node, resource, device, device->first_share + k, sample, traced));
+				json_array_append_new(shares, share_json(node, resource, device,
+									 device->first_share + k, sample, traced));
 		}
 	}
 	return shares;
@@ -152,20 +158,25 @@ static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs
 	for (size_t i = 0; i < sample->process_count; i++)
 		if (!traced[i])
 			json_array_append_new(strangers, process_json(&sample->processes[i]));
-	json_t *object = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid, "name",
-				   gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy", "reason",
-				   healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
+	json_t *object =
+		json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid,
+			  "name", gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy",
+			  "reason", healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
 	json_object_set_new(object, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
 	json_object_set_new(object, "utilizationPercent",
-			    sample->valid & GS_SAMPLE_UTILIZATION ? json_integer((json_int_t)sample->utilization_percent) : json_null());
+			    sample->valid & GS_SAMPLE_UTILIZATION
+				    ? json_integer((json_int_t)sample->utilization_percent)
+				    : json_null());
 	json_object_set_new(object, "temperatureCelsius",
-			    sample->valid & GS_SAMPLE_TEMPERATURE ? json_integer((json_int_t)sample->temperature_c) : json_null());
+			    sample->valid & GS_SAMPLE_TEMPERATURE ? json_integer((json_int_t)sample->temperature_c)
+								  : json_null());
 	json_object_set_new(object, "powerWatts",
 			    sample->valid & GS_SAMPLE_POWER ? json_real(sample->power_mw / 1000.0) : json_null());
 	return object;
 }
 
-static const struct gs_gpu_sample *sample_of(const struct gs_inventory *inventory, const struct gs_gpu_sample *samples, const char *uuid)
+static const struct gs_gpu_sample *sample_of(const struct gs_inventory *inventory, const struct gs_gpu_sample *samples,
+					     const char *uuid)
 {
 	static const struct gs_gpu_sample nothing;
 	for (size_t i = 0; i < inventory->gpu_count; i++)
@@ -188,10 +199,11 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 	}
 	json_t *gpus = json_array();
 	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
-		json_array_append_new(gpus, gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
-	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt", timestamp(node->started_seconds),
-				   "driverVersion", gpus_driver_version(node->gpus), "problems", problems_of(node), "resources",
-				   resources_of(node), "gpus", gpus);
+		json_array_append_new(gpus,
+				      gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
+	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
+				   timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
+				   "problems", problems_of(node), "resources", resources_of(node), "gpus", gpus);
 	char *text = json_dumps(status, JSON_COMPACT);
 	json_decref(status);
 	if (!text) {

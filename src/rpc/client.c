@@ -31,7 +31,7 @@ struct channel {
 struct rpc_client_call {
 	struct rpc_client_call *next, *previous;
 	struct rpc_client *client;
-	uint64_t number;         /* in the order of their start */
+	uint64_t number; /* in the order of their start */
 	unsigned attempts;
 	struct channel *channel; /* NULL: waits for one */
 	int32_t stream;
@@ -333,8 +333,11 @@ static ssize_t on_read_request(nghttp2_session *http, int32_t stream, uint8_t *b
 
 static nghttp2_nv header(const char *name, const char *value)
 {
-	return (nghttp2_nv){.name = (uint8_t *)name, .value = (uint8_t *)value, .namelen = strlen(name),
-			    .valuelen = strlen(value), .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME};
+	return (nghttp2_nv){.name = (uint8_t *)name,
+			    .value = (uint8_t *)value,
+			    .namelen = strlen(name),
+			    .valuelen = strlen(value),
+			    .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME};
 }
 
 static void submit(struct rpc_client_call *call, struct channel *channel)
@@ -534,7 +537,8 @@ static void submit_waiting(struct rpc_client *client)
 		return;
 	struct channel *channel = find_channel(client);
 	if (!channel) {
-		GS_AUTO_FREE char *text = gs_printf("cannot connect to %s: %s", client->address.sun_path, strerror(errno));
+		GS_AUTO_FREE char *text =
+			gs_printf("cannot connect to %s: %s", client->address.sun_path, strerror(errno));
 		end_waiting(client, text);
 		return;
 	}
@@ -598,8 +602,9 @@ int rpc_client_new(uv_loop_t *loop, const char *path, struct rpc_client **result
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	if (length == 0 || length >= sizeof address.sun_path)
-		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG, "socket path \"%s\" has %zu bytes, Linux allows 1 to %zu",
-			       path, length, sizeof address.sun_path - 1);
+		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG,
+			       "socket path \"%s\" has %zu bytes, Linux allows 1 to %zu", path, length,
+			       sizeof address.sun_path - 1);
 	struct rpc_client *client = gs_calloc(1, sizeof *client);
 	memcpy(address.sun_path, path, length + 1);
 	client->address = address;

@@ -32,7 +32,7 @@ struct rpc_link {
 	uint8_t *unsent; /* what the socket did not take */
 	size_t unsent_length;
 	size_t unsent_start;
-	uint64_t sent_bytes;   /* ever; a stall is when it stops growing */
+	uint64_t sent_bytes; /* ever; a stall is when it stops growing */
 };
 
 /* Takes the descriptor over, on failure too. 0 or a negative libuv code. */

@@ -14,10 +14,23 @@
 
 /* https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
 enum rpc_status {
-	RPC_OK = 0, RPC_CANCELLED = 1, RPC_UNKNOWN = 2, RPC_INVALID_ARGUMENT = 3, RPC_DEADLINE_EXCEEDED = 4,
-	RPC_NOT_FOUND = 5, RPC_ALREADY_EXISTS = 6, RPC_PERMISSION_DENIED = 7, RPC_RESOURCE_EXHAUSTED = 8,
-	RPC_FAILED_PRECONDITION = 9, RPC_ABORTED = 10, RPC_OUT_OF_RANGE = 11, RPC_UNIMPLEMENTED = 12,
-	RPC_INTERNAL = 13, RPC_UNAVAILABLE = 14, RPC_DATA_LOSS = 15, RPC_UNAUTHENTICATED = 16,
+	RPC_OK = 0,
+	RPC_CANCELLED = 1,
+	RPC_UNKNOWN = 2,
+	RPC_INVALID_ARGUMENT = 3,
+	RPC_DEADLINE_EXCEEDED = 4,
+	RPC_NOT_FOUND = 5,
+	RPC_ALREADY_EXISTS = 6,
+	RPC_PERMISSION_DENIED = 7,
+	RPC_RESOURCE_EXHAUSTED = 8,
+	RPC_FAILED_PRECONDITION = 9,
+	RPC_ABORTED = 10,
+	RPC_OUT_OF_RANGE = 11,
+	RPC_UNIMPLEMENTED = 12,
+	RPC_INTERNAL = 13,
+	RPC_UNAVAILABLE = 14,
+	RPC_DATA_LOSS = 15,
+	RPC_UNAUTHENTICATED = 16,
 };
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024 /* what grpc-go accepts by default */ };
@@ -35,11 +48,11 @@ struct rpc_method {
 };
 
 struct rpc_server_limits {
-	unsigned connections;   /* 0: 64 */
-	unsigned streams;       /* concurrent per connection; 0: 100 */
-	size_t message_bytes;   /* of one request or reply; 0: RPC_MESSAGE_MAX */
-	unsigned handshake_ms;  /* to say a first HTTP/2 frame; 0: 10 s */
-	unsigned stall_ms;      /* with replies to take and taking nothing; 0: 30 s */
+	unsigned connections;  /* 0: 64 */
+	unsigned streams;      /* concurrent per connection; 0: 100 */
+	size_t message_bytes;  /* of one request or reply; 0: RPC_MESSAGE_MAX */
+	unsigned handshake_ms; /* to say a first HTTP/2 frame; 0: 10 s */
+	unsigned stall_ms;     /* with replies to take and taking nothing; 0: 30 s */
 };
 
 /* Binds `path` (0600, an old socket file there is removed), listens and serves. `methods` must outlive the server; it

@@ -29,7 +29,7 @@ struct connection {
 	struct rpc_session *session; /* NULL once closed */
 	struct rpc_link link;
 	uv_timer_t timer;
-	uint64_t timer_ms; /* when it fires; UINT64_MAX: not set */
+	uint64_t timer_ms;     /* when it fires; UINT64_MAX: not set */
 	uint64_t handshake_ms; /* the latest time for it */
 	uint64_t stalled_ms;   /* when the socket was first found full without progress since; 0: it is not */
 	uint64_t stalled_bytes;
@@ -304,8 +304,8 @@ static int unlink_old_socket(const char *path, struct gs_error *err)
 	if (lstat(path, &status) < 0)
 		return errno == ENOENT ? 0 : gs_fail_errno(err, "cannot look at %s", path);
 	if (!S_ISSOCK(status.st_mode))
-		return gs_fail(err, GS_ERROR_INPUT, EEXIST, "%s exists and is no socket; remove it or choose another path",
-			       path);
+		return gs_fail(err, GS_ERROR_INPUT, EEXIST,
+			       "%s exists and is no socket; remove it or choose another path", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return gs_fail_errno(err, "cannot remove the old socket %s", path);
 	return 0;
@@ -318,8 +318,8 @@ static int listen_at(const char *path, struct stat *status, struct gs_error *err
 
 	if (strlen(path) >= sizeof address.sun_path)
 		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG,
-			       "socket path %s has %zu bytes, Linux allows %zu; choose a shorter folder", path, strlen(path),
-			       sizeof address.sun_path - 1);
+			       "socket path %s has %zu bytes, Linux allows %zu; choose a shorter folder", path,
+			       strlen(path), sizeof address.sun_path - 1);
 	memcpy(address.sun_path, path, strlen(path) + 1);
 	if (unlink_old_socket(path, err) < 0)
 		return -1;

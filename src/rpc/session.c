@@ -25,18 +25,18 @@ struct rpc_call {
 	/* What the request's headers said. */
 	size_t header_bytes;
 	bool has_path, is_post, is_grpc, bad_timeout;
-	bool half_closed;   /* the peer has sent all */
+	bool half_closed;    /* the peer has sent all */
 	uint64_t timeout_ms; /* UINT64_MAX: none */
 	uint64_t deadline_ms;
 	struct rpc_assembler request;
 	bool has_request;
 
-	bool held;      /* the handler's side has it and must finish it */
-	bool streaming; /* it sent a message */
-	bool concluded; /* status is final */
-	bool submitted; /* reply HEADERS are queued or sent */
-	bool deferred;  /* the reply waits for a message */
-	bool oversize;  /* it tried to send what the peer would refuse */
+	bool held;              /* the handler's side has it and must finish it */
+	bool streaming;         /* it sent a message */
+	bool concluded;         /* status is final */
+	bool submitted;         /* reply HEADERS are queued or sent */
+	bool deferred;          /* the reply waits for a message */
+	bool oversize;          /* it tried to send what the peer would refuse */
 	struct message sending; /* `sent` bytes of it are in frames */
 	size_t sent;
 	struct message waiting;
@@ -61,11 +61,11 @@ struct rpc_session {
 	bool freeing;
 };
 
-#define HEADER(name_text, value_text)                                                                              \
-	{                                                                                                          \
+#define HEADER(name_text, value_text)                                                                               \
+	{                                                                                                           \
 		.name = (uint8_t *)(name_text), .value = (uint8_t *)(value_text), .namelen = sizeof(name_text) - 1, \
-		.valuelen = sizeof(value_text) - 1,                                                                \
-		.flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,                             \
+		.valuelen = sizeof(value_text) - 1,                                                                 \
+		.flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,                              \
 	}
 
 static void wake(struct rpc_session *session)
@@ -211,7 +211,8 @@ static void submit_reply(struct rpc_call *call)
 	nghttp2_data_provider provider = {.source.ptr = call, .read_callback = on_read_reply};
 
 	call->submitted = true;
-	if (nghttp2_submit_response(call->session->http, call->stream, headers, GS_ARRAY_LENGTH(headers), &provider) != 0)
+	if (nghttp2_submit_response(call->session->http, call->stream, headers, GS_ARRAY_LENGTH(headers), &provider) !=
+	    0)
 		call->session->broken = true;
 }
 
@@ -620,8 +621,8 @@ void rpc_session_expire(struct rpc_session *session, uint64_t now_ms)
 void rpc_session_shut_down(struct rpc_session *session)
 {
 	session->receiving = true;
-	nghttp2_submit_goaway(session->http, 0, nghttp2_session_get_last_proc_stream_id(session->http), NGHTTP2_NO_ERROR,
-			      NULL, 0);
+	nghttp2_submit_goaway(session->http, 0, nghttp2_session_get_last_proc_stream_id(session->http),
+			      NGHTTP2_NO_ERROR, NULL, 0);
 	for (struct rpc_call *call = session->calls; call; call = call->next) {
 		if (call->concluded || !call->held || !call->streaming)
 			continue;

@@ -13,18 +13,18 @@
 #include "rpc/rpc.h"
 
 enum {
-	RPC_SESSION_HEADER_BYTES = 16 * 1024,          /* of one request, as HTTP/2 counts them */
-	RPC_SESSION_UNSENT_BYTES = 16 * 1024 * 1024,   /* replies that wait for the peer to read */
-	RPC_SESSION_TEXT_BYTES = 2048,                 /* of an error text, before it is encoded */
-	RPC_SESSION_FAULT_BURST = 1000,                /* streams a peer may break at once... */
-	RPC_SESSION_FAULTS_PER_SECOND = 50,            /* ...and for ever after */
+	RPC_SESSION_HEADER_BYTES = 16 * 1024,        /* of one request, as HTTP/2 counts them */
+	RPC_SESSION_UNSENT_BYTES = 16 * 1024 * 1024, /* replies that wait for the peer to read */
+	RPC_SESSION_TEXT_BYTES = 2048,               /* of an error text, before it is encoded */
+	RPC_SESSION_FAULT_BURST = 1000,              /* streams a peer may break at once... */
+	RPC_SESSION_FAULTS_PER_SECOND = 50,          /* ...and for ever after */
 };
 
 struct rpc_session;
 
 struct rpc_session_setup {
 	const struct rpc_method *methods;
-	void *user; /* the handlers' */
+	void *user;                      /* the handlers' */
 	struct rpc_server_limits limits; /* no zeros */
 	/* There is something to send, outside of rpc_session_receive. May be called often. */
 	void (*wake)(void *transport);

@@ -41,7 +41,7 @@ struct bench {
 	uv_timer_t deadline;
 	bool late;
 
-	double registered_at;            /* seconds, CLOCK_MONOTONIC; 0: not yet */
+	double registered_at; /* seconds, CLOCK_MONOTONIC; 0: not yet */
 	double list_at;
 	size_t healthy;
 	GS_VEC(char *) ids;
@@ -78,8 +78,8 @@ static double median(double *values, size_t count)
 
 static void row(const char *name, double value, const char *unit, double target, const char *note)
 {
-	printf("%-46s %9.2f %-3s  target %8.2f %-3s  %s%s%s\n", name, value, unit, target, unit, value <= target ? "met" : "MISSED",
-	       *note ? "; " : "", note);
+	printf("%-46s %9.2f %-3s  target %8.2f %-3s  %s%s%s\n", name, value, unit, target, unit,
+	       value <= target ? "met" : "MISSED", *note ? "; " : "", note);
 	fflush(stdout);
 }
 
@@ -91,10 +91,22 @@ static void on_deadline(uv_timer_t *timer)
 	bench->late = true;
 }
 
-static bool is_registered(struct bench *bench) { return bench->registered_at > 0; }
-static bool has_list(struct bench *bench) { return bench->list_at > 0; }
-static bool is_sick(struct bench *bench) { return bench->healthy < bench->ids.count; }
-static bool is_called(struct bench *bench) { return bench->call_done; }
+static bool is_registered(struct bench *bench)
+{
+	return bench->registered_at > 0;
+}
+static bool has_list(struct bench *bench)
+{
+	return bench->list_at > 0;
+}
+static bool is_sick(struct bench *bench)
+{
+	return bench->healthy < bench->ids.count;
+}
+static bool is_called(struct bench *bench)
+{
+	return bench->call_done;
+}
 
 static void wait_for(struct bench *bench, bool (*ready)(struct bench *bench), const char *what)
 {
@@ -184,7 +196,8 @@ static double call(struct bench *bench, const char *method, const uint8_t *reque
 	return now() - before;
 }
 
-static double median_call_us(struct bench *bench, const char *method, const uint8_t *request, size_t length, size_t calls)
+static double median_call_us(struct bench *bench, const char *method, const uint8_t *request, size_t length,
+			     size_t calls)
 {
 	GS_AUTO_FREE double *times = gs_calloc(calls, sizeof *times);
 	for (size_t i = 0; i < calls; i++)
@@ -202,8 +215,10 @@ static double start_daemon(struct bench *bench, unsigned replicas)
 	GS_AUTO_FREE char *socket = gs_printf("%s/gpushare.sock", bench->directory);
 	GS_AUTO_FREE char *cdi = gs_printf("%s/cdi", bench->directory);
 	GS_AUTO_FREE char *log = gs_printf("%s/node.log", bench->directory);
-	GS_AUTO_FREE char *text = gs_printf("version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n"
-					    "      replicas: %u\n", replicas);
+	GS_AUTO_FREE char *text =
+		gs_printf("version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n"
+			  "      replicas: %u\n",
+			  replicas);
 	struct gs_error err;
 	if (gs_write_file(config, text, strlen(text), 0600, &err) < 0)
 		die("config", err.text);
@@ -214,8 +229,8 @@ static double start_daemon(struct bench *bench, unsigned replicas)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 		dup2(fd, STDERR_FILENO);
-		execl(bench->program, "gpushare", "node", "--config", config, "--kubelet-dir", kubelet, "--state-dir", state, "--socket",
-		      socket, "--cdi-dir", cdi, (char *)NULL);
+		execl(bench->program, "gpushare", "node", "--config", config, "--kubelet-dir", kubelet, "--state-dir",
+		      state, "--socket", socket, "--cdi-dir", cdi, (char *)NULL);
 		_exit(127);
 	}
 	return before;
@@ -243,7 +258,8 @@ static double start_registered(struct bench *bench, unsigned replicas, bool watc
 		if (rpc_client_new(&bench->loop, path, &bench->plugin, &err) < 0)
 			die("the plugin's socket", err.text);
 		bench->list_at = 0;
-		rpc_client_start(bench->plugin, "/v1beta1.DevicePlugin/ListAndWatch", NULL, 0, 0, on_list, on_list_done, bench);
+		rpc_client_start(bench->plugin, "/v1beta1.DevicePlugin/ListAndWatch", NULL, 0, 0, on_list, on_list_done,
+				 bench);
 		wait_for(bench, has_list, "the first list");
 	}
 	return took;
@@ -331,7 +347,9 @@ static double cpu_per_call_us(struct bench *bench, bool allocate)
 	for (size_t i = 0; i < CALLS; i++) {
 		size_t length = 0;
 		GS_AUTO_FREE uint8_t *request = allocate ? allocate_request(bench, i, &length) : NULL;
-		call(bench, allocate ? "/v1beta1.DevicePlugin/Allocate" : "/v1beta1.DevicePlugin/GetDevicePluginOptions", request, length);
+		call(bench,
+		     allocate ? "/v1beta1.DevicePlugin/Allocate" : "/v1beta1.DevicePlugin/GetDevicePluginOptions",
+		     request, length);
 	}
 	return (cpu_seconds(bench->daemon) - before) / CALLS * 1e6;
 }
@@ -347,7 +365,8 @@ static void bench_shares(struct bench *bench, unsigned shares, double preferred_
 	double floor_us = 0, beyond_us = 1e9, allocate_us = 1e9, empty_us = 1e9;
 	for (size_t i = 0; i < ROUNDS; i++) {
 		double empty = median_call_us(bench, "/v1beta1.DevicePlugin/GetDevicePluginOptions", NULL, 0, CALLS);
-		double took = median_call_us(bench, "/v1beta1.DevicePlugin/GetPreferredAllocation", preferred, preferred_length, CALLS);
+		double took = median_call_us(bench, "/v1beta1.DevicePlugin/GetPreferredAllocation", preferred,
+					     preferred_length, CALLS);
 		if (took - empty < beyond_us && took > empty) {
 			beyond_us = took - empty;
 			floor_us = empty;
@@ -365,7 +384,8 @@ static void bench_shares(struct bench *bench, unsigned shares, double preferred_
 	row(name, allocate_us, "us", 10, note);
 	if (rss_target > 0) {
 		snprintf(name, sizeof name, "RSS after %d calls, %u shares", 4 * CALLS * ROUNDS, shares);
-		row(name, rss_mib(bench->daemon), "MiB", rss_target, shares == 32 ? "NVIDIA's plugin: 28.8" : "NVIDIA's plugin: 40.7");
+		row(name, rss_mib(bench->daemon), "MiB", rss_target,
+		    shares == 32 ? "NVIDIA's plugin: 28.8" : "NVIDIA's plugin: 40.7");
 	}
 	stop_daemon(bench);
 }
@@ -396,7 +416,8 @@ static void bench_reactions(struct bench *bench)
 	}
 	sim_node_close(node);
 	row("XID to ListAndWatch push", median(health, REACTIONS), "ms", 5, "");
-	row("kubelet's new socket to registered again", median(registration, REACTIONS), "ms", 10, "NVIDIA's plugin: 6-19");
+	row("kubelet's new socket to registered again", median(registration, REACTIONS), "ms", 10,
+	    "NVIDIA's plugin: 6-19");
 }
 
 static void bench_idle(struct bench *bench)
@@ -430,7 +451,8 @@ int main(int argc, char **argv)
 {
 	struct bench bench = {.program = argc > 1 ? argv[1] : "gpushare"};
 	signal(SIGPIPE, SIG_IGN);
-	snprintf(bench.directory, sizeof bench.directory, "%s/gpushare-bench-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(bench.directory, sizeof bench.directory, "%s/gpushare-bench-XXXXXX",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	if (!mkdtemp(bench.directory))
 		die(bench.directory, strerror(errno));
 	bench.plugins = gs_printf("%s/kubelet/device-plugins", bench.directory);

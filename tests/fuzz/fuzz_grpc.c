@@ -111,7 +111,8 @@ static void play(struct rpc_session *session, const uint8_t *data, size_t size)
 			if (call)
 				rpc_call_send(call, much, kind == SEND ? value : sizeof much);
 		} else if (kind == FINISH || kind == FAIL) {
-			finish(value, kind == FINISH ? RPC_OK : (enum rpc_status)(value % 17), kind == FINISH ? NULL : "why\xff%\n");
+			finish(value, kind == FINISH ? RPC_OK : (enum rpc_status)(value % 17),
+			       kind == FINISH ? NULL : "why\xff%\n");
 		} else if (kind == PASS_TIME) {
 			now_ms += (uint64_t)value * value;
 			rpc_session_expire(session, now_ms);

@@ -54,8 +54,8 @@ static void on_done(void *user, enum rpc_status status, const char *text)
 
 static void start(size_t index)
 {
-	calls[index].call = rpc_client_start(client, "/t/E", (const uint8_t *)"hello", 5, 0, on_message, on_done,
-					     (void *)index);
+	calls[index].call =
+		rpc_client_start(client, "/t/E", (const uint8_t *)"hello", 5, 0, on_message, on_done, (void *)index);
 	calls[index].open = calls[index].call != NULL;
 }
 

@@ -28,27 +28,30 @@ static void put(json_t *line)
 
 static void on_event(void *user, const struct gs_watch_event *event)
 {
-	static const char *const names[] = {[GS_WATCH_XID] = "xid", [GS_WATCH_ECC_DOUBLE] = "ecc", [GS_WATCH_PROBLEM] = "problem"};
-	put(json_pack("{ss ss sI ss}", "event", names[event->kind], "uuid", event->uuid, "data", (json_int_t)event->data, "text",
-		      event->text));
+	static const char *const names[] = {
+		[GS_WATCH_XID] = "xid", [GS_WATCH_ECC_DOUBLE] = "ecc", [GS_WATCH_PROBLEM] = "problem"};
+	put(json_pack("{ss ss sI ss}", "event", names[event->kind], "uuid", event->uuid, "data",
+		      (json_int_t)event->data, "text", event->text));
 }
 
 static json_t *probe_of(const struct gs_nvml *nvml, const char *uuid)
 {
-	static const char *const results[] = {[GS_PROBE_OK] = "ok", [GS_PROBE_LOST] = "lost", [GS_PROBE_FAILED] = "failed"};
+	static const char *const results[] = {
+		[GS_PROBE_OK] = "ok", [GS_PROBE_LOST] = "lost", [GS_PROBE_FAILED] = "failed"};
 	struct gs_probe probe;
 	gs_probe_read(nvml, uuid, &probe);
-	return json_pack("{ss sb sb}", "result", results[probe.result], "recovery_known", probe.recovery_known, "remap_known",
-			 probe.remap_known);
+	return json_pack("{ss sb sb}", "result", results[probe.result], "recovery_known", probe.recovery_known,
+			 "remap_known", probe.remap_known);
 }
 
 static json_t *sample_of(const struct gs_nvml *nvml, const char *uuid)
 {
 	struct gs_gpu_sample sample;
 	gs_sample_read(nvml, uuid, "/proc", &sample);
-	json_t *json = json_pack("{si sI sI si si}", "valid", (int)sample.valid, "used", (json_int_t)sample.memory_used_bytes, "total",
-				 (json_int_t)sample.memory_total_bytes, "utilization", (int)sample.utilization_percent, "processes",
-				 (int)sample.process_count);
+	json_t *json =
+		json_pack("{si sI sI si si}", "valid", (int)sample.valid, "used", (json_int_t)sample.memory_used_bytes,
+			  "total", (json_int_t)sample.memory_total_bytes, "utilization",
+			  (int)sample.utilization_percent, "processes", (int)sample.process_count);
 	gs_sample_free(&sample);
 	return json;
 }
@@ -58,10 +61,11 @@ static json_t *gpus_of(const struct gs_nvml *nvml, const struct gs_inventory *in
 	json_t *gpus = json_array();
 	for (size_t i = 0; i < inventory->gpu_count; i++) {
 		const struct gs_gpu *gpu = &inventory->gpus[i];
-		json_array_append_new(gpus, json_pack("{ss ss ss si si sI si so so}", "uuid", gpu->uuid, "name", gpu->name, "bus",
-						      gpu->pci_bus_id, "index", (int)gpu->index, "minor", gpu->minor, "memory",
-						      (json_int_t)gpu->memory_bytes, "numa", gpu->numa_node, "probe",
-						      probe_of(nvml, gpu->uuid), "sample", sample_of(nvml, gpu->uuid)));
+		json_array_append_new(gpus, json_pack("{ss ss ss si si sI si so so}", "uuid", gpu->uuid, "name",
+						      gpu->name, "bus", gpu->pci_bus_id, "index", (int)gpu->index,
+						      "minor", gpu->minor, "memory", (json_int_t)gpu->memory_bytes,
+						      "numa", gpu->numa_node, "probe", probe_of(nvml, gpu->uuid),
+						      "sample", sample_of(nvml, gpu->uuid)));
 	}
 	return gpus;
 }
@@ -90,7 +94,8 @@ int main(void)
 			json_array_append_new(links, json_integer(now.link_score[i]));
 		for (size_t i = 0; i < problems.count; i++)
 			json_array_append_new(texts, json_string(problems.items[i]));
-		put(json_pack("{sb so so so}", "differs", differs, "gpus", gpus_of(nvml, &now), "links", links, "problems", texts));
+		put(json_pack("{sb so so so}", "differs", differs, "gpus", gpus_of(nvml, &now), "links", links,
+			      "problems", texts));
 		gs_problems_free(&problems);
 		gs_inventory_free(&before);
 		before = now;

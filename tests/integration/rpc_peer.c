@@ -271,7 +271,8 @@ static void on_cancel(uv_timer_t *timer)
 static int call_once(const char *path, const char *method, char **options)
 {
 	struct gs_error error;
-	struct one_shot shot = {.method = method, .timeout_ms = (unsigned)option(options, "timeout_ms", 0),
+	struct one_shot shot = {.method = method,
+				.timeout_ms = (unsigned)option(options, "timeout_ms", 0),
 				.repeat = option(options, "repeat", 1),
 				.pause_ms = option(options, "pause_ms", 0)};
 	char block[65536];
@@ -327,7 +328,8 @@ static void bench_done(void *user, enum rpc_status status, const char *text)
 static void bench_next(struct bench *bench)
 {
 	bench->started_ns = uv_hrtime();
-	rpc_client_start(bench->client, bench->method, bench->request, bench->request_bytes, 0, NULL, bench_done, bench);
+	rpc_client_start(bench->client, bench->method, bench->request, bench->request_bytes, 0, NULL, bench_done,
+			 bench);
 }
 
 static int compare(const void *left, const void *right)

@@ -58,9 +58,23 @@ static void test_utf8(void **state)
 	static const struct {
 		const char *text;
 		size_t length;
-	} cases[] = {{"a", 1}, {"\xc3\xa9", 2}, {"\xe2\x82\xac", 3}, {"\xf0\x9f\x98\x80", 4}, {"\xf4\x8f\xbf\xbf", 4}, {"\x80", 0}, {"\xc0\x80", 0},
-		     {"\xc1\xbf", 0}, {"\xe0\x9f\xbf", 0}, {"\xed\xa0\x80", 0}, {"\xf0\x8f\xbf\xbf", 0}, {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0},
-		     {"\xe2\x82", 0}, {"\xe2", 0}, {"\xff", 0}, {"\xc3(", 0}};
+	} cases[] = {{"a", 1},
+		     {"\xc3\xa9", 2},
+		     {"\xe2\x82\xac", 3},
+		     {"\xf0\x9f\x98\x80", 4},
+		     {"\xf4\x8f\xbf\xbf", 4},
+		     {"\x80", 0},
+		     {"\xc0\x80", 0},
+		     {"\xc1\xbf", 0},
+		     {"\xe0\x9f\xbf", 0},
+		     {"\xed\xa0\x80", 0},
+		     {"\xf0\x8f\xbf\xbf", 0},
+		     {"\xf4\x90\x80\x80", 0},
+		     {"\xf5\x80\x80\x80", 0},
+		     {"\xe2\x82", 0},
+		     {"\xe2", 0},
+		     {"\xff", 0},
+		     {"\xc3(", 0}};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++)
 		assert_int_equal(gs_utf8_length(cases[i].text, strlen(cases[i].text)), cases[i].length);
 	assert_int_equal(gs_utf8_length("", 0), 0);
@@ -150,7 +164,10 @@ static void test_log_json_is_json(void **state)
 	for (size_t f = 0; f < GS_ARRAY_LENGTH(fillings); f++) {
 		for (size_t size = 3900; size < 4120; size += 3) {
 			GS_AUTO_STRBUF struct gs_strbuf value = {0};
-			size_t width = fillings[f][0] == 'x' ? 1 : fillings[f][0] == '\xe2' ? 3 : fillings[f][0] & 0x80 || fillings[f][0] == 1 ? 6 : 2;
+			size_t width = fillings[f][0] == 'x'                          ? 1
+				       : fillings[f][0] == '\xe2'                     ? 3
+				       : fillings[f][0] & 0x80 || fillings[f][0] == 1 ? 6
+										      : 2;
 			for (size_t i = 0; i < size; i += width)
 				gs_strbuf_add(&value, fillings[f]);
 			GS_AUTO_FREE char *line = logged(true, "m", "k", value.data);

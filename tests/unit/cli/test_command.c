@@ -20,7 +20,8 @@ static const struct gs_option options[] = {
 	{"maybe", 0, "[BOOL]", NULL, NULL, "a value that may be left out", "true false"},
 	{NULL},
 };
-static const struct gs_command plain = {.name = "test", .synopsis = "", .summary = "", .description = "", .options = options};
+static const struct gs_command plain = {
+	.name = "test", .synopsis = "", .summary = "", .description = "", .options = options};
 static const struct gs_command delegating = {
 	.name = "test", .synopsis = "", .summary = "", .description = "", .options = options, .rest_is_command = true};
 
@@ -134,8 +135,8 @@ static void the_last_of_two_wins(void **state)
 
 static void mistakes_are_usage_errors(void **state)
 {
-	static const char *const mistakes[] = {"test --fil a",  "test -x",      "test --file",
-					       "test -f",       "test --verbose=1", "test --=x"};
+	static const char *const mistakes[] = {"test --fil a", "test -x",          "test --file",
+					       "test -f",      "test --verbose=1", "test --=x"};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(mistakes); i++) {
 		struct line line;
 		assert_int_equal(parse(&plain, &line, mistakes[i]), GS_EXIT_USAGE + 1);
@@ -148,8 +149,13 @@ static void finds_the_longest_name(void **state)
 		const char *text, *name;
 		int words;
 	} cases[] = {
-		{"sim load x", "sim load", 2}, {"sim 8xT4", "sim", 1}, {"status", "status", 1}, {"config check a b", "config check", 2},
-		{"config", NULL, 0},           {"simx", NULL, 0},      {"", NULL, 0},
+		{"sim load x", "sim load", 2},
+		{"sim 8xT4", "sim", 1},
+		{"status", "status", 1},
+		{"config check a b", "config check", 2},
+		{"config", NULL, 0},
+		{"simx", NULL, 0},
+		{"", NULL, 0},
 	};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++) {
 		struct line line;

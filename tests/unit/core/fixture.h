@@ -66,13 +66,14 @@ static inline struct gs_inventory fixture_inventory(unsigned gpus, unsigned mig_
 }
 
 /* One time-slicing entry for all devices of a name. The config's pointers belong to the caller's variables. */
-static inline struct gs_config fixture_time_slicing(struct gs_sharing_resource *entry, const char *name, unsigned replicas)
+static inline struct gs_config fixture_time_slicing(struct gs_sharing_resource *entry, const char *name,
+						    unsigned replicas)
 {
 	struct gs_config config = {0};
 
 	*entry = (struct gs_sharing_resource){.name = (char *)(uintptr_t)name, .replicas = replicas};
-	config.time_slicing = (struct gs_sharing){.present = true, .fail_requests_greater_than_one = GS_UNSET,
-						  .resources = entry, .resource_count = 1};
+	config.time_slicing = (struct gs_sharing){
+		.present = true, .fail_requests_greater_than_one = GS_UNSET, .resources = entry, .resource_count = 1};
 	config.mps.fail_requests_greater_than_one = GS_UNSET;
 	return config;
 }

@@ -45,7 +45,8 @@ static void assert_refused(const char *text, const char *place, const char *word
 	for (size_t i = 0; i < diags.count; i++)
 		found |= strncmp(diags.items[i].text, place, strlen(place)) == 0 && strstr(diags.items[i].text, words);
 	if (!found)
-		fail_msg("want \"%s ... %s\" for:\n%s\ngot %s", place, words, text, diags.count ? diags.items[0].text : "nothing");
+		fail_msg("want \"%s ... %s\" for:\n%s\ngot %s", place, words, text,
+			 diags.count ? diags.items[0].text : "nothing");
 	gs_diagnostics_free(&diags);
 }
 
@@ -54,8 +55,10 @@ static void assert_refused(const char *text, const char *place, const char *word
 static void test_main_job(void **state)
 {
 	struct gs_config config;
-	assert_valid("version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: false\n    resources:\n    - name: nvidia.com/gpu\n"
-		     "      replicas: 4\n", &config);
+	assert_valid("version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: false\n    resources:\n    - name: "
+		     "nvidia.com/gpu\n"
+		     "      replicas: 4\n",
+		     &config);
 	assert_true(config.time_slicing.present);
 	assert_false(config.mps.present);
 	assert_int_equal(config.time_slicing.resource_count, 1);
@@ -72,8 +75,16 @@ static void test_main_job(void **state)
 
 static void test_empty_is_defaults(void **state)
 {
-	static const char *const texts[] = {"", "\n", "# nothing\n", "---\n", "{}", "null", "version:\n", "\xef\xbb\xbfversion: v1\n",
-					    "version: \"\"\n", "flags: {plugin: {}}\n"};
+	static const char *const texts[] = {"",
+					    "\n",
+					    "# nothing\n",
+					    "---\n",
+					    "{}",
+					    "null",
+					    "version:\n",
+					    "\xef\xbb\xbfversion: v1\n",
+					    "version: \"\"\n",
+					    "flags: {plugin: {}}\n"};
 	struct gs_config defaults, config;
 	gs_config_init(&defaults);
 	assert_string_equal(defaults.flags.nvidia_dev_root, "/");
@@ -91,15 +102,18 @@ static void test_empty_is_defaults(void **state)
 static void test_values(void **state)
 {
 	struct gs_config config;
-	assert_valid("flags:\n  nvidiaDriverRoot: /run/nvidia\n  failOnInitError: off\n  plugin:\n    passDeviceSpecs: yes\n"
-		     "    deviceListStrategy: [volume-mounts, cdi-cri]\n    deviceIDStrategy: index\n"
-		     "    sharedDevicesAllocationPolicy: spread\n  gfd: {sleepInterval: infinite, outputFile: \"\"}\n"
-		     "imex: {channelIDs: [0], required: true}\n", &config);
+	assert_valid(
+		"flags:\n  nvidiaDriverRoot: /run/nvidia\n  failOnInitError: off\n  plugin:\n    passDeviceSpecs: yes\n"
+		"    deviceListStrategy: [volume-mounts, cdi-cri]\n    deviceIDStrategy: index\n"
+		"    sharedDevicesAllocationPolicy: spread\n  gfd: {sleepInterval: infinite, outputFile: \"\"}\n"
+		"imex: {channelIDs: [0], required: true}\n",
+		&config);
 	assert_string_equal(config.flags.nvidia_driver_root, "/run/nvidia");
 	assert_string_equal(config.flags.nvidia_dev_root, "/run/nvidia");
 	assert_false(config.flags.fail_on_init_error);
 	assert_true(config.flags.plugin.pass_device_specs);
-	assert_int_equal(config.flags.plugin.device_list_strategy, GS_DEVICE_LIST_VOLUME_MOUNTS | GS_DEVICE_LIST_CDI_CRI);
+	assert_int_equal(config.flags.plugin.device_list_strategy,
+			 GS_DEVICE_LIST_VOLUME_MOUNTS | GS_DEVICE_LIST_CDI_CRI);
 	assert_int_equal(config.flags.plugin.device_id_strategy, GS_DEVICE_ID_INDEX);
 	assert_int_equal(config.flags.plugin.allocation_policy, GS_POLICY_SPREAD);
 	assert_true(config.flags.gfd.sleep_interval_ns == INT64_MAX);
@@ -113,9 +127,11 @@ static void test_values(void **state)
 static void test_sharing_entries(void **state)
 {
 	struct gs_config config;
-	assert_valid(SLICING "    - {name: gpu, rename: gpu-small, replicas: 1, devices: [0, \"0:1\", 1:2]}\n"
-			     "    - {name: gpu, replicas: 65536, devices: [MIG-GPU-01234567-89ab-cdef-0123-456789abcdef/1/0]}\n"
-			     "    - {name: mig-1g.10gb, replicas: 2, devices: 3}\n", &config);
+	assert_valid(SLICING
+		     "    - {name: gpu, rename: gpu-small, replicas: 1, devices: [0, \"0:1\", 1:2]}\n"
+		     "    - {name: gpu, replicas: 65536, devices: [MIG-GPU-01234567-89ab-cdef-0123-456789abcdef/1/0]}\n"
+		     "    - {name: mig-1g.10gb, replicas: 2, devices: 3}\n",
+		     &config);
 	const struct gs_sharing_resource *entries = config.time_slicing.resources;
 	assert_int_equal(config.time_slicing.resource_count, 3);
 	assert_string_equal(entries[0].rename, "nvidia.com/gpu-small");
@@ -130,7 +146,8 @@ static void test_sharing_entries(void **state)
 static void test_anchors_and_merge_keys(void **state)
 {
 	struct gs_config config;
-	assert_valid(SLICING "    - &a {name: gpu, replicas: 3, devices: [0]}\n    - {<<: *a, devices: [1]}\n", &config);
+	assert_valid(SLICING "    - &a {name: gpu, replicas: 3, devices: [0]}\n    - {<<: *a, devices: [1]}\n",
+		     &config);
 	assert_int_equal(config.time_slicing.resources[1].replicas, 3);
 	assert_string_equal(config.time_slicing.resources[1].devices.list[0], "1");
 	gs_config_free(&config);
@@ -160,7 +177,8 @@ static void test_refusals(void **state)
 		{"flags: {nvidiaDriverRoot: run}", "f:1:27:", "begin it with /"},
 		{"flags: {nvidiaDriverRoot: \"/a\\nb\"}", "f:1:27:", "control character"},
 		{"flags: {deviceDiscoveryStrategy: tegra}", "f:1:34:", "through NVML only"},
-		{"flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}", "f:1:38:", "write a list: [envvar,cdi-cri]"},
+		{"flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}",
+		 "f:1:38:", "write a list: [envvar,cdi-cri]"},
 		{"flags: {plugin: {deviceListStrategy: []}}", "f:1:38:", "empty list"},
 		{"flags: {plugin: {deviceListStrategy: [envvar, cdi]}}", "f:1:47:", "which does not exist"},
 		{"flags: {gfd: {sleepInterval: 5 min}}", "f:1:30:", "sleepInterval: "},
@@ -179,23 +197,27 @@ static void test_refusals(void **state)
 		{SLICING "    - {name: gpu, replicas: 65537}", "f:4:29:", "from 1 to 65536"},
 		{SLICING "    - {name: gpu, replicas: \"4\"}", "f:4:29:", "remove the quotes"},
 		{SLICING "    - {name: gpu, replicas: 4.5}", "f:4:29:", "whole number"},
-		{SLICING "    - {name: gpu, replicas: 4, memoryLimit: 4Gi}", "f:4:32:", "time-slicing does not bound memory"},
+		{SLICING "    - {name: gpu, replicas: 4, memoryLimit: 4Gi}",
+		 "f:4:32:", "time-slicing does not bound memory"},
 		{SLICING "    - {name: GPU, replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
 		{SLICING "    - {name: -gpu, replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
 		{SLICING "    - {name: gpu., replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
 		{SLICING "    - {name: \"\", replicas: 4}", "f:4:14:", "not allowed in Kubernetes"},
 		{SLICING "    - {name: amd.com/gpu, replicas: 4}", "f:4:14:", "other than nvidia.com"},
-		{SLICING "    - {name: a234567890123456789012345678901234567890123456789012x, replicas: 4}", "f:4:14:", "64 characters"},
+		{SLICING "    - {name: a234567890123456789012345678901234567890123456789012x, replicas: 4}",
+		 "f:4:14:", "64 characters"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: none}", "f:4:41:", "write all, a number above 0"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: 0}", "f:4:41:", "write a list"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: []}", "f:4:41:", "empty list"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: [0, GPU-1]}", "f:4:45:", "is no device"},
 		{SLICING "    - {name: gpu, replicas: 4, devices: [0, 0]}", "f:4:45:", "listed twice"},
-		{SLICING "    - {name: gpu, replicas: 4}\n    - {name: nvidia.com/gpu, replicas: 2, devices: [1]}", "f:5:7:",
-		 "on line 4 column 7 shares already"},
-		{SLICING "    - {name: gpu, replicas: 4, devices: [1]}\n    - {name: gpu, replicas: 2, devices: [2, 1]}", "f:5:7:",
-		 "(devices: 1)"},
-		{"sharing:\n  timeSlicing: {resources: [{name: gpu, replicas: 4}]}\n  mps: {resources: [{name: gpu, replicas: 4}]}\n",
+		{SLICING "    - {name: gpu, replicas: 4}\n    - {name: nvidia.com/gpu, replicas: 2, devices: [1]}",
+		 "f:5:7:", "on line 4 column 7 shares already"},
+		{SLICING
+		 "    - {name: gpu, replicas: 4, devices: [1]}\n    - {name: gpu, replicas: 2, devices: [2, 1]}",
+		 "f:5:7:", "(devices: 1)"},
+		{"sharing:\n  timeSlicing: {resources: [{name: gpu, replicas: 4}]}\n  mps: {resources: [{name: gpu, "
+		 "replicas: 4}]}\n",
 		 "f:3:21:", "the entry of sharing.timeSlicing on line 2 column 29 shares already"},
 		{"flags: {}\nflags: {}\n", "f:2:1:", "the first is on line 1 column 1"},
 		{"a: [1", "f:2:1:", "this is not YAML"}, /* where the input ends */
@@ -218,14 +240,18 @@ static void test_shared_suffix_counts(void **state)
 {
 	/* 57 characters with the prefix: fine alone, 64 with .shared */
 	assert_refused("sharing:\n  timeSlicing:\n    renameByDefault: true\n    resources:\n"
-		       "    - {name: a23456789012345678901234567890123456789012345x, replicas: 4}", "f:5:7:", "more than 63 characters");
+		       "    - {name: a23456789012345678901234567890123456789012345x, replicas: 4}",
+		       "f:5:7:", "more than 63 characters");
 }
 
 static void test_all_errors_at_once(void **state)
 {
 	struct gs_config config;
 	struct gs_diagnostics diags;
-	assert_int_equal(parse("zzz: 1\nversion: v3\nflags: {migStrategy: x, failOnInitError: 7}\nimex: {required: 3}\n", &config, &diags), -1);
+	assert_int_equal(
+		parse("zzz: 1\nversion: v3\nflags: {migStrategy: x, failOnInitError: 7}\nimex: {required: 3}\n",
+		      &config, &diags),
+		-1);
 	assert_int_equal(diags.error_count, 5);
 	for (size_t i = 1; i < diags.count; i++)
 		assert_true(diags.items[i - 1].line <= diags.items[i].line);
@@ -275,8 +301,8 @@ static void test_limits(void **state)
 	assert_limit("a: ", "[", 500000, "", "nested deeper");
 	assert_limit("a: [", "1,", 200000, "]", "more than 100000 values");
 	assert_limit("a: &a [1,2,3,4]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-		     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [", "*e,", 9, "]",
-		     "aliases expanded");
+		     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [",
+		     "*e,", 9, "]", "aliases expanded");
 	GS_AUTO_STRBUF struct gs_strbuf lists = {0};
 	gs_strbuf_add(&lists, SLICING);
 	for (int entry = 0; entry < 90; entry++) {
@@ -295,17 +321,25 @@ static void test_limits(void **state)
 static void test_config_map(void **state)
 {
 	struct gs_config config;
-	assert_valid("apiVersion: v1\nkind: ConfigMap\ndata:\n  any: |\n    version: v1\n    flags: {nvidiaDriverRoot: /x}\n", &config);
+	assert_valid("apiVersion: v1\nkind: ConfigMap\ndata:\n  any: |\n    version: v1\n    flags: {nvidiaDriverRoot: "
+		     "/x}\n",
+		     &config);
 	assert_string_equal(config.flags.nvidia_driver_root, "/x");
 	gs_config_free(&config);
 	/* The place is the outer file's, also after blank lines and with an indentation of its own. */
-	assert_refused("kind: ConfigMap\ndata:\n   c: |\n\n        version: v1\n        flags:\n          bad: 1\n", "f:7:11:", "unknown key \"bad\"");
-	assert_refused("kind: ConfigMap\ndata: {c: \"version: v1\\nbad: 1\"}\n", "f[data.c]:2:1:", "unknown key \"bad\"");
+	assert_refused("kind: ConfigMap\ndata:\n   c: |\n\n        version: v1\n        flags:\n          bad: 1\n",
+		       "f:7:11:", "unknown key \"bad\"");
+	assert_refused("kind: ConfigMap\ndata: {c: \"version: v1\\nbad: 1\"}\n",
+		       "f[data.c]:2:1:", "unknown key \"bad\"");
 	/* The one that is not used is checked as well. */
-	assert_refused("kind: ConfigMap\ndata:\n  default: \"\"\n  other: |\n    bad: 1\n", "f:5:5:", "unknown key \"bad\"");
-	assert_refused("kind: ConfigMap\ndata: {one: \"\", two: \"\"}\n", "f:2:7:", "several configurations (one, two)");
-	struct gs_config_source source = {.name = "f", .text = "kind: ConfigMap\ndata: {one: \"imex: {required: true}\", default: \"\"}",
-					  .entry = "one"};
+	assert_refused("kind: ConfigMap\ndata:\n  default: \"\"\n  other: |\n    bad: 1\n",
+		       "f:5:5:", "unknown key \"bad\"");
+	assert_refused("kind: ConfigMap\ndata: {one: \"\", two: \"\"}\n",
+		       "f:2:7:", "several configurations (one, two)");
+	struct gs_config_source source = {
+		.name = "f",
+		.text = "kind: ConfigMap\ndata: {one: \"imex: {required: true}\", default: \"\"}",
+		.entry = "one"};
 	source.length = strlen(source.text);
 	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, NULL), 0);
 	assert_true(config.imex_required);
@@ -327,8 +361,14 @@ static void test_precedence(void **state)
 {
 	static const char text[] = "flags: {nvidiaDriverRoot: /file, failOnInitError: true, mpsRoot: /file}\n";
 	struct gs_config_source source = {.name = "f", .text = text, .length = sizeof text - 1};
-	const char *env[] = {"NVIDIA_DRIVER_ROOT=/env", "FAIL_ON_INIT_ERROR=", "MPS_ROOT=", "DEVICE_LIST_STRATEGY=envvar,cdi-cri",
-			     "NVIDIA_CTK_PATH=/second", "NVIDIA_CDI_HOOK_PATH=/first", "IMEX_CHANNEL_IDS=0", NULL};
+	const char *env[] = {"NVIDIA_DRIVER_ROOT=/env",
+			     "FAIL_ON_INIT_ERROR=",
+			     "MPS_ROOT=",
+			     "DEVICE_LIST_STRATEGY=envvar,cdi-cri",
+			     "NVIDIA_CTK_PATH=/second",
+			     "NVIDIA_CDI_HOOK_PATH=/first",
+			     "IMEX_CHANNEL_IDS=0",
+			     NULL};
 	struct gs_config_override flags[] = {{"driver-root", "/flag"}, {"pass-device-specs", ""}};
 	struct gs_config_origin origins[128];
 	struct gs_config config;
@@ -356,8 +396,8 @@ static void test_precedence(void **state)
 static void test_bad_environment_and_flags(void **state)
 {
 	struct gs_config_source source = {.name = "f", .text = "", .length = 0};
-	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,", "MPS_ROOT=x", "NVIDIA_DEV_ROOT=/\xff",
-			     NULL};
+	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,",
+			     "MPS_ROOT=x",    "NVIDIA_DEV_ROOT=/\xff",   NULL};
 	struct gs_config_override flags[] = {{"no-such-flag", "1"}, {"mig-strategy", "single"}};
 	struct gs_config config;
 	struct gs_diagnostics diags = {0};

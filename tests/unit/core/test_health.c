@@ -1,14 +1,15 @@
 #include "core/health.h"
 #include "fixture.h"
 
-#define SECONDS(n) ((n) * INT64_C(1000000000))
+#define SECONDS(n) ((n)*INT64_C(1000000000))
 
 static struct gs_xid_filter everything;
 
-static const struct gs_probe clean = {.result = GS_PROBE_OK, .recovery_known = true, .remap_known = true,
-				      .ecc_uncorrectable = 0, .energy_mj = 1000};
+static const struct gs_probe clean = {
+	.result = GS_PROBE_OK, .recovery_known = true, .remap_known = true, .ecc_uncorrectable = 0, .energy_mj = 1000};
 /* What a driver before R570 tells of a GPU without ECC. */
-static const struct gs_probe clean_old = {.result = GS_PROBE_OK, .ecc_uncorrectable = UINT64_MAX, .energy_mj = UINT64_MAX};
+static const struct gs_probe clean_old = {
+	.result = GS_PROBE_OK, .ecc_uncorrectable = UINT64_MAX, .energy_mj = UINT64_MAX};
 static const struct gs_probe lost = {.result = GS_PROBE_LOST};
 static const struct gs_probe failed = {.result = GS_PROBE_FAILED};
 
@@ -77,7 +78,8 @@ static void test_contained_xid_passes(void **state)
 	assert_false(gs_health_probe(&health, &clean_old, SECONDS(5)));
 	assert_reason(&health, "clean now, must stay so for 10 s");
 	assert_int_equal(look_until_healthy(&health, &clean_old, SECONDS(5), SECONDS(100)), SECONDS(15));
-	assert_string_equal(gs_health_reason(&health), "recovered from: XID 94: memory error that stayed within one program");
+	assert_string_equal(gs_health_reason(&health),
+			    "recovered from: XID 94: memory error that stayed within one program");
 }
 
 static void test_more_trouble_starts_the_wait_again(void **state)
@@ -288,16 +290,19 @@ static void test_long_stories_stay_in_bounds(void **state)
 /* ---- Laws, on a model GPU whose truth is known ---- */
 
 struct model {
-	bool tells_recovery;  /* R570 or later */
+	bool tells_recovery; /* R570 or later */
 	bool gone, must_reset, remap_failed;
 	uint64_t ecc, energy;
 };
 
 static struct gs_probe look_at(const struct model *model)
 {
-	struct gs_probe probe = {.result = model->gone ? GS_PROBE_LOST : GS_PROBE_OK, .recovery_known = model->tells_recovery,
-				 .recovery_action = model->must_reset && model->tells_recovery, .remap_known = true,
-				 .remap_failed = model->remap_failed, .ecc_uncorrectable = model->ecc,
+	struct gs_probe probe = {.result = model->gone ? GS_PROBE_LOST : GS_PROBE_OK,
+				 .recovery_known = model->tells_recovery,
+				 .recovery_action = model->must_reset && model->tells_recovery,
+				 .remap_known = true,
+				 .remap_failed = model->remap_failed,
+				 .ecc_uncorrectable = model->ecc,
 				 .energy_mj = model->energy};
 
 	return probe;

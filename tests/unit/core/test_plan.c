@@ -237,8 +237,9 @@ static void test_overlap_names_both_entries(void **state)
 	entries[1].line = 9;
 	entries[1].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 1};
 	config.time_slicing.resource_count = 2;
-	assert_plan_fails(&config, &inventory, "sharing.timeSlicing.resources[0] (line 7) and "
-					       "sharing.timeSlicing.resources[1] (line 9) both claim device 3");
+	assert_plan_fails(&config, &inventory,
+			  "sharing.timeSlicing.resources[0] (line 7) and "
+			  "sharing.timeSlicing.resources[1] (line 9) both claim device 3");
 	inventory.device_count = 3; /* without that GPU there is no quarrel */
 	struct gs_plan plan = fixture_plan(&config, &inventory);
 	assert_int_equal(plan.resources[0].share_count, 6);
@@ -300,8 +301,9 @@ static void test_find_refuses_everything_else(void **state)
 	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 1};
 	struct gs_plan plan = fixture_plan(&config, &inventory);
 	const struct gs_resource *resource = &plan.resources[0];
-	static const char *const tails[] = {"", ":", "::", "::10", "::-1", "::+1", "::01", "::1 ", "::1x", ":1", ":::1",
-					    "::99999999999999999999", "::0::0", "x::1"};
+	static const char *const tails[] = {"",       ":",    "::",   "::10", "::-1", "::+1",
+					    "::01",   "::1 ", "::1x", ":1",   ":::1", "::99999999999999999999",
+					    "::0::0", "x::1"};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(tails); i++) {
 		GS_AUTO_FREE char *id = gs_printf("%s%s", inventory.gpus[0].uuid, tails[i]);
 		assert_unknown(resource, id);

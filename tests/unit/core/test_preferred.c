@@ -18,8 +18,8 @@ static void node_open(struct node *node, unsigned gpus, unsigned mig_each, unsig
 {
 	*node = (struct node){0};
 	if (replicas)
-		node->config = fixture_time_slicing(&node->entry, mig_each ? "nvidia.com/mig-1g.10gb" : "nvidia.com/gpu",
-						    replicas);
+		node->config = fixture_time_slicing(&node->entry,
+						    mig_each ? "nvidia.com/mig-1g.10gb" : "nvidia.com/gpu", replicas);
 	if (mig_each)
 		node->config.flags.mig_strategy = GS_MIG_MIXED;
 	node->inventory = fixture_inventory(gpus, mig_each);
@@ -53,8 +53,8 @@ static void choose(struct node *node, enum gs_allocation_policy policy, const in
 		if (!taken)
 			available[count++] = i;
 	}
-	if (gs_preferred(&node->scratch, node->resource, &node->inventory, policy, available, count, NULL, 0, size, chosen,
-			 &err))
+	if (gs_preferred(&node->scratch, node->resource, &node->inventory, policy, available, count, NULL, 0, size,
+			 chosen, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -213,8 +213,9 @@ static void test_aligned_goes_with_what_must_be_included(void **state)
 
 	node_open(&node, 8, 0, 0);
 	link_islands(&node.inventory);
-	assert_int_equal(gs_preferred(&node.scratch, node.resource, &node.inventory, GS_POLICY_DISTRIBUTED, all, 8, &must,
-				      1, 2, chosen, &err), 0);
+	assert_int_equal(gs_preferred(&node.scratch, node.resource, &node.inventory, GS_POLICY_DISTRIBUTED, all, 8,
+				      &must, 1, 2, chosen, &err),
+			 0);
 	assert_int_equal(chosen[0], 5);
 	assert_int_equal(chosen[1], 6);
 	node_close(&node);
@@ -240,7 +241,8 @@ static void assert_refused(struct node *node, const uint32_t *available, size_t 
 	struct gs_error err = {0};
 
 	assert_int_equal(gs_preferred(&node->scratch, node->resource, &node->inventory, GS_POLICY_PACKED, available,
-				      available_count, must, must_count, size, chosen, &err), -1);
+				      available_count, must, must_count, size, chosen, &err),
+			 -1);
 	assert_int_equal(err.source, GS_ERROR_INPUT);
 	if (!strstr(err.text, part))
 		fail_msg("\"%s\" lacks \"%s\"", err.text, part);
@@ -254,10 +256,12 @@ static void test_bad_questions(void **state)
 	assert_refused(&node, (const uint32_t[]){0, 1}, 2, NULL, 0, 3, "3 shares of nvidia.com/gpu are wanted");
 	assert_refused(&node, (const uint32_t[]){0, 4}, 2, NULL, 0, 1, "no share at position 4");
 	assert_refused(&node, (const uint32_t[]){1, 0, 1}, 3, NULL, 0, 1, "listed twice as available");
-	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){0, 1}, 2, 1, "must be included in an answer");
+	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){0, 1}, 2, 1,
+		       "must be included in an answer");
 	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){2}, 1, 1, "is not available");
 	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){0, 0}, 2, 2, "is listed twice");
-	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){UINT32_MAX}, 1, 2, "no share at position");
+	assert_refused(&node, (const uint32_t[]){0, 1}, 2, (const uint32_t[]){UINT32_MAX}, 1, 2,
+		       "no share at position");
 	node_close(&node);
 }
 
@@ -267,8 +271,9 @@ static void test_nothing_wanted(void **state)
 	uint32_t available[] = {0};
 
 	node_open(&node, 1, 0, 2);
-	assert_int_equal(gs_preferred(&node.scratch, node.resource, &node.inventory, GS_POLICY_SPREAD, available, 1, NULL, 0,
-				      0, NULL, NULL), 0);
+	assert_int_equal(gs_preferred(&node.scratch, node.resource, &node.inventory, GS_POLICY_SPREAD, available, 1,
+				      NULL, 0, 0, NULL, NULL),
+			 0);
 	node_close(&node);
 }
 
@@ -304,8 +309,8 @@ static void ask(struct node *node, enum gs_allocation_policy policy, struct ques
 	struct gs_error err = {0};
 
 	if (gs_preferred(&node->scratch, node->resource, &node->inventory, policy, question->available,
-			 question->available_count, question->must, question->must_count, question->size, question->chosen,
-			 &err))
+			 question->available_count, question->must, question->must_count, question->size,
+			 question->chosen, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -329,8 +334,9 @@ static void assert_valid_answer(const struct question *question)
 
 static void test_answers_are_subsets_and_repeatable(void **state)
 {
-	static const struct { unsigned gpus, mig, replicas; } shapes[] = {{4, 0, 4}, {8, 0, 8}, {3, 4, 2}, {2, 7, 0},
-									  {16, 0, 0}, {20, 0, 3}, {64, 0, 0}, {1, 0, 5}};
+	static const struct {
+		unsigned gpus, mig, replicas;
+	} shapes[] = {{4, 0, 4}, {8, 0, 8}, {3, 4, 2}, {2, 7, 0}, {16, 0, 0}, {20, 0, 3}, {64, 0, 0}, {1, 0, 5}};
 	uint64_t seed = 1;
 
 	for (size_t s = 0; s < GS_ARRAY_LENGTH(shapes); s++) {
@@ -399,12 +405,14 @@ static int compare_loads(const struct node *node, const struct question *other, 
 	return 0;
 }
 
-static void check_none_is_flatter(const struct node *node, const struct question *other, const uint32_t *ours, unsigned d)
+static void check_none_is_flatter(const struct node *node, const struct question *other, const uint32_t *ours,
+				  unsigned d)
 {
 	assert_true(compare_loads(node, other, ours) <= 0);
 }
 
-static void check_none_is_steeper(const struct node *node, const struct question *other, const uint32_t *ours, unsigned d)
+static void check_none_is_steeper(const struct node *node, const struct question *other, const uint32_t *ours,
+				  unsigned d)
 {
 	assert_true(compare_loads(node, other, ours) >= 0);
 }
@@ -425,7 +433,8 @@ static void check_none_uses_more_gpus(const struct node *node, const struct ques
 }
 
 static void compare_with_every_answer(enum gs_allocation_policy policy, uint64_t seed,
-				      void (*check)(const struct node *, const struct question *, const uint32_t *, unsigned))
+				      void (*check)(const struct node *, const struct question *, const uint32_t *,
+						    unsigned))
 {
 	struct node node;
 

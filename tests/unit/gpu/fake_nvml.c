@@ -54,17 +54,17 @@ static nvmlReturn_t fault(const char *name)
 	return code;
 }
 
-#define MAY_FAIL()                                          \
-	do {                                                \
-		nvmlReturn_t fault_code = fault(__func__);  \
-		if (fault_code != NVML_SUCCESS)             \
-			return fault_code;                  \
+#define MAY_FAIL()                                         \
+	do {                                               \
+		nvmlReturn_t fault_code = fault(__func__); \
+		if (fault_code != NVML_SUCCESS)            \
+			return fault_code;                 \
 	} while (0)
-#define ON_GPU(device)                                      \
-	do {                                                \
-		MAY_FAIL();                                 \
-		if (gpu_of(device)->lost)                   \
-			return NVML_ERROR_GPU_IS_LOST;      \
+#define ON_GPU(device)                                 \
+	do {                                           \
+		MAY_FAIL();                            \
+		if (gpu_of(device)->lost)              \
+			return NVML_ERROR_GPU_IS_LOST; \
 	} while (0)
 
 static nvmlReturn_t Init(void)
@@ -180,7 +180,8 @@ static nvmlReturn_t DeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uin
 	return NVML_SUCCESS;
 }
 
-static nvmlReturn_t DeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set, nvmlAffinityScope_t scope)
+static nvmlReturn_t DeviceGetMemoryAffinity(nvmlDevice_t device, uint32_t words, unsigned long *set,
+					    nvmlAffinityScope_t scope)
 {
 	ON_GPU(device);
 	memset(set, 0, words * sizeof *set);
@@ -224,8 +225,8 @@ static nvmlReturn_t DeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFie
 	return NVML_SUCCESS;
 }
 
-static nvmlReturn_t DeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correctable, uint32_t *uncorrectable, uint32_t *pending,
-					  uint32_t *failed)
+static nvmlReturn_t DeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correctable, uint32_t *uncorrectable,
+					  uint32_t *pending, uint32_t *failed)
 {
 	ON_GPU(device);
 	*correctable = *uncorrectable = *failed = 0;
@@ -233,7 +234,8 @@ static nvmlReturn_t DeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correct
 	return NVML_SUCCESS;
 }
 
-static nvmlReturn_t DeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter, uint64_t *count)
+static nvmlReturn_t DeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+					    nvmlEccCounterType_t counter, uint64_t *count)
 {
 	ON_GPU(device);
 	*count = 7;
@@ -304,8 +306,8 @@ static nvmlReturn_t DeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, uin
 	return NVML_SUCCESS;
 }
 
-static nvmlReturn_t DeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples, uint32_t *count,
-						uint64_t last_seen)
+static nvmlReturn_t DeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+						uint32_t *count, uint64_t last_seen)
 {
 	ON_GPU(device);
 	uint32_t room = *count;
@@ -314,8 +316,9 @@ static nvmlReturn_t DeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcess
 		return NVML_ERROR_INSUFFICIENT_SIZE;
 	/* The first process: 20 and 40 percent, and one value that is no percentage. */
 	for (uint32_t i = 0; i < 3; i++)
-		samples[i] = (nvmlProcessUtilizationSample_t){
-			.pid = gpu_of(device)->processes[0].pid, .timeStamp = last_seen + 1 + i, .smUtil = i == 2 ? 12345 : 20 + 20 * i};
+		samples[i] = (nvmlProcessUtilizationSample_t){.pid = gpu_of(device)->processes[0].pid,
+							      .timeStamp = last_seen + 1 + i,
+							      .smUtil = i == 2 ? 12345 : 20 + 20 * i};
 	return NVML_SUCCESS;
 }
 

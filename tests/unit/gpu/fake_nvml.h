@@ -12,12 +12,12 @@ enum { FAKE_GPUS_MAX = 8, FAKE_LINKS = 4, FAKE_PROCESSES_MAX = 4, FAKE_EVENTS_MA
 struct fake_gpu {
 	char uuid[96], name[96], bus_id[32];
 	uint32_t minor;
-	bool lost;                          /* every call on it answers GPU_IS_LOST */
-	bool no_memory;                     /* as GB10: no memory of its own */
-	int numa_node;                      /* of the memory affinity */
-	char remote[FAKE_LINKS][32];        /* bus id at the other end of a link; "" inactive */
-	nvmlGpuTopologyLevel_t level;       /* towards every other GPU: the farther one counts */
-	uint32_t process_count;             /* compute processes */
+	bool lost;                    /* every call on it answers GPU_IS_LOST */
+	bool no_memory;               /* as GB10: no memory of its own */
+	int numa_node;                /* of the memory affinity */
+	char remote[FAKE_LINKS][32];  /* bus id at the other end of a link; "" inactive */
+	nvmlGpuTopologyLevel_t level; /* towards every other GPU: the farther one counts */
+	uint32_t process_count;       /* compute processes */
 	nvmlProcessInfo_t processes[FAKE_PROCESSES_MAX];
 	uint32_t recovery_action;
 	bool registered;
@@ -27,19 +27,19 @@ struct fake {
 	struct fake_gpu gpus[FAKE_GPUS_MAX];
 	struct fake_gpu *order[FAKE_GPUS_MAX]; /* NVML's list */
 	uint32_t count;
-	bool count_lies;                       /* lists claim more than there was room for */
+	bool count_lies; /* lists claim more than there was room for */
 
-	pthread_mutex_t lock;                  /* for what follows: the watch has a thread */
+	pthread_mutex_t lock; /* for what follows: the watch has a thread */
 	pthread_cond_t changed;
-	unsigned calls;                        /* so far */
-	unsigned fail_call;                    /* the how-manieth call fails; 0: none */
-	const char *fail_name;                 /* or every call of this function; NULL: none */
+	unsigned calls;        /* so far */
+	unsigned fail_call;    /* the how-manieth call fails; 0: none */
+	const char *fail_name; /* or every call of this function; NULL: none */
 	nvmlReturn_t fail_code;
-	unsigned fail_times;                   /* uses of fail_name left; 0: for ever */
+	unsigned fail_times; /* uses of fail_name left; 0: for ever */
 	nvmlEventData_t events[FAKE_EVENTS_MAX];
 	unsigned event_count, event_taken;
 	unsigned sets_made, sets_freed, waits;
-	bool hurry;                            /* waits answer TIMEOUT at once */
+	bool hurry; /* waits answer TIMEOUT at once */
 };
 
 extern struct fake fake;

@@ -16,8 +16,9 @@
 #include "gpu/sample.h"
 
 static const char no_sysfs[] = "/nonexistent";
-static const nvmlReturn_t codes[] = {NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_NOT_FOUND, NVML_ERROR_TIMEOUT,
-				     NVML_ERROR_GPU_IS_LOST,   NVML_ERROR_RESET_REQUIRED, NVML_ERROR_UNKNOWN};
+static const nvmlReturn_t codes[] = {NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_NOT_FOUND,
+				     NVML_ERROR_TIMEOUT,       NVML_ERROR_GPU_IS_LOST,   NVML_ERROR_RESET_REQUIRED,
+				     NVML_ERROR_UNKNOWN};
 
 static struct gs_nvml nvml;
 
@@ -228,15 +229,19 @@ static void test_old_drivers(void **state)
 
 static uint32_t score(const struct gs_inventory *inventory, size_t a, size_t b)
 {
-	assert_int_equal(inventory->link_score[a * inventory->gpu_count + b], inventory->link_score[b * inventory->gpu_count + a]);
+	assert_int_equal(inventory->link_score[a * inventory->gpu_count + b],
+			 inventory->link_score[b * inventory->gpu_count + a]);
 	return inventory->link_score[a * inventory->gpu_count + b];
 }
 
 static void test_link_scores(void **state)
 {
-	static const struct { nvmlGpuTopologyLevel_t level; uint32_t score; } levels[] = {
-		{NVML_TOPOLOGY_INTERNAL, 60}, {NVML_TOPOLOGY_SINGLE, 50}, {NVML_TOPOLOGY_MULTIPLE, 40},
-		{NVML_TOPOLOGY_HOSTBRIDGE, 30}, {NVML_TOPOLOGY_NODE, 20}, {NVML_TOPOLOGY_SYSTEM, 10},
+	static const struct {
+		nvmlGpuTopologyLevel_t level;
+		uint32_t score;
+	} levels[] = {
+		{NVML_TOPOLOGY_INTERNAL, 60},   {NVML_TOPOLOGY_SINGLE, 50}, {NVML_TOPOLOGY_MULTIPLE, 40},
+		{NVML_TOPOLOGY_HOSTBRIDGE, 30}, {NVML_TOPOLOGY_NODE, 20},   {NVML_TOPOLOGY_SYSTEM, 10},
 	};
 	struct gs_inventory inventory;
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(levels); i++) {
@@ -308,7 +313,10 @@ static void test_numa_from_sysfs_or_nvml(void **state)
 	for (size_t i = 1; i < GS_ARRAY_LENGTH(tree); i++) {
 		GS_AUTO_FREE char *path = gs_printf("%s%s", root, tree[i]);
 		if (strcmp(path + strlen(path) - 2, ".0") != 0 && strchr(tree[i], '.'))
-			put(root, tree[i] + 1, strstr(path, "vendor") ? "0x10de\n" : strstr(path, "10:00") ? "1\n" : "-1\n");
+			put(root, tree[i] + 1,
+			    strstr(path, "vendor")  ? "0x10de\n"
+			    : strstr(path, "10:00") ? "1\n"
+						    : "-1\n");
 		else
 			assert_int_equal(mkdir(path, 0700), 0);
 	}
@@ -372,8 +380,8 @@ static void test_sample(void **state)
 	struct gs_gpu_sample sample;
 	add_processes();
 	gs_sample_read(&nvml, fake.gpus[0].uuid, "/proc", &sample);
-	assert_int_equal(sample.valid, GS_SAMPLE_MEMORY | GS_SAMPLE_UTILIZATION | GS_SAMPLE_TEMPERATURE | GS_SAMPLE_POWER |
-						GS_SAMPLE_PROCESSES);
+	assert_int_equal(sample.valid, GS_SAMPLE_MEMORY | GS_SAMPLE_UTILIZATION | GS_SAMPLE_TEMPERATURE |
+					       GS_SAMPLE_POWER | GS_SAMPLE_PROCESSES);
 	assert_int_equal(sample.memory_used_bytes, 300);
 	assert_int_equal(sample.memory_total_bytes, 1000);
 	assert_int_equal(sample.utilization_percent, 42);

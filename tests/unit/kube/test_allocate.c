@@ -3,7 +3,7 @@
 #include "tests/unit/core/fixture.h"
 
 #define TEXT(literal) ((char *)(uintptr_t)(literal))
-#define UUID "6f1c7f9e-0000-4000-8000-000000000001"
+#define UUID          "6f1c7f9e-0000-4000-8000-000000000001"
 
 struct node {
 	struct gs_sharing_resource entry;
@@ -149,8 +149,9 @@ static void test_all_strategies_at_once(void **state)
 {
 	struct node node;
 
-	node_open(&node, 1, 0, 2, GS_DEVICE_LIST_ENVVAR | GS_DEVICE_LIST_VOLUME_MOUNTS | GS_DEVICE_LIST_CDI_ANNOTATIONS |
-					  GS_DEVICE_LIST_CDI_CRI);
+	node_open(&node, 1, 0, 2,
+		  GS_DEVICE_LIST_ENVVAR | GS_DEVICE_LIST_VOLUME_MOUNTS | GS_DEVICE_LIST_CDI_ANNOTATIONS |
+			  GS_DEVICE_LIST_CDI_CRI);
 	assert_allocated(&node, (const uint32_t[]){1}, 1, NULL,
 			 "NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices\nGPUSHARE_SHARES=GPU-0::1\n"
 			 "annotation cdi.k8s.io/nvidia-device-plugin_" UUID ": k8s.device-plugin.nvidia.com/gpu=GPU-0\n"
@@ -220,9 +221,10 @@ static void test_extras_for_the_runtime(void **state)
 
 	node_open(&node, 1, 0, 0, GS_DEVICE_LIST_ENVVAR);
 	node.config.flags.gdrcopy_enabled = node.config.flags.gds_enabled = node.config.flags.mofed_enabled = true;
-	assert_allocated(&node, (const uint32_t[]){0}, 1, NULL,
-			 "NVIDIA_VISIBLE_DEVICES=GPU-0\nNVIDIA_GDRCOPY=enabled\nNVIDIA_GDS=enabled\nNVIDIA_MOFED=enabled\n"
-			 "GPUSHARE_SHARES=GPU-0\n");
+	assert_allocated(
+		&node, (const uint32_t[]){0}, 1, NULL,
+		"NVIDIA_VISIBLE_DEVICES=GPU-0\nNVIDIA_GDRCOPY=enabled\nNVIDIA_GDS=enabled\nNVIDIA_MOFED=enabled\n"
+		"GPUSHARE_SHARES=GPU-0\n");
 	node_close(&node);
 }
 
@@ -270,7 +272,8 @@ static void test_one_share_per_request(void **state)
 	node.config.time_slicing.fail_requests_greater_than_one = GS_TRUE;
 	node.plan = fixture_plan(&node.config, &node.inventory);
 	node.resource = &node.plan.resources[0];
-	assert_refused(&node, (const uint32_t[]){0, 2}, 2, "2 of nvidia.com/gpu were asked for, and one container may have 1");
+	assert_refused(&node, (const uint32_t[]){0, 2}, 2,
+		       "2 of nvidia.com/gpu were asked for, and one container may have 1");
 	assert_int_equal(allocate(&node, (const uint32_t[]){3}, 1, NULL), 0);
 	node_close(&node);
 }

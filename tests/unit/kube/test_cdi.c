@@ -26,7 +26,8 @@ static struct gs_node_check only(const char *const *paths)
 static void short_names(struct gs_inventory *inventory)
 {
 	for (size_t i = 0; i < inventory->device_count; i++)
-		snprintf(inventory->devices[i].uuid, sizeof inventory->devices[i].uuid, "ID-%s", inventory->devices[i].index);
+		snprintf(inventory->devices[i].uuid, sizeof inventory->devices[i].uuid, "ID-%s",
+			 inventory->devices[i].index);
 }
 
 /* Compared as JSON, so that a test says what matters in one line. */
@@ -54,9 +55,11 @@ static void test_whole_gpus(void **state)
 	inventory.gpus[1].minor = 5;
 	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
-		    "{\"name\": \"ID-0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", \"permissions\": "
+		    "{\"name\": \"ID-0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
+		    "\"permissions\": "
 		    "\"rw\"}]}},"
-		    "{\"name\": \"ID-1\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia5\", \"permissions\": "
+		    "{\"name\": \"ID-1\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia5\", "
+		    "\"permissions\": "
 		    "\"rw\"}]}}],"
 		    "\"containerEdits\": {\"env\": [\"NVIDIA_VISIBLE_DEVICES=void\"], \"deviceNodes\": ["
 		    "{\"path\": \"/dev/nvidiactl\", \"permissions\": \"rw\"},"
@@ -143,8 +146,12 @@ static void test_mig_nodes(void **state)
 
 static void test_other_classes(void **state)
 {
-	static const char *const nodes[] = {"/dev/gdrdrv", "/dev/nvidia-fs0", "/dev/nvidia-fs11", "/run/udev",
-					    "/dev/nvidia-caps-imex-channels/channel0", NULL};
+	static const char *const nodes[] = {"/dev/gdrdrv",
+					    "/dev/nvidia-fs0",
+					    "/dev/nvidia-fs11",
+					    "/run/udev",
+					    "/dev/nvidia-caps-imex-channels/channel0",
+					    NULL};
 	struct gs_config config = {0};
 	struct gs_inventory inventory = {0};
 	struct gs_node_check check = only(nodes);
@@ -157,7 +164,8 @@ static void test_other_classes(void **state)
 	config.imex_channel_count = 2;
 	assert_json(gs_cdi_render(&config, &inventory, "gdrcopy", &check),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gdrcopy\", \"devices\": ["
-		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/gdrdrv\", \"permissions\": "
+		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/gdrdrv\", "
+		    "\"permissions\": "
 		    "\"rw\"}]}}]}");
 	assert_json(gs_cdi_render(&config, &inventory, "gds", &check),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gds\", \"devices\": ["
@@ -166,10 +174,11 @@ static void test_other_classes(void **state)
 		    "{\"path\": \"/dev/nvidia-fs11\", \"permissions\": \"rw\"}],"
 		    "\"mounts\": [{\"hostPath\": \"/run/udev\", \"containerPath\": \"/run/udev\", "
 		    "\"options\": [\"ro\", \"rbind\"]}]}}]}");
-	assert_json(gs_cdi_render(&config, &inventory, "imex-channel", &check),
-		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/imex-channel\", \"devices\": ["
-		    "{\"name\": \"0\", \"containerEdits\": {\"deviceNodes\": ["
-		    "{\"path\": \"/dev/nvidia-caps-imex-channels/channel0\", \"permissions\": \"rw\"}]}}]}");
+	assert_json(
+		gs_cdi_render(&config, &inventory, "imex-channel", &check),
+		"{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/imex-channel\", \"devices\": ["
+		"{\"name\": \"0\", \"containerEdits\": {\"deviceNodes\": ["
+		"{\"path\": \"/dev/nvidia-caps-imex-channels/channel0\", \"permissions\": \"rw\"}]}}]}");
 	assert_null(gs_cdi_render(&config, &inventory, "mofed", &check)); /* this node has none */
 }
 

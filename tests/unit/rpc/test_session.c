@@ -19,7 +19,7 @@
 struct answer {
 	char http_status[8], grpc_status[8], text[256];
 	struct gs_strbuf data;
-	bool ended;  /* by END_STREAM */
+	bool ended; /* by END_STREAM */
 	bool closed;
 	uint32_t error_code;
 };
@@ -241,7 +241,8 @@ static int32_t submit(struct pair *pair, struct request request)
 	headers[count++] = nv("content-type", request.type ? request.type : "application/grpc");
 	if (request.timeout)
 		headers[count++] = nv("grpc-timeout", request.timeout);
-	int32_t stream = nghttp2_submit_request(pair->client, NULL, headers, count, request.body ? &provider : NULL, NULL);
+	int32_t stream =
+		nghttp2_submit_request(pair->client, NULL, headers, count, request.body ? &provider : NULL, NULL);
 	assert_true(stream > 0);
 	client_to_server(pair);
 	return stream;
@@ -290,7 +291,8 @@ static void test_bad_requests_get_their_answer(void **state)
 	static char large[5 + 101] = "\0\0\0\0\x65";
 
 	assert_refused((struct request){.method = "GET", BODY("\0\0\0\0\0")}, "405", RPC_INTERNAL, "POST");
-	assert_refused((struct request){.type = "application/json", BODY("{}")}, "415", RPC_INTERNAL, "application/grpc");
+	assert_refused((struct request){.type = "application/json", BODY("{}")}, "415", RPC_INTERNAL,
+		       "application/grpc");
 	assert_refused((struct request){.path = "/t/Nope", BODY("\0\0\0\0\0")}, "200", RPC_UNIMPLEMENTED, "/t/Nope");
 	assert_refused((struct request){.path = "", BODY("\0\0\0\0\0")}, "200", RPC_UNIMPLEMENTED, "unknown method");
 	assert_refused((struct request){.timeout = "soon", BODY("\0\0\0\0\0")}, "200", RPC_INTERNAL, "grpc-timeout");
@@ -341,7 +343,10 @@ static void test_stream_keeps_only_the_latest(void **state)
 	rpc_call_send(held, (const uint8_t *)"3", 1);
 	talk(pair);
 	assert_int_equal(answer->data.length, 6);
-	assert_memory_equal(answer->data.data, "\0\0\0\0\1" "3", 6);
+	assert_memory_equal(answer->data.data,
+			    "\0\0\0\0\1"
+			    "3",
+			    6);
 	assert_false(answer->ended);
 	rpc_call_send(held, (const uint8_t *)"4", 1);
 	talk(pair);
@@ -430,7 +435,8 @@ static void test_deadline(void **state)
 	struct pair *pair = new_pair(NULL);
 	assert_true(rpc_session_next_deadline_ms(pair->session) == UINT64_MAX);
 	struct answer *answer = ask(pair, (struct request){.path = "/t/Hold", .timeout = "500m", BODY("\0\0\0\0\0")});
-	struct answer *unfinished = answer_of(pair, submit(pair, (struct request){.timeout = "600m", BODY("\0\0\0\0\0")}));
+	struct answer *unfinished =
+		answer_of(pair, submit(pair, (struct request){.timeout = "600m", BODY("\0\0\0\0\0")}));
 	talk(pair);
 	assert_string_equal(unfinished->grpc_status, "0");
 	assert_int_equal(rpc_session_next_deadline_ms(pair->session), pair->now_ms + 500);
@@ -519,7 +525,8 @@ static void test_unfinished_requests_are_limited_together(void **state)
 	rpc_prefix_write((uint8_t *)body, limit * 9 / 10);
 	talk(pair);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(answers); i++)
-		answers[i] = ask(pair, (struct request){.body = body, .length = 5 + limit * 9 / 10 - 1, .stays_open = true});
+		answers[i] =
+			ask(pair, (struct request){.body = body, .length = 5 + limit * 9 / 10 - 1, .stays_open = true});
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(answers); i++)
 		exhausted += strcmp(answers[i]->grpc_status, "8") == 0;
 	assert_in_range(exhausted, 1, 3);
@@ -534,11 +541,13 @@ static void test_unfinished_requests_are_limited_together(void **state)
 static bool reset_at_once(struct pair *pair, uint32_t stream)
 {
 	static const uint8_t block[] = "\0\7:method\4POST\0\5:path\7/t/Hold\0\14content-type\20application/grpc";
-	const uint8_t id[4] = {(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
+	const uint8_t id[4] = {(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
+			       (uint8_t)stream};
 	GS_AUTO_STRBUF struct gs_strbuf bytes = {0};
 	uint8_t output[4096];
 
-	gs_strbuf_add_bytes(&bytes, (const uint8_t[]){0, 0, sizeof block - 1, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS}, 5);
+	gs_strbuf_add_bytes(&bytes,
+			    (const uint8_t[]){0, 0, sizeof block - 1, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS}, 5);
 	gs_strbuf_add_bytes(&bytes, id, 4);
 	gs_strbuf_add_bytes(&bytes, block, sizeof block - 1);
 	gs_strbuf_add_bytes(&bytes, (const uint8_t[]){0, 0, 4, NGHTTP2_RST_STREAM, 0}, 5);

@@ -60,7 +60,8 @@ static void assert_timeout(const char *text, uint64_t milliseconds)
 static void test_timeouts(void **state)
 {
 	uint64_t parsed;
-	static const char *const wrong[] = {"", "S", "1", "123456789S", "-1S", "+1S", " 1S", "1 S", "1s", "1.5S", "1SS"};
+	static const char *const wrong[] = {"",    "S",   "1",  "123456789S", "-1S", "+1S",
+					    " 1S", "1 S", "1s", "1.5S",       "1SS"};
 
 	assert_timeout("1H", 3600000);
 	assert_timeout("2M", 120000);

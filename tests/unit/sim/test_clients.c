@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define MIB(count) ((uint64_t)(count) << 20)
-#define MS(count) ((uint64_t)(count)*1000000)
+#define MS(count)  ((uint64_t)(count)*1000000)
 
 static int attach(struct world *world, uint32_t gpu)
 {
