@@ -57,7 +57,7 @@ tsan:
 	@scripts/install-deps build
 	@[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread
 	@ninja -C build-tsan
-	@fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); TSAN_OPTIONS=halt_on_error=1 $$fixed tests/run --build build-tsan --suite unit
+	@fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/tests/tsan.supp" $$fixed tests/run --build build-tsan --suite unit
 
 clang:
 	@scripts/install-deps build check

@@ -120,6 +120,10 @@ static void list_and_watch_closed(struct rpc_call *call, void *user)
 static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *const *ids, size_t count,
 		       uint32_t *positions)
 {
+	if (count > plugin->view.resource->share_count) {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request names more devices than this resource has");
+		return -1;
+	}
 	for (size_t i = 0; i < count; i++) {
 		int64_t position = gs_resource_find(plugin->view.resource, ids[i], strlen(ids[i]));
 		if (position < 0) {
@@ -134,7 +138,7 @@ static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *
 	return 0;
 }
 
-/* Room for `count` positions, kept between calls. NULL when a request names more ids than there could be. */
+/* Room for `count` positions, kept between calls. */
 static uint32_t *reserve_positions(struct kube_plugin *plugin, size_t count)
 {
 	if (count > plugin->positions_capacity) {
@@ -144,80 +148,66 @@ static uint32_t *reserve_positions(struct kube_plugin *plugin, size_t count)
 	return plugin->positions;
 }
 
-/* A ContainerAllocateResponse whose pointers lead into an edit; free with free_response. */
-static V1beta1__ContainerAllocateResponse *make_response(const struct gs_container_edit *edit)
-{
-	V1beta1__ContainerAllocateResponse *response = gs_malloc(sizeof *response);
-	v1beta1__container_allocate_response__init(response);
+/* protobuf-c wants an array of pointers for a repeated field. Makes `count` initialised messages in one block, and the
+ * pointers to them; DROP frees both. */
+#define MAKE(response, field, count, initialise)                                          \
+	do {                                                                              \
+		(response)->n_##field = (count);                                          \
+		(response)->field = gs_calloc((count), sizeof *(response)->field);        \
+		__typeof__(*(response)->field) block = gs_calloc((count), sizeof *block); \
+		for (size_t made = 0; made < (count); made++) {                           \
+			initialise(&block[made]);                                         \
+			(response)->field[made] = &block[made];                           \
+		}                                                                         \
+		if ((count) == 0)                                                         \
+			free(block);                                                      \
+	} while (0)
+#define DROP(response, field)                       \
+	do {                                        \
+		if ((response)->n_##field > 0)      \
+			free((response)->field[0]); \
+		free((response)->field);            \
+	} while (0)
 
-	response->n_envs = edit->env_count;
-	response->envs = gs_calloc(edit->env_count, sizeof *response->envs);
+/* Strings stay the edit's. */
+static void fill_response(V1beta1__ContainerAllocateResponse *response, const struct gs_container_edit *edit)
+{
+	v1beta1__container_allocate_response__init(response);
+	MAKE(response, envs, edit->env_count, v1beta1__container_allocate_response__envs_entry__init);
 	for (size_t i = 0; i < edit->env_count; i++) {
-		V1beta1__ContainerAllocateResponse__EnvsEntry *entry = gs_malloc(sizeof *entry);
-		v1beta1__container_allocate_response__envs_entry__init(entry);
-		entry->key = edit->env[i].key;
-		entry->value = edit->env[i].value;
-		response->envs[i] = entry;
+		response->envs[i]->key = edit->env[i].key;
+		response->envs[i]->value = edit->env[i].value;
 	}
-	response->n_annotations = edit->annotation_count;
-	response->annotations = gs_calloc(edit->annotation_count, sizeof *response->annotations);
+	MAKE(response, annotations, edit->annotation_count,
+	     v1beta1__container_allocate_response__annotations_entry__init);
 	for (size_t i = 0; i < edit->annotation_count; i++) {
-		V1beta1__ContainerAllocateResponse__AnnotationsEntry *entry = gs_malloc(sizeof *entry);
-		v1beta1__container_allocate_response__annotations_entry__init(entry);
-		entry->key = edit->annotations[i].key;
-		entry->value = edit->annotations[i].value;
-		response->annotations[i] = entry;
+		response->annotations[i]->key = edit->annotations[i].key;
+		response->annotations[i]->value = edit->annotations[i].value;
 	}
-	response->n_mounts = edit->mount_count;
-	response->mounts = gs_calloc(edit->mount_count, sizeof *response->mounts);
+	MAKE(response, mounts, edit->mount_count, v1beta1__mount__init);
 	for (size_t i = 0; i < edit->mount_count; i++) {
-		V1beta1__Mount *mount = gs_malloc(sizeof *mount);
-		v1beta1__mount__init(mount);
-		mount->host_path = edit->mounts[i].host_path;
-		mount->container_path = edit->mounts[i].container_path;
-		mount->read_only = edit->mounts[i].read_only;
-		response->mounts[i] = mount;
+		response->mounts[i]->container_path = edit->mounts[i].container_path;
+		response->mounts[i]->host_path = edit->mounts[i].host_path;
+		response->mounts[i]->read_only = edit->mounts[i].read_only;
 	}
-	response->n_devices = edit->device_count;
-	response->devices = gs_calloc(edit->device_count, sizeof *response->devices);
+	MAKE(response, devices, edit->device_count, v1beta1__device_spec__init);
 	for (size_t i = 0; i < edit->device_count; i++) {
-		V1beta1__DeviceSpec *device = gs_malloc(sizeof *device);
-		v1beta1__device_spec__init(device);
-		device->host_path = edit->devices[i].host_path;
-		device->container_path = edit->devices[i].container_path;
-		device->permissions = edit->devices[i].permissions;
-		response->devices[i] = device;
+		response->devices[i]->container_path = edit->devices[i].container_path;
+		response->devices[i]->host_path = edit->devices[i].host_path;
+		response->devices[i]->permissions = edit->devices[i].permissions;
 	}
-	response->n_cdi_devices = edit->cdi_device_count;
-	response->cdi_devices = gs_calloc(edit->cdi_device_count, sizeof *response->cdi_devices);
-	for (size_t i = 0; i < edit->cdi_device_count; i++) {
-		V1beta1__CDIDevice *device = gs_malloc(sizeof *device);
-		v1beta1__cdidevice__init(device);
-		device->name = edit->cdi_devices[i];
-		response->cdi_devices[i] = device;
-	}
-	return response;
+	MAKE(response, cdi_devices, edit->cdi_device_count, v1beta1__cdidevice__init);
+	for (size_t i = 0; i < edit->cdi_device_count; i++)
+		response->cdi_devices[i]->name = edit->cdi_devices[i];
 }
 
-/* The strings belong to the edit. */
-static void free_response(V1beta1__ContainerAllocateResponse *response)
+static void clear_response(V1beta1__ContainerAllocateResponse *response)
 {
-	for (size_t i = 0; i < response->n_envs; i++)
-		free(response->envs[i]);
-	for (size_t i = 0; i < response->n_annotations; i++)
-		free(response->annotations[i]);
-	for (size_t i = 0; i < response->n_mounts; i++)
-		free(response->mounts[i]);
-	for (size_t i = 0; i < response->n_devices; i++)
-		free(response->devices[i]);
-	for (size_t i = 0; i < response->n_cdi_devices; i++)
-		free(response->cdi_devices[i]);
-	free(response->envs);
-	free(response->annotations);
-	free(response->mounts);
-	free(response->devices);
-	free(response->cdi_devices);
-	free(response);
+	DROP(response, envs);
+	DROP(response, annotations);
+	DROP(response, mounts);
+	DROP(response, devices);
+	DROP(response, cdi_devices);
 }
 
 static enum rpc_status status_of(const struct gs_error *err)
@@ -231,7 +221,7 @@ static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const
 {
 	for (size_t i = 0; i < request->n_container_requests; i++) {
 		const V1beta1__ContainerAllocateRequest *container = request->container_requests[i];
-		uint32_t *positions = reserve_positions(plugin, container->n_devices_ids);
+		uint32_t *positions = reserve_positions(plugin, plugin->view.resource->share_count);
 		if (find_shares(plugin, call, container->devices_ids, container->n_devices_ids, positions) < 0)
 			return -1;
 		struct gs_error err;
@@ -260,16 +250,19 @@ static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length,
 	} else {
 		GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
 		if (allocate_all(plugin, call, request, edits) == 0) {
-			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **containers =
+			GS_AUTO_FREE V1beta1__ContainerAllocateResponse *containers =
 				gs_calloc(count, sizeof *containers);
+			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **list = gs_calloc(count, sizeof *list);
 			V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
-			response.container_responses = containers;
+			response.container_responses = list;
 			response.n_container_responses = count;
-			for (size_t i = 0; i < count; i++)
-				containers[i] = make_response(&edits[i]);
+			for (size_t i = 0; i < count; i++) {
+				fill_response(&containers[i], &edits[i]);
+				list[i] = &containers[i];
+			}
 			reply(call, &response.base);
 			for (size_t i = 0; i < count; i++)
-				free_response(containers[i]);
+				clear_response(&containers[i]);
 		}
 		for (size_t i = 0; i < count; i++)
 			gs_container_edit_free(&edits[i]);
@@ -386,7 +379,7 @@ static void pre_start(struct rpc_call *call, const uint8_t *bytes, size_t length
 		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not a PreStartContainerRequest");
 		return;
 	}
-	uint32_t *positions = reserve_positions(plugin, request->n_devices_ids);
+	uint32_t *positions = reserve_positions(plugin, plugin->view.resource->share_count);
 	if (find_shares(plugin, call, request->devices_ids, request->n_devices_ids, positions) == 0) {
 		V1beta1__PreStartContainerResponse response = V1BETA1__PRE_START_CONTAINER_RESPONSE__INIT;
 		reply(call, &response.base);
