@@ -1,8 +1,12 @@
 #include "cli/status_table.h"
 
 #include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/utf8.h"
 
 static const char *text_of(const json_t *object, const char *key)
 {
@@ -10,71 +14,171 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
-static void bytes_of(const json_t *object, const char *key, char *text, size_t size)
+/* Widths of the columns, which make 98 with what is between them. MEMORY and BUSY are numbers, so they end in line. */
+enum { SHARE_WIDTH = 11, RESOURCE_WIDTH = 35, PROCESS_WIDTH = 24, MEMORY_WIDTH = 18, BUSY_WIDTH = 6 };
+enum { CELL_SIZE = 64 };
+
+/* Adds at most `width` characters of a text. Names are chosen by the processes that bear them and errors come from peers, so
+ * what would steer the terminal is shown as a question mark. How many characters were added. */
+static int add_plain(struct gs_strbuf *out, const char *text, int width)
 {
-	const json_t *value = json_object_get(object, key);
-	if (json_is_integer(value))
-		snprintf(text, size, "%.1f GiB", (double)json_integer_value(value) / (1024.0 * 1024 * 1024));
-	else
-		snprintf(text, size, "-");
+	int shown = 0;
+	for (size_t left = strlen(text); left && shown < width; shown++) {
+		size_t length = gs_utf8_length(text, left);
+		if (length && !gs_utf8_control(text, left)) {
+			gs_strbuf_add_bytes(out, text, length);
+		} else {
+			gs_strbuf_add_char(out, '?');
+			length = length ? length : 1;
+		}
+		text += length;
+		left -= length;
+	}
+	return shown;
 }
 
-static void percent_of(const json_t *object, const char *key, char *text, size_t size)
+static void add_line(struct gs_strbuf *out, const char *indent, const char *text)
 {
-	const json_t *value = json_object_get(object, key);
-	if (json_is_number(value))
-		snprintf(text, size, "%.0f %%", json_number_value(value));
-	else
-		snprintf(text, size, "-");
+	gs_strbuf_add(out, indent);
+	add_plain(out, text, INT_MAX);
+	gs_strbuf_add_char(out, '\n');
 }
 
-static void add_holders(struct gs_strbuf *out, const json_t *list, const char *share, const char *resource)
+static void add_cell(struct gs_strbuf *out, const char *text, int width)
+{
+	int shown = add_plain(out, text, width);
+	gs_strbuf_printf(out, "%*s", width - shown + 1, "");
+}
+
+/* A row; the two last columns are left out when there is nothing to say in them. */
+static void add_row(struct gs_strbuf *out, const char *share, const char *resource, const char *process,
+		    const char *memory, const char *busy)
+{
+	add_cell(out, share, SHARE_WIDTH);
+	add_cell(out, resource, RESOURCE_WIDTH);
+	if (memory) {
+		add_cell(out, process, PROCESS_WIDTH);
+		gs_strbuf_printf(out, "%*s %*s", MEMORY_WIDTH, memory, BUSY_WIDTH, busy);
+	} else {
+		add_plain(out, process, INT_MAX);
+	}
+	gs_strbuf_add_char(out, '\n');
+}
+
+static void format_bytes(const json_t *bytes, char text[CELL_SIZE])
+{
+	double gib = (double)json_integer_value(bytes) / (1024.0 * 1024 * 1024);
+	if (!json_is_integer(bytes))
+		snprintf(text, CELL_SIZE, "-");
+	else if (gib > 0 && gib < 1)
+		snprintf(text, CELL_SIZE, "%.0f MiB", gib * 1024);
+	else
+		snprintf(text, CELL_SIZE, "%.1f GiB", gib);
+}
+
+static void format_percent(const json_t *percent, char text[CELL_SIZE])
+{
+	if (json_is_number(percent))
+		snprintf(text, CELL_SIZE, "%.0f %%", json_number_value(percent));
+	else
+		snprintf(text, CELL_SIZE, "-");
+}
+
+/* "::3" of a share's id; a GPU that is not split has one share with an id of its own. */
+static const char *share_mark(const json_t *share)
+{
+	const char *mark = strstr(text_of(share, "id"), "::");
+	return mark ? mark : "whole";
+}
+
+static void add_holders(struct gs_strbuf *out, const json_t *list, const char *mark, const char *resource)
 {
 	size_t i;
 	const json_t *holder;
 	json_array_foreach(list, i, holder)
 	{
-		char memory[32], busy[16], process[64];
-		bytes_of(holder, "memoryBytes", memory, sizeof memory);
-		percent_of(holder, "utilizationPercent", busy, sizeof busy);
-		snprintf(process, sizeof process, "%" PRId64 " %.24s",
+		char share[CELL_SIZE], process[CELL_SIZE], memory[CELL_SIZE], busy[CELL_SIZE];
+		snprintf(share, sizeof share, "  %s", mark);
+		snprintf(process, sizeof process, "%" PRId64 " %s",
 			 (int64_t)json_integer_value(json_object_get(holder, "pid")), text_of(holder, "name"));
-		gs_strbuf_printf(out, "      %-7.7s %-22.22s %-26s %10s %6s\n", share, resource, process, memory, busy);
+		format_bytes(json_object_get(holder, "memoryBytes"), memory);
+		format_percent(json_object_get(holder, "utilizationPercent"), busy);
+		add_row(out, share, resource, process, memory, busy);
 	}
+}
+
+/* What there is to say of a share that no process holds. The kubelet does not tell when a container ended, so of a share
+ * that was given out once it is not known whether it is free again. */
+static const char *idle_text(const json_t *share)
+{
+	if (strcmp(text_of(share, "state"), "Unhealthy") == 0)
+		return "unhealthy";
+	return json_is_string(json_object_get(share, "lastAllocated")) ? "given out, no process" : "free";
+}
+
+static bool has_holder(const json_t *share)
+{
+	return json_array_size(json_object_get(share, "holders")) > 0;
+}
+
+/* One row for the share at `first` and those after it of which the same is to be said. Returns the position after them. */
+static size_t add_idle(struct gs_strbuf *out, const json_t *shares, size_t first)
+{
+	const json_t *share = json_array_get(shares, first);
+	const char *text = idle_text(share), *resource = text_of(share, "resource");
+	size_t end = first + 1;
+	for (; end < json_array_size(shares); end++) {
+		const json_t *next = json_array_get(shares, end);
+		if (has_holder(next) || strcmp(idle_text(next), text) != 0 ||
+		    strcmp(text_of(next, "resource"), resource) != 0)
+			break;
+	}
+	char marks[CELL_SIZE], what[CELL_SIZE];
+	const char *last = strstr(share_mark(json_array_get(shares, end - 1)), "::");
+	if (end - first == 1) {
+		snprintf(marks, sizeof marks, "  %s", share_mark(share));
+		snprintf(what, sizeof what, "%s", text);
+	} else {
+		snprintf(marks, sizeof marks, "  %s-%s", share_mark(share), last ? last + 2 : "");
+		snprintf(what, sizeof what, "%zu %s", end - first, text);
+	}
+	add_row(out, marks, resource, what, NULL, NULL);
+	return end;
+}
+
+static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
+{
+	const json_t *memory = json_object_get(gpu, "memory");
+	char index[CELL_SIZE], used[CELL_SIZE], total[CELL_SIZE], both[2 * CELL_SIZE + 8], busy[CELL_SIZE];
+	snprintf(index, sizeof index, "GPU %" PRId64, (int64_t)json_integer_value(json_object_get(gpu, "index")));
+	format_bytes(json_object_get(memory, "usedBytes"), used);
+	format_bytes(json_object_get(memory, "totalBytes"), total);
+	/* "2.0 of 80.0 GiB": the unit once, where it is the same. */
+	size_t unit = strcspn(used, " ");
+	if (strcmp(used + unit, total + strcspn(total, " ")) == 0)
+		used[unit] = '\0';
+	snprintf(both, sizeof both, "%s of %s", used, total);
+	format_percent(json_object_get(gpu, "utilizationPercent"), busy);
+	add_row(out, index, text_of(gpu, "name"), text_of(gpu, "health"), both, busy);
+	if (*text_of(gpu, "reason"))
+		add_line(out, "  ", text_of(gpu, "reason"));
 }
 
 static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 {
-	char used[32], total[32], busy[16];
-	bytes_of(json_object_get(gpu, "memory"), "usedBytes", used, sizeof used);
-	bytes_of(json_object_get(gpu, "memory"), "totalBytes", total, sizeof total);
-	percent_of(gpu, "utilizationPercent", busy, sizeof busy);
-	const char *health = text_of(gpu, "health");
-	gs_strbuf_printf(out, "GPU %-2" PRId64 " %-37.37s %-9s %10s of %9s %6s\n",
-			 (int64_t)json_integer_value(json_object_get(gpu, "index")), text_of(gpu, "name"), health, used,
-			 total, busy);
-	if (*text_of(gpu, "reason"))
-		gs_strbuf_printf(out, "      %s\n", text_of(gpu, "reason"));
-
-	size_t i, free_shares = 0, allocated = 0;
-	const json_t *share;
-	json_array_foreach(json_object_get(gpu, "shares"), i, share)
-	{
-		const json_t *holders = json_object_get(share, "holders");
-		const char *mark = strstr(text_of(share, "id"), "::");
-		if (json_array_size(holders) > 0)
-			add_holders(out, holders, mark ? mark : "whole", text_of(share, "resource"));
-		else if (json_is_string(json_object_get(share, "lastAllocated")))
-			allocated++;
-		else
-			free_shares++;
+	const json_t *shares = json_object_get(gpu, "shares");
+	add_gpu_row(out, gpu);
+	for (size_t i = 0; i < json_array_size(shares);) {
+		const json_t *share = json_array_get(shares, i);
+		if (has_holder(share)) {
+			add_holders(out, json_object_get(share, "holders"), share_mark(share),
+				    text_of(share, "resource"));
+			i++;
+		} else {
+			i = add_idle(out, shares, i);
+		}
 	}
-	add_holders(out, json_object_get(gpu, "processes"), "-", "(no share)");
-	if (allocated)
-		gs_strbuf_printf(out, "      %zu share%s given out, no process seen on the GPU\n", allocated,
-				 allocated == 1 ? "" : "s");
-	if (free_shares)
-		gs_strbuf_printf(out, "      %zu share%s never used\n", free_shares, free_shares == 1 ? "" : "s");
+	add_holders(out, json_object_get(gpu, "processes"), "-", "no share");
 }
 
 static void add_resource(struct gs_strbuf *out, const json_t *resource)
@@ -95,12 +199,12 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out)
 	size_t i;
 	const json_t *item;
 	json_array_foreach(json_object_get(status, "problems"), i, item)
-		gs_strbuf_printf(out, "! %s\n", json_string_value(item));
+		add_line(out, "! ", json_string_value(item) ? json_string_value(item) : "");
 	json_array_foreach(json_object_get(status, "resources"), i, item) add_resource(out, item);
 	if (json_array_size(json_object_get(status, "gpus")) == 0) {
 		gs_strbuf_add(out, "no GPU\n");
 		return;
 	}
-	gs_strbuf_printf(out, "      %-7s %-22s %-26s %10s %6s\n", "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY");
+	add_row(out, "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY");
 	json_array_foreach(json_object_get(status, "gpus"), i, item) add_gpu(out, item);
 }

@@ -6,7 +6,8 @@
 
 #include "base/strbuf.h"
 
-/* One row a held share, and one a GPU for its free ones; problems of the daemon above it. */
+/* Adds a table of at most 98 columns: the daemon's problems, the resources, and below each GPU a row a process that holds a
+ * share and a row for shares in sequence that nobody holds. Any JSON is accepted; what is missing is shown as a dash. */
 void gs_status_table(const json_t *status, struct gs_strbuf *out);
 
 #endif

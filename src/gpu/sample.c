@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "gpushare/abi.h"
 
 enum { ENVIRONMENT_BYTES_MAX = 128 * 1024 };
@@ -29,8 +30,16 @@ static void read_name(const char *proc, struct gs_process_sample *process)
 	GS_AUTO_FREE char *path = gs_printf("%s/%d/comm", proc, process->pid);
 	size_t length;
 	GS_AUTO_FREE char *name = gs_read_file(path, 256, &length, NULL);
-	if (name)
-		snprintf(process->name, sizeof process->name, "%.*s", (int)strcspn(name, "\n"), name);
+	if (!name)
+		return;
+	snprintf(process->name, sizeof process->name, "%.*s", (int)strcspn(name, "\n"), name);
+	/* A process calls itself what it likes; a name that is not UTF-8 would not fit in the status document. */
+	for (char *at = process->name; *at;) {
+		size_t character = gs_utf8_length(at, strlen(at));
+		if (!character)
+			*at = '?';
+		at += character ? character : 1;
+	}
 }
 
 typedef nvmlReturn_t list_processes(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);
