@@ -1,8 +1,11 @@
 #include "cli/command.h"
 
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/suggest.h"
@@ -83,7 +86,25 @@ static int unknown_command(int argc, char **argv)
 	return usage_error("");
 }
 
-int gs_cli_main(int argc, char **argv)
+/* A program that is started without one of these would get another file in its place, and write its errors there. */
+static bool open_standard_files(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) != fd)
+			return false;
+	return true;
+}
+
+/* A result that did not reach its file is a failure, whatever the command thought of it. */
+static int end(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "gpushare: the output could not be written whole: its reader is gone, or the disk is full\n");
+	return status == GS_EXIT_OK ? GS_EXIT_FAILURE : status;
+}
+
+static int dispatch(int argc, char **argv)
 {
 	if (argc < 2) {
 		gs_help_overview(stderr);
@@ -100,6 +121,13 @@ int gs_cli_main(int argc, char **argv)
 	int words;
 	const struct gs_command *command = gs_find_command(argc - 1, argv + 1, &words);
 	return command ? command->run(argc - words, argv + words) : unknown_command(argc - 1, argv + 1);
+}
+
+int gs_cli_main(int argc, char **argv)
+{
+	if (!open_standard_files())
+		return GS_EXIT_FAILURE;
+	return end(dispatch(argc, argv));
 }
 
 /* --- options --- */

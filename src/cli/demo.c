@@ -41,6 +41,8 @@ static const struct {
 	{"4Gi", "128Mi", "10%"},
 };
 
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
 struct demo {
 	uv_loop_t loop;
 	bool real, terminal;
@@ -58,7 +60,7 @@ struct demo {
 	char *answer;
 	unsigned steady, refreshes;
 	uv_timer_t refresh;
-	uv_signal_t interrupt, terminate, hangup;
+	uv_signal_t signals[GS_ARRAY_LENGTH(stop_signals)];
 	bool stopping;
 	int exit_code;
 };
@@ -289,6 +291,10 @@ static void on_status_done(void *user, enum rpc_status code, const char *text)
 static void on_refresh(uv_timer_t *timer)
 {
 	struct demo *demo = timer->loop->data;
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		stop(demo, GS_EXIT_FAILURE);
+		return;
+	}
 	demo->refreshes++;
 	if (demo->refreshes > PATIENCE_REFRESHES && demo->steady == 0) {
 		print_daemon_log(demo);
@@ -327,9 +333,8 @@ static void stop(struct demo *demo, int exit_code)
 	if (demo->client)
 		rpc_client_free(demo->client);
 	uv_close((uv_handle_t *)&demo->refresh, NULL);
-	uv_close((uv_handle_t *)&demo->interrupt, NULL);
-	uv_close((uv_handle_t *)&demo->terminate, NULL);
-	uv_close((uv_handle_t *)&demo->hangup, NULL);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(stop_signals); i++)
+		uv_close((uv_handle_t *)&demo->signals[i], NULL);
 }
 
 static int start(struct demo *demo, struct gs_error *err)
@@ -374,12 +379,12 @@ static int run_inside(struct demo *demo)
 	uv_loop_init(&demo->loop);
 	demo->loop.data = demo;
 	uv_timer_init(&demo->loop, &demo->refresh);
-	uv_signal_init(&demo->loop, &demo->interrupt);
-	uv_signal_init(&demo->loop, &demo->terminate);
-	uv_signal_init(&demo->loop, &demo->hangup);
-	uv_signal_start(&demo->interrupt, on_signal, SIGINT);
-	uv_signal_start(&demo->terminate, on_signal, SIGTERM);
-	uv_signal_start(&demo->hangup, on_signal, SIGHUP);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(stop_signals); i++) {
+		uv_signal_init(&demo->loop, &demo->signals[i]);
+		uv_signal_start(&demo->signals[i], on_signal, stop_signals[i]);
+	}
+	/* A reader that goes away must not end this process before it has cleaned up; children get the default back. */
+	signal(SIGPIPE, SIG_IGN);
 	uv_timer_start(&demo->refresh, on_refresh, REFRESH_MS, REFRESH_MS);
 	struct gs_error err;
 	if (start(demo, &err) < 0)
@@ -402,6 +407,11 @@ static int run(int argc, char **argv)
 		fprintf(stderr, "gpushare demo: cannot find this program through /proc/self/exe: %s\n",
 			strerror(errno));
 		return GS_EXIT_FAILURE;
+	}
+	if (arguments.operand_count > 0) {
+		fprintf(stderr, "gpushare demo: takes no argument \"%s\"; see gpushare demo --help\n",
+			arguments.operands[0]);
+		return GS_EXIT_USAGE;
 	}
 	bool real = gs_option_value(&gs_command_demo, &arguments, "real") != NULL;
 	if (!real && !getenv(GPUSHARE_ENV_SIM)) {

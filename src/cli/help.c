@@ -267,7 +267,7 @@ static int run(int argc, char **argv)
 	if (!command) {
 		fprintf(stderr, "gpushare help: there is no command \"%s\"; `gpushare help` lists them\n",
 			arguments.operands[0]);
-		return GS_EXIT_FAILURE;
+		return GS_EXIT_USAGE;
 	}
 	gs_help_command(stdout, command);
 	return GS_EXIT_OK;

@@ -212,7 +212,7 @@ static char *temporary_directory(struct gs_error *err)
 	char *dir = gs_printf("%s/gpushare-sim-XXXXXX", base && base[0] ? base : "/tmp");
 	if (mkdtemp(dir))
 		return dir;
-	gs_fail_errno(err, "cannot create a directory as %s", dir);
+	gs_fail_errno(err, "cannot create a directory as %s; TMPDIR or --state names another place", dir);
 	free(dir);
 	return NULL;
 }
