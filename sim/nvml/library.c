@@ -36,7 +36,8 @@ static struct {
 	struct nvml_session *session;
 	struct nvmlDevice_st *handles;
 	struct hooks hooks;
-} library = {.lock = PTHREAD_MUTEX_INITIALIZER, .hooks.trace_fd = -1};
+	uint32_t listed; /* slots that NVML lists: bits; all, unless the list is that of nvmlInit */
+} library = {.lock = PTHREAD_MUTEX_INITIALIZER, .hooks.trace_fd = -1, .listed = UINT32_MAX};
 
 static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
 
@@ -94,6 +95,20 @@ static void end_session(struct nvml_session *session)
 	free(session);
 }
 
+/* With GPUSHARE_SIM_NVML_SNAPSHOT set, a GPU that is plugged in later is listed after the next nvmlInit only, as some
+ * drivers have it. */
+static void list_gpus(struct sim_node *node)
+{
+	uint32_t slots[SIM_GPUS_MAX], listed = 0;
+	library.listed = UINT32_MAX;
+	if (!getenv("GPUSHARE_SIM_NVML_SNAPSHOT"))
+		return;
+	uint32_t count = nvml_present(node, slots);
+	for (uint32_t i = 0; i < count; i++)
+		listed |= UINT32_C(1) << slots[i];
+	library.listed = listed;
+}
+
 static nvmlReturn_t init(const char *function)
 {
 	int planned = run_hooks(function);
@@ -108,6 +123,7 @@ static nvmlReturn_t init(const char *function)
 		else if (sim_node_open(NULL, &session->node, NULL) < 0)
 			code = NVML_ERROR_DRIVER_NOT_LOADED;
 		if (code == NVML_SUCCESS) {
+			list_gpus(session->node);
 			library.session = session;
 			/* After the node's own: a fork then takes the two locks in the order in which we nest them. */
 			pthread_once(&fork_once, watch_forks);
@@ -237,7 +253,7 @@ uint32_t nvml_present(struct sim_node *node, uint32_t slots[SIM_GPUS_MAX])
 	uint32_t count = 0, slot_count = sim_gpu_count(node);
 	for (uint32_t slot = 0; slot < slot_count && slot < SIM_GPUS_MAX; slot++) {
 		struct sim_gpu gpu;
-		if (sim_gpu_get(node, slot, &gpu) && gpu.present)
+		if (library.listed >> slot & 1 && sim_gpu_get(node, slot, &gpu) && gpu.present)
 			slots[count++] = slot;
 	}
 	return count;

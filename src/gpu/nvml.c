@@ -1,5 +1,6 @@
 #include "gpu/nvml.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,46 @@ int gs_nvml_open(const char *driver_root, struct gs_nvml **ret, struct gs_error 
 		dlclose(library);
 		return -1;
 	}
+	nvml->open = gs_malloc(sizeof *nvml->open);
+	pthread_rwlock_init(nvml->open, NULL);
 	*ret = GS_STEAL(nvml);
 	return 0;
+}
+
+void gs_nvml_hold(const struct gs_nvml *nvml)
+{
+	if (nvml->open)
+		pthread_rwlock_rdlock(nvml->open);
+}
+
+void gs_nvml_release(const struct gs_nvml *nvml)
+{
+	if (nvml->open)
+		pthread_rwlock_unlock(nvml->open);
+}
+
+bool gs_nvml_is_stale(const struct gs_nvml *nvml, const char *proc, size_t *driver_count)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/driver/nvidia/gpus", proc);
+	DIR *folder = opendir(path);
+	uint32_t count;
+	*driver_count = 0;
+	if (!folder)
+		return false;
+	for (struct dirent *entry; (entry = readdir(folder));)
+		*driver_count += entry->d_name[0] != '.';
+	closedir(folder);
+	return GS_NVML(nvml, DeviceGetCount, &count) == NVML_SUCCESS && count != *driver_count;
+}
+
+int gs_nvml_reopen(const struct gs_nvml *nvml, struct gs_error *err)
+{
+	if (nvml->open)
+		pthread_rwlock_wrlock(nvml->open);
+	(void)GS_NVML(nvml, Shutdown);
+	nvmlReturn_t code = GS_NVML(nvml, Init);
+	gs_nvml_release(nvml);
+	return code == NVML_SUCCESS ? 0 : gs_nvml_fail(nvml, code, "nvmlInit_v2", err);
 }
 
 void gs_nvml_close(struct gs_nvml *nvml)
@@ -76,5 +115,8 @@ void gs_nvml_close(struct gs_nvml *nvml)
 	if (!nvml)
 		return;
 	(void)GS_NVML(nvml, Shutdown);
+	if (nvml->open)
+		pthread_rwlock_destroy(nvml->open);
+	free(nvml->open);
 	free(nvml);
 }

@@ -6,6 +6,8 @@
 #ifndef GPUSHARE_GPU_NVML_H
 #define GPUSHARE_GPU_NVML_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -58,6 +60,8 @@ struct gs_nvml {
 	GS_NVML_CALLS(GS_NVML_MEMBER)
 #undef GS_NVML_MEMBER
 	void *library; /* NULL in a test's table */
+	pthread_rwlock_t
+		*open; /* held for reading around calls, for writing while NVML is opened anew; NULL in a test's */
 };
 
 /* Calls through the table; FUNCTION_NOT_FOUND where the driver lacks the function. */
@@ -68,6 +72,15 @@ struct gs_nvml {
 int gs_nvml_open(const char *driver_root, struct gs_nvml **nvml, struct gs_error *err);
 /* Shuts NVML down and frees the table. No call may be under way. */
 void gs_nvml_close(struct gs_nvml *nvml);
+
+/* NVML lists the GPUs there were when it was initialised. Calls that may meet gs_nvml_reopen stand between these two. */
+void gs_nvml_hold(const struct gs_nvml *nvml);
+void gs_nvml_release(const struct gs_nvml *nvml);
+/* Whether the driver (PROC/driver/nvidia/gpus) has another number of GPUs than NVML, and which. */
+bool gs_nvml_is_stale(const struct gs_nvml *nvml, const char *proc, size_t *driver_count);
+/* Shuts down and initialises again, when nobody holds it. All handles and event sets are void. On failure NVML is not
+ * initialised, and this can be tried again. */
+int gs_nvml_reopen(const struct gs_nvml *nvml, struct gs_error *err);
 
 /* Fills `err` with "CALL: NVML's words (code)"; returns -1. */
 int gs_nvml_fail(const struct gs_nvml *nvml, nvmlReturn_t code, const char *call, struct gs_error *err);

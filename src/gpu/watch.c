@@ -34,6 +34,7 @@ struct gs_watch {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;  /* for pauses */
 	bool stopped;
+	bool reopen;
 	bool changed; /* uuids are other ones than the thread last saw */
 	char (*uuids)[GS_UUID_SIZE];
 	size_t count;
@@ -152,7 +153,8 @@ static void pause_ms(struct gs_watch *watch, int64_t milliseconds)
 	int64_t until_ms = now_ms() + milliseconds;
 	struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
 	pthread_mutex_lock(&watch->lock);
-	while (!watch->stopped && !watch->changed && pthread_cond_timedwait(&watch->wake, &watch->lock, &until) == 0)
+	while (!watch->stopped && !watch->reopen && !watch->changed &&
+	       pthread_cond_timedwait(&watch->wake, &watch->lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&watch->lock);
 }
@@ -187,7 +189,7 @@ static bool wait_on_set(struct gs_watch *watch, nvmlEventSet_t set)
 {
 	bool worked = false;
 	take_uuids(watch);
-	while (!flag(watch, &watch->stopped)) {
+	while (!flag(watch, &watch->stopped) && !flag(watch, &watch->reopen)) {
 		if (flag(watch, &watch->changed))
 			take_uuids(watch);
 		if (watch->gpus.count > 2 * GS_GPUS_MAX)
@@ -216,6 +218,21 @@ static bool wait_on_set(struct gs_watch *watch, nvmlEventSet_t set)
 	return true;
 }
 
+/* Whether NVML is open again. */
+static bool reopen(struct gs_watch *watch)
+{
+	struct gs_error err;
+	if (gs_nvml_reopen(watch->nvml, &err) < 0) {
+		tell(watch, GS_WATCH_PROBLEM, "", 0, err.text);
+		return false;
+	}
+	pthread_mutex_lock(&watch->lock);
+	watch->reopen = false;
+	pthread_mutex_unlock(&watch->lock);
+	tell(watch, GS_WATCH_REOPENED, "", 0, "");
+	return true;
+}
+
 static void *run(void *argument)
 {
 	struct gs_watch *watch = argument;
@@ -233,6 +250,8 @@ static void *run(void *argument)
 				tell_problem(watch, "", code, "nvmlEventSetCreate");
 			watch->set_failure = code;
 		}
+		if (flag(watch, &watch->reopen))
+			worked = reopen(watch);
 		pause = worked ? PAUSE_FIRST_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 		pause_ms(watch, pause);
 	}
@@ -292,6 +311,14 @@ void gs_watch_set_inventory(struct gs_watch *watch, const struct gs_inventory *i
 {
 	pthread_mutex_lock(&watch->lock);
 	set_uuids(watch, inventory);
+	pthread_mutex_unlock(&watch->lock);
+}
+
+void gs_watch_reopen(struct gs_watch *watch)
+{
+	pthread_mutex_lock(&watch->lock);
+	watch->reopen = true;
+	pthread_cond_signal(&watch->wake);
 	pthread_mutex_unlock(&watch->lock);
 }
 

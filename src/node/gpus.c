@@ -35,6 +35,8 @@ struct job {
 	struct gs_inventory inventory;
 	struct gs_problems problems;
 	struct gs_probe probes[GS_GPUS_MAX];
+	bool stale; /* the driver has another number of GPUs than NVML lists */
+	size_t driver_count;
 };
 
 struct gpus {
@@ -53,6 +55,7 @@ struct gpus {
 
 	struct job job;
 	bool working, again, rescan_due;
+	size_t reopened_for; /* GPUs of the driver for which NVML was opened anew; 0: none */
 	uv_timer_t look;
 
 	struct gs_watch *watch;
@@ -78,6 +81,20 @@ static void start_job(struct gpus *gpus, bool rescan);
 
 /* --- the job, on a worker thread --- */
 
+static void look(struct job *job)
+{
+	for (size_t i = 0; i < job->before.gpu_count; i++)
+		if (job->probe[i])
+			gs_probe_read(job->nvml, job->before.gpus[i].uuid, &job->probes[i]);
+	job->stale = gs_nvml_is_stale(job->nvml, "/proc", &job->driver_count);
+	if (!job->rescan && !gs_inventory_differs(job->nvml, &job->before))
+		return;
+	if (gs_inventory_read(job->nvml, "/sys", &job->before, &job->inventory, &job->problems, &job->err) < 0)
+		job->failed = true;
+	else
+		job->changed = true;
+}
+
 static void run_job(uv_work_t *work)
 {
 	struct gpus *gpus = work->data;
@@ -91,15 +108,9 @@ static void run_job(uv_work_t *work)
 		    NVML_SUCCESS)
 			job->driver_version[0] = '\0';
 	}
-	for (size_t i = 0; i < job->before.gpu_count; i++)
-		if (job->probe[i])
-			gs_probe_read(job->nvml, job->before.gpus[i].uuid, &job->probes[i]);
-	if (!job->rescan && !gs_inventory_differs(job->nvml, &job->before))
-		return;
-	if (gs_inventory_read(job->nvml, "/sys", &job->before, &job->inventory, &job->problems, &job->err) < 0)
-		job->failed = true;
-	else
-		job->changed = true;
+	gs_nvml_hold(job->nvml);
+	look(job);
+	gs_nvml_release(job->nvml);
 }
 
 /* --- results, on the loop's thread --- */
@@ -193,6 +204,8 @@ static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
 		       GS_STR("gpu", event->uuid), GS_STR("error", event->text));
 		return false;
 	}
+	if (event->kind == GS_WATCH_REOPENED)
+		return false;
 	for (size_t i = 0; i < gpus->inventory.gpu_count; i++) {
 		if (*event->uuid && strcmp(event->uuid, gpus->inventory.gpus[i].uuid) != 0)
 			continue;
@@ -219,18 +232,20 @@ static void on_arrived(uv_async_t *async)
 	GS_AUTO_FREE struct gs_watch_event *events = gs_calloc(count, sizeof *events);
 	if (count)
 		memcpy(events, gpus->events, count * sizeof *events);
-	bool lost = gpus->events_lost;
+	bool rescan = gpus->events_lost;
 	gpus->event_count = 0;
 	gpus->events_lost = false;
 	uv_mutex_unlock(&gpus->lock);
 
 	bool changed = false;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		changed |= apply_event(gpus, &events[i]);
+		rescan |= events[i].kind == GS_WATCH_REOPENED;
+	}
 	if (changed)
 		gpus->owner.health(gpus->owner.user);
-	if (changed || lost)
-		start_job(gpus, lost);
+	if (changed || rescan)
+		start_job(gpus, rescan);
 }
 
 /* --- when to look --- */
@@ -272,6 +287,19 @@ static void start_watch(struct gpus *gpus)
 		gs_log(GS_LOG_ERROR, "no health events", GS_STR("error", err.text));
 }
 
+/* Once for each number of GPUs: where the driver and NVML go on disagreeing, a GPU is one that NVML leaves out. */
+static void reopen_when_stale(struct gpus *gpus, const struct job *job)
+{
+	if (!job->stale)
+		gpus->reopened_for = 0;
+	if (!job->stale || !gpus->watch || job->driver_count == gpus->reopened_for)
+		return;
+	gpus->reopened_for = job->driver_count;
+	gs_log(GS_LOG_INFO, "the driver has another number of GPUs than NVML lists; opening NVML anew",
+	       GS_INT("driver", job->driver_count));
+	gs_watch_reopen(gpus->watch);
+}
+
 static void free_when_stopped(struct gpus *gpus);
 
 static void after_job(uv_work_t *work, int status)
@@ -294,6 +322,7 @@ static void after_job(uv_work_t *work, int status)
 			adopt_inventory(gpus, &job->inventory);
 		if (gpus->nvml)
 			start_watch(gpus);
+		reopen_when_stale(gpus, job);
 	}
 	gs_inventory_free(&job->before);
 	gs_inventory_free(&job->inventory);
@@ -353,8 +382,10 @@ static void run_sampling(uv_work_t *work)
 	struct sampling *sampling = work->data;
 	if (!sampling->nvml)
 		return;
+	gs_nvml_hold(sampling->nvml);
 	for (size_t i = 0; i < sampling->inventory.gpu_count; i++)
 		gs_sample_read(sampling->nvml, sampling->inventory.gpus[i].uuid, "/proc", &sampling->samples[i]);
+	gs_nvml_release(sampling->nvml);
 }
 
 static void after_sampling(uv_work_t *work, int status)

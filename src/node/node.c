@@ -16,6 +16,8 @@
 #include "base/log.h"
 #include "node/node_internal.h"
 
+enum { STOP_SECONDS_MAX = 10 };
+
 /* --- stopping: plugins, then the GPU room, then the loop runs dry --- */
 
 static void on_gpus_stopped(void *user)
@@ -35,11 +37,19 @@ static void close_handles(struct node *node)
 	uv_close((uv_handle_t *)&node->ledger_timer, NULL);
 }
 
+static void give_up(int number)
+{
+	_exit(0);
+}
+
 static void stop(struct node *node)
 {
 	if (node->stopping)
 		return;
 	node->stopping = true;
+	/* An NVML call that hangs on a sick GPU must not keep the daemon: by then the kubelet has been told all. */
+	signal(SIGALRM, give_up);
+	alarm(STOP_SECONDS_MAX);
 	struct gs_error err;
 	if (node->ledger && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));

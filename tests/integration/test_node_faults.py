@@ -212,6 +212,34 @@ def test_hot_plug(node, kubelet, sim):
     assert set(plugin.wait(lambda d: len(d) == 8, "the list without the GPU")) == before
 
 
+def test_hot_plug_where_nvml_must_be_opened_anew(tmp_path, sim):
+    """NVML lists the GPUs of its start; /proc, as the driver shows it, has one more."""
+    inside = ["unshare", "--mount", "--propagation", "private"]
+    proc = os.path.join(sim.directory, "root/proc/driver")
+    if os.geteuid() != 0 or subprocess.run([*inside, "mount", "--bind", proc, "/proc/driver"], check=False,
+                                           capture_output=True).returncode != 0:
+        pytest.skip("needs root and a mount namespace for the driver's files in /proc")
+    daemon = Node(tmp_path, sim, env={"GPUSHARE_SIM_NVML_SNAPSHOT": "1"})
+    plain = daemon.command()
+    daemon.command = lambda: [*inside, "sh", "-c", 'mount --bind "$0" /proc/driver && exec "$@"', proc, *plain]
+    stand_in = Kubelet(daemon.kubelet_dir).start()
+    daemon.start()
+    try:
+        plugin = stand_in.wait_registered()
+        before = set(plugin.wait(lambda d: len(d) == 8))
+        sim.inject("plug", "A100-80GB")
+        new = gpus_of(set(plugin.wait(lambda d: len(d) == 12, "the new GPU")) - before)[0]
+        assert "opening NVML anew" in daemon.read_log()
+        sim.inject("--gpu", new, "xid=48")
+        plugin.wait(lambda d: gpus_of(sick(d)) == [new], "an event of the new GPU")
+        sim.inject("--gpu", new, "unplug")
+        assert set(plugin.wait(lambda d: len(d) == 8, "the list without the GPU")) == before
+        assert not plugin.ended.is_set()
+    finally:
+        stand_in.stop()
+        assert daemon.stop() == 0
+
+
 def test_lost_gpu_comes_back(node, kubelet, sim):
     kubelet.start()
     node.start()
