@@ -3,6 +3,7 @@
 It does what the kubelet's device manager does: serves Registration on DIR/kubelet.sock, dials the plugin inside
 Register, and reads ListAndWatch for ever.
 """
+import contextlib
 import importlib.util
 import os
 import queue
@@ -166,7 +167,8 @@ class Kubelet:
         self.stop()
         for name in os.listdir(self.plugin_dir):
             if name.endswith(".sock"):
-                os.unlink(os.path.join(self.plugin_dir, name))
+                with contextlib.suppress(FileNotFoundError):  # a daemon that ends removes its own
+                    os.unlink(os.path.join(self.plugin_dir, name))
         self.requests = queue.Queue()
         return self.start()
 
