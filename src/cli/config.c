@@ -78,6 +78,7 @@ static bool check_file(const char *path, const char *entry, json_t *results)
 	struct gs_diagnostics diags = {0};
 	struct gs_error err;
 	GS_AUTO_FREE char *text = read_source(path, entry, &source, &err);
+	source.any_entry = true;
 	if (!text)
 		gs_diagnostics_add(&diags, false, source.name, 0, 0, "%s", err.text);
 	bool valid = text && gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags) == 0;

@@ -72,7 +72,7 @@ static int choose(const struct gs_config_source *source, const struct gs_node *d
 	if (!source->entry && chosen == data->count)
 		chosen = find(data, "config.yaml");
 	manifest->chosen = chosen;
-	if (chosen < data->count)
+	if (chosen < data->count || (!source->entry && source->any_entry))
 		return 0;
 	GS_AUTO_STRBUF struct gs_strbuf names = {0};
 	for (size_t i = 0; i < data->count && i < 20; i++)
@@ -82,8 +82,8 @@ static int choose(const struct gs_config_source *source, const struct gs_node *d
 				   "this ConfigMap has no data key \"%.60s\"; it has: %s", source->entry, names.data);
 	else
 		gs_diagnostics_add(diags, false, source->name, data->line, data->column,
-				   "this ConfigMap has several configurations (%s); name one of them \"default\", or "
-				   "say which is meant",
+				   "this ConfigMap has several configurations (%s); name the one that "
+				   "counts \"default\"; gpushare config explain also takes --key NAME",
 				   names.data);
 	return -1;
 }

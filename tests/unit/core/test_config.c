@@ -336,6 +336,18 @@ static void test_config_map(void **state)
 		       "f:5:5:", "unknown key \"bad\"");
 	assert_refused("kind: ConfigMap\ndata: {one: \"\", two: \"\"}\n",
 		       "f:2:7:", "several configurations (one, two)");
+	/* For a check of all it does not matter which one counts. */
+	struct gs_config_source all = {.name = "f", .any_entry = true};
+	struct gs_diagnostics diags = {0};
+	all.text = "kind: ConfigMap\ndata: {one: \"\", two: \"bad: 1\"}\n";
+	all.length = strlen(all.text);
+	assert_int_equal(gs_config_parse(&all, NULL, NULL, NULL, 0, &config, &diags), -1);
+	assert_int_equal(diags.error_count, 1);
+	gs_diagnostics_free(&diags);
+	all.text = "kind: ConfigMap\ndata: {one: \"\", two: \"\"}\n";
+	all.length = strlen(all.text);
+	assert_int_equal(gs_config_parse(&all, NULL, NULL, NULL, 0, &config, NULL), 0);
+	gs_config_free(&config);
 	struct gs_config_source source = {
 		.name = "f",
 		.text = "kind: ConfigMap\ndata: {one: \"imex: {required: true}\", default: \"\"}",
