@@ -160,5 +160,11 @@ const char *sim_model_suggest(const char *typed)
 	const char *names[MODEL_COUNT];
 	for (size_t i = 0; i < sim_model_count; i++)
 		names[i] = sim_models[i].spec_name;
-	return gs_suggest(typed, names, sim_model_count);
+	const char *near = gs_suggest(typed, names, sim_model_count);
+	/* "A100", of which there are several sizes. */
+	size_t length = strlen(typed);
+	for (size_t i = 0; length && !near && i < sim_model_count; i++)
+		if (strncasecmp(names[i], typed, length) == 0 && names[i][length] == '-')
+			near = names[i];
+	return near;
 }

@@ -68,10 +68,13 @@ static int run(int argc, char **argv)
 		fprintf(stderr, "gpushare status: --watch %s: write a duration of at least 100ms, such as 1s\n", watch);
 		return GS_EXIT_USAGE;
 	}
+	bool seen = false;
 	for (;;) {
 		int code = show(socket, as_json, isatty(STDOUT_FILENO));
-		if (code != GS_EXIT_OK)
+		/* A daemon that was there once may only be restarting; output that cannot be written will not get better. */
+		if (code != GS_EXIT_OK && (!seen || ferror(stdout)))
 			return code;
+		seen |= code == GS_EXIT_OK;
 		struct timespec pause = {interval_ns / 1000000000, interval_ns % 1000000000};
 		nanosleep(&pause, NULL);
 	}

@@ -120,6 +120,28 @@ def test_allocations_are_remembered(node, kubelet):
     assert [s["id"] for s in shares if s["lastAllocated"]] == [share]
 
 
+def test_status_watches_on_through_a_restart(node, tmp_path):
+    node.start()
+    wait_until(lambda: subprocess.run([GPUSHARE, "status", "--socket", node.socket], capture_output=True, timeout=WAIT).returncode == 0,
+               "the daemon")
+    shown, complaints = tmp_path / "shown", tmp_path / "complaints"
+    with open(shown, "wb") as out, open(complaints, "wb") as err:
+        watch = subprocess.Popen([GPUSHARE, "status", "--watch", "100ms", "--socket", node.socket], stdout=out, stderr=err)
+    try:
+        wait_until(lambda: b"SHARE" in shown.read_bytes(), "the first table")
+        node.kill()
+        wait_until(lambda: b"no daemon listens" in complaints.read_bytes() or b"refused" in complaints.read_bytes(), "a complaint")
+        before = len(shown.read_bytes())
+        node.start()
+        wait_until(lambda: len(shown.read_bytes()) > before, "a table of the next daemon")
+        assert watch.poll() is None
+    finally:
+        watch.kill()
+        watch.wait(WAIT)
+    gone = subprocess.run([GPUSHARE, "status", "--watch", "100ms", "--socket", str(tmp_path / "none")], capture_output=True, timeout=WAIT)
+    assert gone.returncode == 1  # what was never there is a mistake
+
+
 def test_corrupt_ledger_is_moved_aside(node, kubelet):
     os.makedirs(node.state)
     with open(os.path.join(node.state, "allocations.json"), "w", encoding="utf-8") as file:

@@ -365,6 +365,7 @@ def test_a_damaged_state_is_an_error_and_no_crash(tmp_path, damage):
     ("33xT4", "at most 32"),
     ("", "a GPU model is missing"),
     ("T4,,L4", "character 4"),
+    ("8xa100", "did you mean A100-40GB?"),
     ("nowhere.yaml", "nowhere.yaml"),
     ("/dev/null", "/dev/null: the file is empty"),
     ("/", "/"),
