@@ -215,7 +215,7 @@ static const struct gs_option schema_options[] = {
 const struct gs_command gs_command_config_check = {
 	.name = "config check",
 	.synopsis = "FILE...",
-	.summary = "Check configuration files and say everything that is wrong with them",
+	.summary = "check configuration files and say everything that is wrong with them",
 	.description =
 		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
 		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
@@ -231,7 +231,7 @@ const struct gs_command gs_command_config_check = {
 const struct gs_command gs_command_config_explain = {
 	.name = "config explain",
 	.synopsis = "FILE",
-	.summary = "Say in words what a configuration shares and how, and where each value comes from",
+	.summary = "say in words what a configuration shares and how, and where each value comes from",
 	.description = "Reads FILE (- is standard input) with the environment variables of this shell over it, as the "
 		       "node daemon does, and "
 		       "prints what will be shared, then every value in force with its origin: a place in the file, an "
@@ -246,7 +246,7 @@ const struct gs_command gs_command_config_explain = {
 const struct gs_command gs_command_config_schema = {
 	.name = "config schema",
 	.synopsis = "",
-	.summary = "Print the JSON Schema of the configuration file",
+	.summary = "print the JSON Schema of the configuration file",
 	.description = "Prints a JSON Schema (draft 2020-12) for editors and linters. It describes the file's form; "
 		       "rules between entries, "
 		       "such as two entries that share one device, are checked by gpushare config check only.",

@@ -327,7 +327,7 @@ static int run_sim(int argc, char **argv)
 const struct gs_command gs_command_sim = {
 	.name = "sim",
 	.synopsis = "SPEC [--state DIR] [--] [COMMAND...]",
-	.summary = "Run a command on a simulated GPU node",
+	.summary = "run a command on a simulated GPU node",
 	.description =
 		"Runs COMMAND, or a shell, on a node whose GPUs are simulated, and exits with its status (128 + N when "
 		"signal N "
@@ -401,7 +401,7 @@ static int run_models(int argc, char **argv)
 const struct gs_command gs_command_sim_models = {
 	.name = "sim models",
 	.synopsis = "",
-	.summary = "List the GPU models that a simulated node can have",
+	.summary = "list the GPU models that a simulated node can have",
 	.description =
 		"MODEL is what a SPEC says, NAME what NVML and nvidia-smi show. MEMORY is the total that NVML reports.",
 	.examples = "gpushare sim models -o json | jq -r '.[].model'  # the names only",

@@ -433,7 +433,7 @@ static const struct gs_option inject_options[] = {
 const struct gs_command gs_command_sim_inject = {
 	.name = "sim inject",
 	.synopsis = "[--gpu N|UUID] FAULT...",
-	.summary = "Play faults on a simulated node",
+	.summary = "play faults on a simulated node",
 	.description =
 		"FAULT is one of:\n\n"
 		"xid=N: an XID event; 79 makes the GPU fall off the bus too\n\n"

@@ -349,7 +349,7 @@ static const struct gs_option load_options[] = {
 const struct gs_command gs_command_sim_load = {
 	.name = "sim load",
 	.synopsis = "[--gpu N|UUID] [--memory 4Gi] [--busy 30%] [--for 60s]",
-	.summary = "Hold memory of a GPU and keep it busy",
+	.summary = "hold memory of a GPU and keep it busy",
 	.description = "A workload for trying things out: an ordinary program of the CUDA driver API, on a simulated "
 		       "node or on a real GPU. "
 		       "It holds memory and runs kernels for a share of the time, prints a line when it is ready and "

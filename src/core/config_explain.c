@@ -39,12 +39,17 @@ static bool one_share_per_request(const struct gs_sharing *sharing, const struct
 	return sharing->fail_requests_greater_than_one == GS_TRUE;
 }
 
+static bool names_mig(const struct gs_sharing_resource *entry)
+{
+	return strncmp(entry->name, "nvidia.com/mig-", 15) == 0;
+}
+
 /* "each GPU", "each of the first 2 GPUs", "each of the MIG devices 0:0, 0:1". */
 static char *describe_devices(const struct gs_sharing_resource *entry)
 {
-	const char *noun = strcmp(entry->name, "nvidia.com/gpu") == 0         ? "GPU"
-			   : strncmp(entry->name, "nvidia.com/mig-", 15) == 0 ? "MIG device"
-									      : "device";
+	const char *noun = strcmp(entry->name, "nvidia.com/gpu") == 0 ? "GPU"
+			   : names_mig(entry)                         ? "MIG device"
+								      : "device";
 	const struct gs_device_selector *devices = &entry->devices;
 	if (devices->kind == GS_SELECT_ALL)
 		return gs_printf("each %s", noun);
@@ -61,6 +66,9 @@ static char *describe_entry(const struct gs_sharing *sharing, const struct gs_sh
 			    const struct strategy_words *words)
 {
 	GS_AUTO_FREE char *devices = describe_devices(entry), *published = published_name(sharing, entry);
+	/* As NVIDIA's plugin with migStrategy none, which is the only one that this version accepts. */
+	if (names_mig(entry))
+		return gs_printf("nothing: migStrategy is none, so no MIG device is published as %s", published);
 	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s", devices, entry->replicas,
 			 entry->replicas == 1 ? "" : "s", published, words->by, words->isolation,
 			 one_share_per_request(sharing, words)

@@ -101,6 +101,13 @@ def test_config_map_keys(tmp_path):
     assert result.returncode == 1 and 'no data key "three"' in result.stderr
 
 
+def test_explain_promises_no_mig_devices(tmp_path):
+    result = config("explain", write(tmp_path, SAMPLE.replace("nvidia.com/gpu", "nvidia.com/mig-1g.5gb")))
+    assert result.returncode == 0, result.stderr
+    assert "nothing: migStrategy is none, so no MIG device is published as nvidia.com/mig-1g.5gb" in result.stdout
+    assert "advertised" not in result.stdout
+
+
 def test_explain_says_where_values_come_from(tmp_path):
     path = write(tmp_path, SAMPLE + "flags: {failOnInitError: false, mpsRoot: /mps}\n")
     env = {"FAIL_ON_INIT_ERROR": "true", "NVIDIA_DRIVER_ROOT": "/run/driver"}
