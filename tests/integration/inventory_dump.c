@@ -105,7 +105,9 @@ int main(void)
 			gs_watch_start(nvml, &before, on_event, NULL, &watch, NULL);
 	}
 	if (watch)
-		gs_watch_stop(watch);
+		gs_watch_stop(watch); /* its thread may use NVML until the end */
+	else
+		gs_nvml_close(nvml);
 	gs_inventory_free(&before);
 	return 0;
 }
