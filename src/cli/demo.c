@@ -138,6 +138,8 @@ static int spawn(struct demo *demo, uv_process_t *process, char **arguments, con
 		.stdio = stdio,
 		.stdio_count = 3,
 		.exit_cb = on_exit,
+		/* Ctrl-C is for us: a workload that got it too would seem to have ended early. */
+		.flags = UV_PROCESS_DETACHED,
 	};
 	int failed = uv_spawn(&demo->loop, process, &options);
 	for (size_t i = 0; i < count; i++)

@@ -72,7 +72,7 @@ static json_t *gpus_of(const struct gs_nvml *nvml, const struct gs_inventory *in
 
 int main(void)
 {
-	struct gs_nvml *nvml;
+	static struct gs_nvml *nvml; /* the watch's thread may use it until the end */
 	struct gs_watch *watch = NULL;
 	struct gs_inventory before = {0};
 	struct gs_error err;
@@ -105,9 +105,7 @@ int main(void)
 			gs_watch_start(nvml, &before, on_event, NULL, &watch, NULL);
 	}
 	if (watch)
-		gs_watch_stop(watch); /* its thread may use NVML until the end */
-	else
-		gs_nvml_close(nvml);
+		gs_watch_stop(watch);
 	gs_inventory_free(&before);
 	return 0;
 }
