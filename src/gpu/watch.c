@@ -11,7 +11,7 @@
 #include "base/vec.h"
 
 enum {
-	WAIT_MS = 5000,
+	WAIT_MS = 20000, /* each wait that ends wakes a processor: an idle daemon should cost nearly nothing */
 	PAUSE_FIRST_MS = 100,
 	PAUSE_MOST_MS = 5000,
 };

@@ -28,12 +28,12 @@ typedef void gs_watch_notify(void *user, const struct gs_watch_event *event);
 
 int gs_watch_start(const struct gs_nvml *nvml, const struct gs_inventory *inventory, gs_watch_notify *notify,
 		   void *user, struct gs_watch **watch, struct gs_error *err);
-/* Other GPUs from now on; in force when the current wait ends, after 5 s at the latest. */
+/* Other GPUs from now on; in force when the current wait ends, after 20 s at the latest. */
 void gs_watch_set_inventory(struct gs_watch *watch, const struct gs_inventory *inventory);
 /* Opens NVML anew once the current wait has ended, and goes on watching; the watch does it because no event set may be
  * in use then. */
 void gs_watch_reopen(struct gs_watch *watch);
-/* `notify` is not called any more once this returns. The thread itself ends with its current wait, up to 5 s later, and
+/* `notify` is not called any more once this returns. The thread itself ends with its current wait, up to 20 s later, and
  * frees the watch; NVML offers no way to wake it sooner, so the table must live that long. */
 void gs_watch_stop(struct gs_watch *watch);
 

@@ -17,7 +17,7 @@ enum {
 	EVENTS_MAX = 128,     /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
 	RETRY_FIRST_MS = 100, /* until NVML is there */
 	RETRY_MOST_MS = 5000,
-	LOOK_MS = 10000, /* for GPUs that came or went, and for the health of those that are due */
+	LOOK_MS = 15000, /* for GPUs that came or went, and for the health of those that are due */
 };
 
 /* What a job on a worker thread is to do, and what it found. One at a time. */

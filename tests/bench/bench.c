@@ -28,7 +28,7 @@
 #include "rpc/rpc.h"
 #include "sim/state.h"
 
-enum { GPUS = 8, CALLS = 400, ROUNDS = 5, STARTS = 7, REACTIONS = 7, WAIT_MS = 20000, IDLE_SECONDS_DEFAULT = 20 };
+enum { GPUS = 8, CALLS = 200, ROUNDS = 15, STARTS = 7, REACTIONS = 7, WAIT_MS = 20000, IDLE_SECONDS_DEFAULT = 20 };
 
 struct bench {
 	uv_loop_t loop;
