@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +102,14 @@ static int lock_directory(const char *path, const char *what, int *lock, struct 
 static int take_directories(struct node *node, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
+	const size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/nvidia-gpu.shared.sock";
+	if (strlen(options->plugin_dir) > longest)
+		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG,
+			       "%s is too long for the sockets in it; name a directory of at most %zu characters with "
+			       "--kubelet-dir",
+			       options->plugin_dir, longest - strlen("/device-plugins"));
+	if (!*options->socket_path)
+		return gs_fail(err, GS_ERROR_INPUT, 0, "--socket is empty; name a path for the daemon's own socket");
 	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);
 	struct gs_error problem;
 	/* A read-only state directory costs the memory of allocations, not the service. */
@@ -174,6 +183,7 @@ static void free_node(struct node *node)
 	free(node->config_text);
 	free(node->config_problem);
 	free(node->plan_problem);
+	free(node->serve_problem);
 	if (node->plugin_dir_lock >= 0)
 		close(node->plugin_dir_lock);
 	if (node->state_dir_lock >= 0)

@@ -23,6 +23,7 @@ struct node {
 	struct gs_config config;
 	char *config_text;    /* of the file as last read, good or bad; NULL without a file */
 	char *config_problem; /* why the file that is there now is not in force; NULL when it is */
+	char *serve_problem;  /* the last reason why a resource could not be served, so that it is logged once */
 	char *plan_problem;   /* why the config does not fit the hardware; NULL when it does */
 	struct gpus *gpus;
 	struct gs_inventory inventory;

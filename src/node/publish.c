@@ -126,8 +126,11 @@ static void start_plugin(struct node *node, const struct gs_resource *resource)
 	struct gs_error err;
 	if (kube_plugin_start(&node->loop, node->options->plugin_dir, node->options->kubelet_socket, &view, &owner,
 			      &plugin, &err) < 0) {
-		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource->name),
-		       GS_STR("error", err.text));
+		if (!node->serve_problem || strcmp(node->serve_problem, err.text) != 0)
+			gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again",
+			       GS_STR("resource", resource->name), GS_STR("error", err.text));
+		free(node->serve_problem);
+		node->serve_problem = gs_strdup(err.text);
 		node_kubelet_look_again(node);
 		return;
 	}

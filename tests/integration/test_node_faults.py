@@ -359,6 +359,14 @@ def test_flags_that_do_not_exist_are_explained(tmp_path):
     assert "--config" in result.stderr
 
 
+def test_paths_that_no_socket_can_have(tmp_path):
+    for arguments, expected in ((["--kubelet-dir", str(tmp_path / ("k" * 100))], "--kubelet-dir"), (["--socket", ""], "--socket")):
+        result = subprocess.run([GPUSHARE, "node", "--state-dir", str(tmp_path / "s"), "--kubelet-dir", str(tmp_path / "k"), *arguments],
+                                capture_output=True, text=True, timeout=WAIT)
+        assert result.returncode == 1
+        assert expected in result.stderr
+
+
 def test_bad_config_at_start(tmp_path):
     node = Node(tmp_path, None, config="version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 0\n")
     node.start()
