@@ -95,18 +95,35 @@ void ledger_prune(struct ledger *ledger, int (*keep)(const char *share, void *us
 	}
 }
 
-int ledger_save(struct ledger *ledger, struct gs_error *err)
+char *ledger_render(struct ledger *ledger)
 {
 	if (!ledger->changed)
-		return 0;
+		return NULL;
 	json_t *document = json_pack("{s:i, s:O}", "version", LEDGER_VERSION, "allocations", ledger->allocations);
 	char *text = json_dumps(document, JSON_INDENT(1));
 	json_decref(document);
+	ledger->changed = false;
+	return text;
+}
+
+int ledger_write(const struct ledger *ledger, const char *text, struct gs_error *err)
+{
+	return gs_write_file(ledger->path, text, strlen(text), 0600, err);
+}
+
+void ledger_unsaved(struct ledger *ledger)
+{
+	ledger->changed = true;
+}
+
+int ledger_save(struct ledger *ledger, struct gs_error *err)
+{
+	char *text = ledger_render(ledger);
 	if (!text)
-		return gs_fail(err, GS_ERROR_INTERNAL, 0, "%s: cannot be rendered", ledger->path);
-	int result = gs_write_file(ledger->path, text, strlen(text), 0600, err);
+		return 0;
+	int result = ledger_write(ledger, text, err);
 	free(text);
-	if (result == 0)
-		ledger->changed = false;
+	if (result < 0)
+		ledger_unsaved(ledger);
 	return result;
 }

@@ -19,7 +19,13 @@ int64_t ledger_get(const struct ledger *ledger, const char *share);
 void ledger_set(struct ledger *ledger, const char *share, int64_t seconds);
 /* Forgets shares for which `keep` answers 0. */
 void ledger_prune(struct ledger *ledger, int (*keep)(const char *share, void *user), void *user);
-/* Writes new, syncs, renames; nothing is done when nothing changed. */
+/* Writes new, syncs, renames; nothing is done when nothing changed. May wait for the disk. */
 int ledger_save(struct ledger *ledger, struct gs_error *err);
+/* The same in two steps, so that another thread can wait for the disk: the text to write (owned by the caller), NULL when
+ * nothing changed; and ledger_write, which does not look at the ledger's content. When that fails, ledger_unsaved makes
+ * the next ledger_render give everything again. */
+char *ledger_render(struct ledger *ledger);
+int ledger_write(const struct ledger *ledger, const char *text, struct gs_error *err);
+void ledger_unsaved(struct ledger *ledger);
 
 #endif

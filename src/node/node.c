@@ -52,7 +52,8 @@ static void stop(struct node *node)
 	signal(SIGALRM, give_up);
 	alarm(STOP_SECONDS_MAX);
 	struct gs_error err;
-	if (node->ledger && ledger_save(node->ledger, &err) < 0)
+	/* While it is being written, the writer's end saves what came since. */
+	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_unpublish(node);
 	if (node->status_server)
@@ -102,7 +103,7 @@ static int lock_directory(const char *path, const char *what, int *lock, struct 
 static int take_directories(struct node *node, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
-	const size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/nvidia-gpu.shared.sock";
+	const size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/nvidia-gpu.sock";
 	if (strlen(options->plugin_dir) > longest)
 		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG,
 			       "%s is too long for the sockets in it; name a directory of at most %zu characters with "
@@ -197,8 +198,8 @@ int node_run(const struct node_options *options, struct gs_error *err)
 			    .plugin_dir_lock = -1,
 			    .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread for looks at the GPUs and one for samples: an NVML call that hangs holds up its own kind only. */
-	setenv("UV_THREADPOOL_SIZE", "2", 1);
+	/* One thread for looks at the GPUs, one for samples, one for the disk: a call that hangs holds up its own kind only. */
+	setenv("UV_THREADPOOL_SIZE", "3", 1);
 	if (node_config_load(&node, err) < 0) {
 		free(node.config_text);
 		return -1;

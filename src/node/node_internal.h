@@ -33,6 +33,10 @@ struct node {
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
 	struct ledger *ledger;
+	uv_work_t ledger_work;
+	char *ledger_text; /* being written; NULL: no write is under way */
+	int ledger_result;
+	struct gs_error ledger_error;
 	bool ledger_failed; /* said once, until a save works again */
 	bool cdi_failed;
 

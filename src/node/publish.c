@@ -14,22 +14,48 @@
 #include "node/node_internal.h"
 #include "strategy/strategies.h"
 
-enum { LEDGER_DELAY_MS = 1000 };
+enum { LEDGER_DELAY_MS = 1000, LEDGER_RETRY_MS = 30000 };
 
 /* --- allocation --- */
 
+static void on_ledger_timer(uv_timer_t *timer);
+
+static void write_ledger(uv_work_t *work)
+{
+	struct node *node = work->data;
+	node->ledger_result = ledger_write(node->ledger, node->ledger_text, &node->ledger_error);
+}
+
+static void on_ledger_written(uv_work_t *work, int status)
+{
+	struct node *node = work->data;
+	free(node->ledger_text);
+	node->ledger_text = NULL;
+	if (node->ledger_result < 0) {
+		ledger_unsaved(node->ledger);
+		if (!node->ledger_failed)
+			gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start",
+			       GS_STR("error", node->ledger_error.text));
+	}
+	node->ledger_failed = node->ledger_result < 0;
+	if (node->stopping)
+		ledger_save(node->ledger, NULL);
+	else if (node->ledger_failed)
+		uv_timer_start(&node->ledger_timer, on_ledger_timer, LEDGER_RETRY_MS, 0);
+}
+
+/* On a worker thread, because a disk can be slow and the kubelet waits for Allocate. */
 static void on_ledger_timer(uv_timer_t *timer)
 {
 	struct node *node = timer->loop->data;
-	struct gs_error err;
-	if (ledger_save(node->ledger, &err) == 0) {
-		node->ledger_failed = false;
+	if (node->ledger_text) {
+		uv_timer_start(timer, on_ledger_timer, LEDGER_DELAY_MS, 0);
 		return;
 	}
-	if (!node->ledger_failed)
-		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
-	node->ledger_failed = true;
-	uv_timer_start(timer, on_ledger_timer, 30 * LEDGER_DELAY_MS, 0);
+	node->ledger_text = ledger_render(node->ledger);
+	node->ledger_work.data = node;
+	if (node->ledger_text)
+		uv_queue_work(&node->loop, &node->ledger_work, write_ledger, on_ledger_written);
 }
 
 /* Whether a device node exists under the dev root, as this process sees the host. */
