@@ -1,0 +1,86 @@
+/* The daemon in a cluster: one watch on its own Node object, and what it says about the node: labels, annotations,
+ * conditions, events. Callers state what should be; this file makes it so, with one request per real change, retried
+ * with back-off for as long as the API server is away. All on the loop's thread; nothing here blocks or fails.
+ *
+ * Every function accepts NULL for the cluster and then does nothing: that is RBAC-free mode, and a machine outside of a
+ * cluster. */
+#ifndef GPUSHARE_NODE_CLUSTER_H
+#define GPUSHARE_NODE_CLUSTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+struct cluster;
+
+struct cluster_options {
+	const char *node_name;
+	const char *host, *port;         /* of the API server: KUBERNETES_SERVICE_HOST and _PORT */
+	const char *service_account_dir; /* has token and ca.crt, which are read again when they change */
+};
+
+/* Begins to connect. -1 when libcurl or the credentials are missing; an API server that is away is not an error. */
+int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct cluster **cluster,
+		  struct gs_error *err);
+/* Gives up what is under way. The loop must run once more for the memory to go. */
+void cluster_stop(struct cluster *cluster);
+
+/* --- what the Node object says --- */
+
+/* Called with the label's value (NULL: the node does not have it) once after the first answer of the API server, and
+ * again after every change. The text is valid during the call. */
+typedef void cluster_label_changed(void *user, const char *value);
+/* `key` must live as long as the cluster. At most CLUSTER_WATCHED_LABELS_MAX watchers, one call each. */
+void cluster_watch_label(struct cluster *cluster, const char *key, cluster_label_changed *changed, void *user);
+enum { CLUSTER_WATCHED_LABELS_MAX = 8 };
+/* Whether the API server answered at least once since the start. */
+bool cluster_synced(const struct cluster *cluster);
+
+/* --- what we say about the node --- */
+
+/* A label or an annotation. */
+struct cluster_pair {
+	const char *key, *value;
+};
+struct cluster_metadata {
+	const struct cluster_pair *labels;
+	size_t label_count;
+	const struct cluster_pair *annotations;
+	size_t annotation_count;
+};
+
+/* The complete set of labels and annotations that `manager` wants on the node: what it set before and no longer names is
+ * removed (server-side apply with this field manager). Each room that labels uses a manager of its own: "gpushare" for
+ * the features' labels, "gpushare-mig" for MIG's state. Copied; the same set again costs no request. Sets by someone
+ * else of the same keys are overwritten. */
+void cluster_set_metadata(struct cluster *cluster, const char *manager, const struct cluster_metadata *metadata);
+enum { CLUSTER_MANAGERS_MAX = 4 };
+
+/* Sets a condition of the node. `reason` is CamelCase; `message` a sentence. The same again costs no request. Types in
+ * use are listed in docs/cluster-api.md. */
+void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,
+			   const char *message);
+enum { CLUSTER_CONDITIONS_MAX = 8 };
+
+/* Records an event on the node, in the namespace default. The same reason and message again within ten minutes is not
+ * recorded again; a flood is cut to a few a minute. `action` is what the daemon was doing, in CamelCase. */
+void cluster_event(struct cluster *cluster, bool warning, const char *reason, const char *action, const char *message);
+
+/* --- for status --- */
+
+struct cluster_state {
+	const char *node_name;
+	const char *server;    /* https://host:port */
+	const char *state;     /* "Connecting", "Watching", "Retrying" */
+	const char *problem;   /* "" when all is well */
+	int64_t since_seconds; /* of the state */
+	uint64_t requests;     /* sent since the start, watches included */
+	uint64_t watches;      /* of these */
+	size_t waiting;        /* changes and events not yet delivered */
+};
+void cluster_get_state(const struct cluster *cluster, struct cluster_state *state);
+
+#endif
