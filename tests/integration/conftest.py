@@ -3,6 +3,9 @@ import os
 
 import pytest
 
+from kubelet import Kubelet
+from node import Node
+
 KEPT = {"GPUSHARE_BUILD", "GPUSHARE_TALLY", "GPUSHARE_TEST_GO"}
 CONFIGURING = ("GPUSHARE_", "NVIDIA_", "CUDA_", "MIG_", "DEVICE_", "CDI_", "MPS_", "IMEX_")
 CONFIGURING_WHOLE = ("CONFIG_FILE", "KUBELET_SOCKET", "FAIL_ON_INIT_ERROR", "PASS_DEVICE_SPECS", "NODE_NAME")
@@ -14,3 +17,20 @@ def plain_environment():
     for name in list(os.environ):
         if name not in KEPT and (name.startswith(CONFIGURING) or name in CONFIGURING_WHOLE):
             del os.environ[name]
+
+
+@pytest.fixture
+def node(tmp_path, sim):
+    """A daemon that is not started yet, on the node that the test's file calls `sim`."""
+    daemon = Node(tmp_path, sim)
+    yield daemon
+    if daemon.process:
+        daemon.stop()
+
+
+@pytest.fixture
+def kubelet(node):
+    """The daemon's kubelet, not started yet."""
+    stand_in = Kubelet(node.kubelet_dir)
+    yield stand_in
+    stand_in.stop()

@@ -23,21 +23,6 @@ def sim(tmp_path_factory):
     node.stop()
 
 
-@pytest.fixture
-def node(tmp_path, sim):
-    daemon = Node(tmp_path, sim)
-    yield daemon
-    if daemon.process:
-        daemon.stop()
-
-
-@pytest.fixture
-def kubelet(node):
-    stand_in = Kubelet(node.kubelet_dir)
-    yield stand_in
-    stand_in.stop()
-
-
 def test_kubelet_that_comes_late(node, kubelet):
     node.start()
     node.wait_log("serving")

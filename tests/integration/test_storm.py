@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from kubelet import BUILD, WAIT, Kubelet
-from node import CONFIG_4, GPUSHARE, Node, Sim, healthy, wait_until
+from kubelet import BUILD, WAIT
+from node import CONFIG_4, GPUSHARE, Sim, healthy, wait_until
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
 
@@ -36,21 +36,6 @@ def sim(tmp_path):
     node = Sim(tmp_path / "sim", "%dxA100-80GB" % GPUS)
     yield node
     node.stop()
-
-
-@pytest.fixture
-def node(tmp_path, sim):
-    daemon = Node(tmp_path, sim)
-    yield daemon
-    if daemon.process:
-        daemon.stop()
-
-
-@pytest.fixture
-def kubelet(node):
-    stand_in = Kubelet(node.kubelet_dir)
-    yield stand_in
-    stand_in.stop()
 
 
 def replicas(count):
