@@ -1,0 +1,410 @@
+#include "core/mig_plan.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "core/mig_search.h"
+
+static void say(struct gs_mig_plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(struct gs_mig_plan *plan, const char *format, ...)
+{
+	size_t length = strlen(plan->reason);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(plan->reason + length, sizeof plan->reason - length, format, args);
+	va_end(args);
+}
+
+static void name_of(const struct gs_mig_gpu *gpu, uint8_t profile, char text[GS_MIG_NAME_SIZE])
+{
+	if (profile < gpu->profile_count)
+		snprintf(text, GS_MIG_NAME_SIZE, "%s", gpu->profiles[profile].name);
+	else
+		snprintf(text, GS_MIG_NAME_SIZE, "unknown profile");
+}
+
+/* "GPU instance 9 (1g.10gb on slice 2)". */
+static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance)
+{
+	char name[GS_MIG_NAME_SIZE];
+	unsigned start = instance->place.start, size = instance->place.size;
+
+	name_of(gpu, instance->profile, name);
+	if (size > 1)
+		say(plan, "GPU instance %u (%s on slices %u-%u)", instance->id, name, start, start + size - 1);
+	else
+		say(plan, "GPU instance %u (%s on slice %u)", instance->id, name, start);
+}
+
+static void say_holder(struct gs_mig_plan *plan, const struct gs_mig_instance *instance)
+{
+	if (!instance->busy)
+		say(plan, " is idle");
+	else if (instance->holder[0])
+		say(plan, " is in use by %s", instance->holder);
+	else
+		say(plan, " is in use");
+}
+
+/* Counts and engines, which hold whatever the places are.
+ * ---- */
+
+struct demand {
+	uint32_t counts[GS_MIG_PROFILES_MAX];
+	uint64_t engines[GS_MIG_ENGINES];
+};
+
+static void demand_add(struct demand *demand, const struct gs_mig_gpu *gpu, uint8_t profile)
+{
+	if (profile >= gpu->profile_count)
+		return;
+	demand->counts[profile]++;
+	for (size_t i = 0; i < GS_MIG_ENGINES; i++)
+		demand->engines[i] += gpu->profiles[profile].engines[i];
+}
+
+/* The engine that more is wanted of than there is, or -1. */
+static int engine_short(const struct demand *demand, const struct gs_mig_gpu *gpu)
+{
+	for (int i = 0; i < GS_MIG_ENGINES; i++)
+		if (gpu->engines[i] && demand->engines[i] > gpu->engines[i])
+			return i;
+	return -1;
+}
+
+/* The idle ones first: they are the easiest to end. */
+static void add_blockers_of(struct gs_mig_plan *plan, const struct gs_mig_layout *layout, uint8_t profile,
+			    uint32_t needed)
+{
+	for (int busy = 0; busy < 2; busy++)
+		for (uint8_t i = 0; i < layout->count && plan->blocker_count < needed; i++)
+			if (layout->instances[i].profile == profile && layout->instances[i].busy == busy)
+				plan->blockers[plan->blocker_count++] = i;
+}
+
+static bool check_totals(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			 const struct gs_mig_wish *wish, enum gs_mig_goal goal, struct gs_mig_plan *plan)
+{
+	static const char *const engine_names[] = {"copy engines", "video decoders", "video encoders", "JPEG decoders",
+						   "optical flow engines"};
+	struct demand demand = {0};
+	struct gs_error err;
+
+	if (gs_mig_wish_check(gpu, wish, &err)) {
+		say(plan, "%s", err.text);
+		return false;
+	}
+	for (size_t i = 0; i < wish->count; i++)
+		demand_add(&demand, gpu, wish->items[i].profile);
+	struct demand wished = demand;
+	for (size_t i = 0; goal == GS_MIG_ADD && i < layout->count; i++)
+		demand_add(&demand, gpu, layout->instances[i].profile);
+	for (size_t i = 0; i < gpu->profile_count; i++) {
+		const struct gs_mig_profile *profile = &gpu->profiles[i];
+		if (!wished.counts[i] || demand.counts[i] <= profile->max_count)
+			continue;
+		say(plan, "at most %u of %s can be on one GPU: %u more wanted, and it has %u", profile->max_count,
+		    profile->name, wished.counts[i], demand.counts[i] - wished.counts[i]);
+		add_blockers_of(plan, layout, (uint8_t)i, demand.counts[i] - profile->max_count);
+		return false;
+	}
+	int engine = engine_short(&demand, gpu);
+	if (engine < 0)
+		return true;
+	say(plan, "together they need %llu %s, and the GPU has %u", (unsigned long long)demand.engines[engine],
+	    engine_names[engine], gpu->engines[engine]);
+	return false;
+}
+
+/* Why not
+ * ---- */
+
+/* Which of the wishes is one too many: the first without which the rest would fit on an empty GPU, or NULL. */
+static const struct gs_mig_want *one_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish)
+{
+	static const struct gs_mig_layout empty;
+	struct gs_mig_way way;
+
+	for (size_t i = 0; i < wish->count; i++) {
+		struct gs_mig_wish rest = *wish;
+		rest.items[i] = rest.items[--rest.count];
+		if (gs_mig_find_way(gpu, &empty, &rest, GS_MIG_BECOME, &way))
+			return &wish->items[i];
+	}
+	return NULL;
+}
+
+static void say_places(struct gs_mig_plan *plan, const struct gs_mig_profile *profile)
+{
+	say(plan, "%s can begin at slice ", profile->name);
+	for (size_t i = 0; i < profile->placement_count; i++)
+		say(plan, "%s%u",
+		    !i                                 ? ""
+		    : i + 1 < profile->placement_count ? ", "
+						       : " or ",
+		    profile->placements[i].start);
+}
+
+static void explain_never(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_mig_plan *plan)
+{
+	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
+	unsigned slices = 0;
+	bool told[GS_MIG_PROFILES_MAX] = {false};
+
+	for (size_t i = 0; i < wish->count; i++)
+		slices += gpu->profiles[wish->items[i].profile].placements[0].size;
+	say(plan, "%s can't be on one GPU together, not even on an empty one: ", text);
+	if (slices > gpu->slice_count) {
+		say(plan, "they take %u memory slices, and it has %u", slices, gpu->slice_count);
+	} else {
+		for (size_t i = 0; i < wish->count; i++) {
+			uint8_t profile = wish->items[i].profile;
+			if (told[profile])
+				continue;
+			say(plan, "%s", i ? "; " : "");
+			say_places(plan, &gpu->profiles[profile]);
+			told[profile] = true;
+		}
+	}
+	const struct gs_mig_want *extra = one_too_many(gpu, wish);
+	if (extra)
+		say(plan, "; without one %s the rest would fit", gpu->profiles[extra->profile].name);
+}
+
+static bool is_wanted(const struct gs_mig_wish *wish, uint8_t profile)
+{
+	for (size_t i = 0; i < wish->count; i++)
+		if (wish->items[i].profile == profile)
+			return true;
+	return false;
+}
+
+static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			     const struct gs_mig_wish *wish, enum gs_mig_goal goal, struct gs_mig_plan *plan)
+{
+	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
+
+	if (goal == GS_MIG_ADD)
+		say(plan, "there is no room for %s beside what the GPU has; the least that stands in the way: ", text);
+	else
+		say(plan,
+		    "the GPU can't become %s while all that is in use stays; the least that stands in the way: ", text);
+	for (size_t i = 0; i < plan->blocker_count; i++) {
+		const struct gs_mig_instance *instance = &layout->instances[plan->blockers[i]];
+		say(plan, "%s", i ? "; " : "");
+		say_instance(plan, gpu, instance);
+		say_holder(plan, instance);
+		if (goal == GS_MIG_BECOME && !is_wanted(wish, instance->profile))
+			say(plan, " and is not wished for");
+	}
+}
+
+/* The order of steps
+ * ---- */
+
+struct sequence {
+	const struct gs_mig_gpu *gpu;
+	const struct gs_mig_layout *layout;
+	const struct gs_mig_way *way;
+	struct gs_mig_plan *plan;
+	uint32_t present; /* bit n: instance n of the layout is still there */
+	uint32_t doomed;  /* bit n: and will go */
+	uint32_t created; /* bit n: want n is there */
+};
+
+static struct gs_mig_step *push(struct sequence *s, enum gs_mig_step_kind kind)
+{
+	struct gs_mig_step *step = &s->plan->steps[s->plan->step_count++];
+	*step = (struct gs_mig_step){.kind = kind};
+	return step;
+}
+
+static void destroy(struct sequence *s, uint32_t which)
+{
+	for (size_t i = 0; i < s->layout->count; i++) {
+		const struct gs_mig_instance *instance = &s->layout->instances[i];
+		if (!(which & 1U << i))
+			continue;
+		struct gs_mig_step *step = push(s, GS_MIG_DESTROY_INSTANCE);
+		step->profile = instance->profile;
+		step->place = instance->place;
+		step->instance_id = instance->id;
+		step->compute_count = instance->compute_count;
+		for (size_t k = 0; k < instance->compute_count; k++) {
+			step->compute[k] = instance->compute[k].slices;
+			step->compute_start[k] = instance->compute[k].start;
+		}
+		s->plan->destroyed++;
+	}
+	s->present &= ~which;
+	s->doomed &= ~which;
+}
+
+static void create(struct sequence *s, size_t want)
+{
+	const struct gs_mig_want *wanted = &s->way->wants[want];
+	struct gs_mig_step *step = push(s, GS_MIG_CREATE_INSTANCE);
+
+	step->profile = wanted->profile;
+	step->place = s->way->places[want];
+	step->compute_count = wanted->compute_count;
+	memcpy(step->compute, wanted->compute, wanted->compute_count);
+	gs_mig_compute_arrange(s->gpu->profiles[wanted->profile].compute_slices, 0, step->compute, step->compute_count,
+			       step->compute_start);
+	s->created |= 1U << want;
+	s->plan->created++;
+}
+
+static uint32_t overlapping(const struct sequence *s, struct gs_mig_placement place)
+{
+	uint32_t found = 0;
+	for (size_t i = 0; i < s->layout->count; i++)
+		if (gs_mig_place_mask(s->layout->instances[i].place) & gs_mig_place_mask(place))
+			found |= 1U << i;
+	return found & s->doomed;
+}
+
+/* One of the doomed whose end makes room in counts or engines for a profile; 0: there is room. */
+static uint32_t one_short(const struct sequence *s, uint8_t profile, uint32_t gone)
+{
+	struct demand demand = {0};
+
+	demand_add(&demand, s->gpu, profile);
+	for (size_t i = 0; i < s->layout->count; i++)
+		if (s->present & ~gone & 1U << i)
+			demand_add(&demand, s->gpu, s->layout->instances[i].profile);
+	for (size_t i = 0; i < s->way->count; i++)
+		if (s->created & 1U << i)
+			demand_add(&demand, s->gpu, s->way->wants[i].profile);
+	bool count_short = demand.counts[profile] > s->gpu->profiles[profile].max_count;
+	int engine = engine_short(&demand, s->gpu);
+	for (size_t i = 0; i < s->layout->count && (count_short || engine >= 0); i++) {
+		uint8_t other = s->layout->instances[i].profile;
+		if (!(s->doomed & ~gone & 1U << i) || other >= s->gpu->profile_count)
+			continue;
+		if (count_short ? other == profile : s->gpu->profiles[other].engines[engine] > 0)
+			return 1U << i;
+	}
+	return 0;
+}
+
+/* What must go before this one can be created. */
+static uint32_t needed_for(const struct sequence *s, size_t want)
+{
+	uint32_t gone = overlapping(s, s->way->places[want]), more;
+	while ((more = one_short(s, s->way->wants[want].profile, gone)))
+		gone |= more;
+	return gone;
+}
+
+/* Creates what can be created; when nothing can, ends the fewest instances that let something. */
+static void sequence_instances(struct sequence *s)
+{
+	for (;;) {
+		size_t best = SIZE_MAX;
+		uint32_t best_gone = 0;
+		for (size_t want = 0; want < s->way->count; want++) {
+			if (s->way->stays[want] >= 0 || (s->created & 1U << want))
+				continue;
+			uint32_t gone = needed_for(s, want);
+			if (best != SIZE_MAX && __builtin_popcount(gone) >= __builtin_popcount(best_gone))
+				continue;
+			best = want;
+			best_gone = gone;
+		}
+		if (best == SIZE_MAX)
+			return;
+		destroy(s, best_gone);
+		create(s, best);
+	}
+}
+
+static void sequence_compute(struct sequence *s, size_t want)
+{
+	const struct gs_mig_instance *instance = &s->layout->instances[s->way->stays[want]];
+	const struct gs_mig_compute_change *change = &s->way->changes[want];
+
+	for (size_t i = 0; i < (size_t)instance->compute_count + change->created_count; i++) {
+		bool old = i < instance->compute_count;
+		if (old && (change->kept & 1U << i))
+			continue;
+		size_t fresh = i - instance->compute_count;
+		struct gs_mig_step *step = push(s, old ? GS_MIG_DESTROY_COMPUTE : GS_MIG_CREATE_COMPUTE);
+		step->profile = instance->profile;
+		step->place = instance->place;
+		step->instance_id = instance->id;
+		step->compute_id = old ? instance->compute[i].id : 0;
+		step->compute_count = 1;
+		step->compute[0] = old ? instance->compute[i].slices : change->created[fresh];
+		step->compute_start[0] = old ? instance->compute[i].start : change->starts[fresh];
+		*(old ? &s->plan->compute_destroyed : &s->plan->compute_created) += 1;
+	}
+}
+
+static void make_sequence(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, enum gs_mig_goal goal,
+			  const struct gs_mig_way *way, struct gs_mig_plan *plan)
+{
+	struct sequence s = {.gpu = gpu, .layout = layout, .way = way, .plan = plan};
+
+	s.present = (1U << layout->count) - 1;
+	s.doomed = goal == GS_MIG_BECOME ? s.present : 0;
+	for (size_t want = 0; want < way->count; want++)
+		if (way->stays[want] >= 0)
+			s.doomed &= ~(1U << way->stays[want]);
+	sequence_instances(&s);
+	for (size_t want = 0; want < way->count; want++)
+		if (way->stays[want] >= 0)
+			sequence_compute(&s, want);
+	destroy(&s, s.doomed);
+}
+
+static bool check_input(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			const struct gs_mig_wish *wish, struct gs_mig_plan *plan)
+{
+	bool good = layout->count <= GS_MIG_INSTANCES_MAX && wish->count <= GS_MIG_INSTANCES_MAX;
+
+	for (size_t i = 0; good && i < layout->count; i++) {
+		const struct gs_mig_instance *instance = &layout->instances[i];
+		good = instance->compute_count <= GS_MIG_COMPUTE_MAX;
+		for (size_t k = 0; good && k < instance->compute_count; k++)
+			good = instance->compute[k].start + instance->compute[k].slices <= GS_MIG_SLICES_MAX;
+	}
+	for (size_t i = 0; good && i < wish->count; i++) {
+		const struct gs_mig_want *want = &wish->items[i];
+		uint8_t starts[GS_MIG_COMPUTE_MAX];
+		good = want->profile < gpu->profile_count && want->compute_count <= GS_MIG_COMPUTE_MAX &&
+		       gs_mig_compute_arrange(gpu->profiles[want->profile].compute_slices, 0, want->compute,
+					      want->compute_count, starts);
+	}
+	if (!good)
+		say(plan, "what the driver reports, or what is wished, is more than a GPU can have");
+	return good;
+}
+
+int gs_mig_plan_make(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, const struct gs_mig_wish *wish,
+		     enum gs_mig_goal goal, struct gs_mig_plan *plan)
+{
+	struct gs_mig_way way;
+
+	*plan = (struct gs_mig_plan){0};
+	if (!check_input(gpu, layout, wish, plan) || !check_totals(gpu, layout, wish, goal, plan))
+		return -1;
+	if (!gs_mig_find_way(gpu, layout, wish, goal, &way)) {
+		explain_never(gpu, wish, plan);
+		return -1;
+	}
+	for (uint8_t i = 0; i < layout->count; i++)
+		if (way.blockers & 1U << i)
+			plan->blockers[plan->blocker_count++] = i;
+	if (plan->blocker_count) {
+		explain_blockers(gpu, layout, wish, goal, plan);
+		return -1;
+	}
+	make_sequence(gpu, layout, goal, &way, plan);
+	return 0;
+}
