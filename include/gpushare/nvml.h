@@ -205,6 +205,142 @@ NVML_ASSERT_SIZE(nvmlDeviceAttributes_t, 40);
 
 enum { NVML_DEVICE_MIG_DISABLE = 0, NVML_DEVICE_MIG_ENABLE = 1 };
 
+/* ---- MIG ---- */
+
+/* Handles of GPU instances and compute instances; as of devices, nothing frees them. One of an instance that is gone is
+ * refused. */
+typedef struct nvmlGpuInstance_st *nvmlGpuInstance_t;
+typedef struct nvmlComputeInstance_st *nvmlComputeInstance_t;
+
+/* What asks for a profile's facts. Only the `id` in them is what every other call wants. */
+enum {
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE = 0,
+	NVML_GPU_INSTANCE_PROFILE_2_SLICE = 1,
+	NVML_GPU_INSTANCE_PROFILE_3_SLICE = 2,
+	NVML_GPU_INSTANCE_PROFILE_4_SLICE = 3,
+	NVML_GPU_INSTANCE_PROFILE_7_SLICE = 4,
+	NVML_GPU_INSTANCE_PROFILE_8_SLICE = 5,
+	NVML_GPU_INSTANCE_PROFILE_6_SLICE = 6,
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1 = 7, /* 1g with the media engines */
+	NVML_GPU_INSTANCE_PROFILE_2_SLICE_REV1 = 8,
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2 = 9, /* 1g with the memory of two */
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE_GFX = 10,
+	NVML_GPU_INSTANCE_PROFILE_2_SLICE_GFX = 11,
+	NVML_GPU_INSTANCE_PROFILE_4_SLICE_GFX = 12,
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE_NO_ME = 13,
+	NVML_GPU_INSTANCE_PROFILE_2_SLICE_NO_ME = 14,
+	NVML_GPU_INSTANCE_PROFILE_1_SLICE_ALL_ME = 15,
+	NVML_GPU_INSTANCE_PROFILE_2_SLICE_ALL_ME = 16,
+	NVML_GPU_INSTANCE_PROFILE_3_SLICE_GFX = 17,
+	NVML_GPU_INSTANCE_PROFILE_COUNT = 18,
+};
+enum {
+	NVML_COMPUTE_INSTANCE_PROFILE_1_SLICE = 0,
+	NVML_COMPUTE_INSTANCE_PROFILE_2_SLICE = 1,
+	NVML_COMPUTE_INSTANCE_PROFILE_3_SLICE = 2,
+	NVML_COMPUTE_INSTANCE_PROFILE_4_SLICE = 3,
+	NVML_COMPUTE_INSTANCE_PROFILE_7_SLICE = 4,
+	NVML_COMPUTE_INSTANCE_PROFILE_8_SLICE = 5,
+	NVML_COMPUTE_INSTANCE_PROFILE_6_SLICE = 6,
+	NVML_COMPUTE_INSTANCE_PROFILE_1_SLICE_REV1 = 7,
+	NVML_COMPUTE_INSTANCE_PROFILE_7_SLICE_NVL = 8,
+	NVML_COMPUTE_INSTANCE_PROFILE_COUNT = 9,
+};
+enum { NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED = 0, NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_COUNT = 1 };
+enum { NVML_GPU_INSTANCE_PROFILE_CAPS_P2P = 1, NVML_GPU_INSTANCE_PROFILE_CAPS_GFX = 2 };
+
+typedef struct nvmlGpuInstancePlacement {
+	uint32_t start, size; /* in memory slices */
+} nvmlGpuInstancePlacement_t;
+NVML_ASSERT_SIZE(nvmlGpuInstancePlacement_t, 8);
+
+typedef struct nvmlGpuInstanceProfileInfo {
+	uint32_t id;
+	uint32_t isP2pSupported;
+	uint32_t sliceCount;    /* compute slices */
+	uint32_t instanceCount; /* how many a GPU can hold at most */
+	uint32_t multiprocessorCount;
+	uint32_t copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+	uint64_t memorySizeMB;
+} nvmlGpuInstanceProfileInfo_t;
+NVML_ASSERT_SIZE(nvmlGpuInstanceProfileInfo_t, 48);
+
+typedef struct nvmlGpuInstanceProfileInfo_v2 {
+	uint32_t version;
+	uint32_t id;
+	uint32_t isP2pSupported;
+	uint32_t sliceCount, instanceCount, multiprocessorCount;
+	uint32_t copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+	uint64_t memorySizeMB;
+	char name[96]; /* "MIG 1g.10gb" */
+} nvmlGpuInstanceProfileInfo_v2_t;
+#define nvmlGpuInstanceProfileInfo_v2 NVML_STRUCT_WORD(nvmlGpuInstanceProfileInfo_v2_t, 2)
+NVML_ASSERT_SIZE(nvmlGpuInstanceProfileInfo_v2_t, 152);
+NVML_ASSERT_AT(nvmlGpuInstanceProfileInfo_v2_t, memorySizeMB, 48);
+
+typedef struct nvmlGpuInstanceProfileInfo_v3 {
+	uint32_t version;
+	uint32_t id;
+	uint32_t sliceCount, instanceCount, multiprocessorCount;
+	uint32_t copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+	uint64_t memorySizeMB;
+	char name[96];
+	uint32_t capabilities;
+} nvmlGpuInstanceProfileInfo_v3_t;
+#define nvmlGpuInstanceProfileInfo_v3 NVML_STRUCT_WORD(nvmlGpuInstanceProfileInfo_v3_t, 3)
+NVML_ASSERT_SIZE(nvmlGpuInstanceProfileInfo_v3_t, 152);
+NVML_ASSERT_AT(nvmlGpuInstanceProfileInfo_v3_t, name, 48);
+
+typedef struct nvmlGpuInstanceInfo {
+	nvmlDevice_t device;
+	uint32_t id;
+	uint32_t profileId;
+	nvmlGpuInstancePlacement_t placement;
+} nvmlGpuInstanceInfo_t;
+NVML_ASSERT_SIZE(nvmlGpuInstanceInfo_t, 24);
+
+typedef struct nvmlComputeInstancePlacement {
+	uint32_t start, size; /* in compute slices of the GPU instance */
+} nvmlComputeInstancePlacement_t;
+NVML_ASSERT_SIZE(nvmlComputeInstancePlacement_t, 8);
+
+typedef struct nvmlComputeInstanceProfileInfo {
+	uint32_t id;
+	uint32_t sliceCount, instanceCount, multiprocessorCount;
+	uint32_t sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+} nvmlComputeInstanceProfileInfo_t;
+NVML_ASSERT_SIZE(nvmlComputeInstanceProfileInfo_t, 36);
+
+typedef struct nvmlComputeInstanceProfileInfo_v2 {
+	uint32_t version;
+	uint32_t id;
+	uint32_t sliceCount, instanceCount, multiprocessorCount;
+	uint32_t sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+	char name[96]; /* "MIG 1c.3g.40gb", or "MIG 3g.40gb" when it takes all of the GPU instance */
+} nvmlComputeInstanceProfileInfo_v2_t;
+#define nvmlComputeInstanceProfileInfo_v2 NVML_STRUCT_WORD(nvmlComputeInstanceProfileInfo_v2_t, 2)
+NVML_ASSERT_SIZE(nvmlComputeInstanceProfileInfo_v2_t, 136);
+
+typedef struct nvmlComputeInstanceProfileInfo_v3 {
+	uint32_t version;
+	uint32_t id;
+	uint32_t sliceCount, instanceCount, multiprocessorCount;
+	uint32_t sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+	char name[96];
+	uint32_t capabilities;
+} nvmlComputeInstanceProfileInfo_v3_t;
+#define nvmlComputeInstanceProfileInfo_v3 NVML_STRUCT_WORD(nvmlComputeInstanceProfileInfo_v3_t, 3)
+NVML_ASSERT_SIZE(nvmlComputeInstanceProfileInfo_v3_t, 140);
+
+typedef struct nvmlComputeInstanceInfo {
+	nvmlDevice_t device; /* the GPU */
+	nvmlGpuInstance_t gpuInstance;
+	uint32_t id; /* within the GPU instance */
+	uint32_t profileId;
+	nvmlComputeInstancePlacement_t placement; /* not in the first version */
+} nvmlComputeInstanceInfo_t;
+NVML_ASSERT_SIZE(nvmlComputeInstanceInfo_t, 32);
+
 /* ---- Memory and ECC ---- */
 
 typedef struct nvmlMemory {
@@ -774,6 +910,54 @@ nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t mig, uint32_t *id);
 nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t mig, uint32_t *id);
 nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes);
 nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes);
+
+/* MIG. SetMigMode's own code says whether the mode was taken; `activation` whether it is in force now (SUCCESS) or why
+ * it is only pending. Lists hold as many entries as the profile's instanceCount says; *count is only written. */
+nvmlReturn_t nvmlDeviceSetMigMode(nvmlDevice_t device, uint32_t mode, nvmlReturn_t *activation);
+nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, uint32_t profile,
+						 nvmlGpuInstanceProfileInfo_t *info);
+/* `info` is a ..._v2_t or a ..._v3_t, as its version word says. */
+nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, uint32_t profile,
+						  nvmlGpuInstanceProfileInfo_v2_t *info);
+nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, uint32_t profile_id,
+						      nvmlGpuInstanceProfileInfo_v2_t *info);
+/* `placements` may be NULL, to learn their number. */
+nvmlReturn_t nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, uint32_t profile_id,
+							nvmlGpuInstancePlacement_t *placements, uint32_t *count);
+nvmlReturn_t nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, uint32_t profile_id,
+							   nvmlGpuInstancePlacement_t *placements, uint32_t *count);
+nvmlReturn_t nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, uint32_t profile_id, uint32_t *count);
+nvmlReturn_t nvmlDeviceCreateGpuInstance(nvmlDevice_t device, uint32_t profile_id, nvmlGpuInstance_t *instance);
+nvmlReturn_t nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, uint32_t profile_id,
+						      const nvmlGpuInstancePlacement_t *placement,
+						      nvmlGpuInstance_t *instance);
+nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance);
+nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, uint32_t profile_id, nvmlGpuInstance_t *instances,
+				       uint32_t *count);
+nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, uint32_t id, nvmlGpuInstance_t *instance);
+nvmlReturn_t nvmlGpuInstanceGetInfo(nvmlGpuInstance_t instance, nvmlGpuInstanceInfo_t *info);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceProfileInfo(nvmlGpuInstance_t instance, uint32_t profile, uint32_t engine,
+							  nvmlComputeInstanceProfileInfo_t *info);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceProfileInfoV(nvmlGpuInstance_t instance, uint32_t profile,
+							   uint32_t engine, nvmlComputeInstanceProfileInfo_v2_t *info);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceRemainingCapacity(nvmlGpuInstance_t instance, uint32_t profile_id,
+								uint32_t *count);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstancePossiblePlacements(nvmlGpuInstance_t instance, uint32_t profile_id,
+								 nvmlComputeInstancePlacement_t *placements,
+								 uint32_t *count);
+nvmlReturn_t nvmlGpuInstanceCreateComputeInstance(nvmlGpuInstance_t instance, uint32_t profile_id,
+						  nvmlComputeInstance_t *compute);
+nvmlReturn_t nvmlGpuInstanceCreateComputeInstanceWithPlacement(nvmlGpuInstance_t instance, uint32_t profile_id,
+							       const nvmlComputeInstancePlacement_t *placement,
+							       nvmlComputeInstance_t *compute);
+nvmlReturn_t nvmlComputeInstanceDestroy(nvmlComputeInstance_t compute);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t instance, uint32_t profile_id,
+						nvmlComputeInstance_t *computes, uint32_t *count);
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t instance, uint32_t id,
+						   nvmlComputeInstance_t *compute);
+/* The first version leaves `placement` alone. */
+nvmlReturn_t nvmlComputeInstanceGetInfo(nvmlComputeInstance_t compute, nvmlComputeInstanceInfo_t *info);
+nvmlReturn_t nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t compute, nvmlComputeInstanceInfo_t *info);
 
 /* Memory and its faults. */
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory);
