@@ -46,6 +46,28 @@ static struct sim_client *own_client(struct sim_node *node, int slot)
 	return client->used && client->gpu < sim_slots(node->state) ? client : NULL;
 }
 
+static bool is_on_instance(const struct sim_client *client, uint32_t gpu, uint32_t gpu_instance,
+			   uint32_t compute_instance)
+{
+	return is_on(client, gpu) && (gpu_instance == SIM_MIG_NONE || client->gpu_instance == gpu_instance) &&
+	       (compute_instance == SIM_MIG_NONE || client->compute_instance == compute_instance);
+}
+
+/* The compute instance that a client is on, whatever the file says; NULL: it is on the whole GPU. */
+static struct sim_mig_ci *instance_of(struct sim_state *state, const struct sim_client *client)
+{
+	if (client->gpu_instance >= SIM_MIG_INSTANCES_MAX || client->compute_instance >= SIM_MIG_COMPUTES_MAX)
+		return NULL;
+	return &state->migs[client->gpu].gis[client->gpu_instance].cis[client->compute_instance];
+}
+
+/* The end of the timeline that the client's work queues up on: each instance has its own. */
+static uint64_t *timeline_of(struct sim_state *state, const struct sim_client *client)
+{
+	struct sim_mig_ci *instance = instance_of(state, client);
+	return instance ? &instance->busy_until_ns : &state->gpus[client->gpu].busy_until_ns;
+}
+
 /* Adds `amount` ns of work that ran evenly over from .. to. */
 static void charge(struct sim_busy *busy, uint64_t from, uint64_t to, uint64_t amount)
 {
@@ -84,23 +106,27 @@ static void settle(struct sim_state *state, struct sim_client *client, uint64_t 
 	uint64_t until = now_ns < to ? now_ns : to;
 	uint64_t done = (uint64_t)((unsigned __int128)client->queued_ns * (until - from) / (to - from));
 	charge(&client->busy, from, until, done);
-	charge(&state->gpu_busy[client->gpu], from, until, done);
-	state->gpus[client->gpu].busy_ns_total += done;
+	/* An instance that is busy all the time keeps that share of the GPU busy. */
+	uint64_t of_gpu = client->share_permille < 1000 ? done * client->share_permille / 1000 : done;
+	charge(&state->gpu_busy[client->gpu], from, until, of_gpu);
+	state->gpus[client->gpu].busy_ns_total += of_gpu;
 	client->queued_ns -= done;
 	client->queued_from_ns = until;
 }
 
-/* The timeline ends where the last live client's work ends: what a dead one had queued is not run. */
-static void shorten_timeline(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
+/* The timeline of a client that is gone ends where the last live client's work ends: what the dead one had queued is not
+ * run. */
+static void shorten_timeline(struct sim_state *state, const struct sim_client *gone, uint64_t now_ns)
 {
-	uint64_t end = now_ns;
+	uint64_t *timeline = timeline_of(state, gone), end = now_ns;
 	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
 		const struct sim_client *client = &state->clients[slot];
-		if (is_on(client, gpu) && client->queued_ns && client->queued_to_ns > end)
+		if (is_on(client, gone->gpu) && timeline_of(state, client) == timeline && client->queued_ns &&
+		    client->queued_to_ns > end)
 			end = client->queued_to_ns;
 	}
-	if (state->gpus[gpu].busy_until_ns > end)
-		state->gpus[gpu].busy_until_ns = end;
+	if (*timeline > end)
+		*timeline = end;
 }
 
 void sim_settle_gpu(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
@@ -113,16 +139,22 @@ void sim_settle_gpu(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
 void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
 {
 	struct sim_state *state = node->state;
-	bool died = false;
 	sim_settle_gpu(state, gpu, now_ns);
 	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
-		if (!is_on(&state->clients[slot], gpu) || is_alive(node, (int)slot))
+		struct sim_client *client = &state->clients[slot];
+		if (!is_on(client, gpu) || is_alive(node, (int)slot))
 			continue;
-		state->clients[slot].used = 0;
-		died = true;
+		client->used = 0;
+		shorten_timeline(state, client, now_ns);
 	}
-	if (died)
-		shorten_timeline(state, gpu, now_ns);
+}
+
+bool sim_has_clients(const struct sim_state *state, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance)
+{
+	for (uint32_t slot = 0; slot < client_slots(state); slot++)
+		if (is_on_instance(&state->clients[slot], gpu, gpu_instance, compute_instance))
+			return true;
+	return false;
 }
 
 void sim_repair_clients(struct sim_state *state)
@@ -140,11 +172,11 @@ void sim_repair_clients(struct sim_state *state)
 	}
 }
 
-static uint64_t memory_used(const struct sim_state *state, uint32_t gpu)
+static uint64_t memory_used(const struct sim_state *state, uint32_t gpu, uint32_t gpu_instance)
 {
 	uint64_t used = 0;
 	for (uint32_t slot = 0; slot < client_slots(state); slot++)
-		if (is_on(&state->clients[slot], gpu))
+		if (is_on_instance(&state->clients[slot], gpu, gpu_instance, SIM_MIG_NONE))
 			used += state->clients[slot].memory_bytes;
 	return used;
 }
@@ -162,28 +194,81 @@ static int take_slot(struct sim_node *node)
 	return -1;
 }
 
-/* Whether the GPU takes one more process. */
-static int check_admission(struct sim_state *state, uint32_t gpu_index, struct gs_error *err)
+/* Whether there is such an instance, and if none is meant, whether the GPU is one that is not partitioned. */
+static int check_instance(struct sim_state *state, const struct sim_client *client, struct gs_error *err)
 {
+	const struct sim_gpu *gpu = &state->gpus[client->gpu];
+	if (client->gpu_instance == SIM_MIG_NONE) {
+		if (!gpu->mig_mode)
+			return 0;
+		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u is in MIG mode; only its instances take work",
+			       client->gpu);
+	}
+	const struct sim_mig_ci *instance = instance_of(state, client);
+	if (!gpu->mig_mode || !instance || !instance->serial)
+		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u has no MIG instance %u/%u", client->gpu,
+			       client->gpu_instance, client->compute_instance);
+	return 0;
+}
+
+/* Whether the GPU takes one more process. */
+static int check_admission(struct sim_state *state, const struct sim_client *wanted, struct gs_error *err)
+{
+	uint32_t gpu_index = wanted->gpu;
 	if (gpu_index >= sim_slots(state) || !state->gpus[gpu_index].present)
 		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u is not there", gpu_index);
 	const struct sim_gpu *gpu = &state->gpus[gpu_index];
 	if (gpu->lost)
 		return gs_fail(err, GS_ERROR_SYSTEM, ENODEV, "GPU %u has fallen off the bus", gpu_index);
+	if (check_instance(state, wanted, err) < 0)
+		return -1;
 	if (gpu->compute_mode == COMPUTE_MODE_PROHIBITED)
 		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Prohibited", gpu_index);
 	if (gpu->compute_mode != COMPUTE_MODE_EXCLUSIVE_PROCESS)
 		return 0;
 	for (uint32_t slot = 0; slot < client_slots(state); slot++)
-		if (is_on(&state->clients[slot], gpu_index) && state->clients[slot].kind != SIM_CLIENT_GRAPHICS &&
-		    state->clients[slot].pid != getpid())
+		if (is_on_instance(&state->clients[slot], gpu_index, wanted->gpu_instance, wanted->compute_instance) &&
+		    state->clients[slot].kind != SIM_CLIENT_GRAPHICS && state->clients[slot].pid != getpid())
 			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY,
 				       "GPU %u is in compute mode Exclusive_Process and in use", gpu_index);
 	return 0;
 }
 
-int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err)
+/* A client in a slot that this handle holds from now on; -1: none is left. */
+static int add_client(struct sim_node *node, const struct sim_client *wanted, uint64_t now)
 {
+	struct sim_state *state = node->state;
+	int slot = take_slot(node);
+	if (slot < 0) { /* the dead of the other GPUs may hold some */
+		for (uint32_t other = 0; other < sim_slots(state); other++)
+			sim_sweep_gpu(node, other, now);
+		slot = take_slot(node);
+	}
+	if (slot < 0)
+		return -1;
+	struct sim_client *client = &state->clients[slot];
+	*client = *wanted;
+	client->pid = getpid();
+	client->start_ns = now;
+	client->share_permille = 1000;
+	if (instance_of(state, client))
+		client->share_permille = sim_mig_share_permille(&state->gpus[client->gpu],
+								&state->migs[client->gpu].gis[client->gpu_instance],
+								instance_of(state, client));
+	if (readlink("/proc/self/exe", client->name, sizeof client->name - 1) < 0)
+		snprintf(client->name, sizeof client->name, "[Not Found]");
+	node->mine[slot] = true;
+	if (client_slots(state) <= (uint32_t)slot)
+		state->client_slots = (uint32_t)slot + 1;
+	client->used = 1;
+	return slot;
+}
+
+int sim_client_attach_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance,
+			       enum sim_client_kind kind, struct gs_error *err)
+{
+	struct sim_client wanted = {
+		.gpu = gpu, .kind = kind, .gpu_instance = gpu_instance, .compute_instance = compute_instance};
 	if (node->clients_fd < 0)
 		return gs_fail(err, GS_ERROR_SYSTEM, EIO, "%s/clients cannot be opened", node->dir);
 	if (!sim_lock(node))
@@ -192,34 +277,19 @@ int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind 
 	int slot = -1;
 	if (gpu < sim_slots(node->state))
 		sim_sweep_gpu(node, gpu, now);
-	if (check_admission(node->state, gpu, err) < 0)
-		goto out;
-	slot = take_slot(node);
-	if (slot < 0) { /* the dead of the other GPUs may hold some */
-		for (uint32_t other = 0; other < sim_slots(node->state); other++)
-			sim_sweep_gpu(node, other, now);
-		slot = take_slot(node);
+	if (check_admission(node->state, &wanted, err) == 0) {
+		slot = add_client(node, &wanted, now);
+		if (slot < 0)
+			gs_fail(err, GS_ERROR_LIMIT, ENOSPC, "the simulated node has room for %d (process, GPU) pairs",
+				SIM_CLIENTS_MAX);
 	}
-	if (slot < 0) {
-		gs_fail(err, GS_ERROR_LIMIT, ENOSPC, "the simulated node has room for %d (process, GPU) pairs",
-			SIM_CLIENTS_MAX);
-		goto out;
-	}
-	struct sim_client *client = &node->state->clients[slot];
-	memset(client, 0, sizeof *client);
-	client->gpu = gpu;
-	client->pid = getpid();
-	client->kind = kind;
-	client->start_ns = now;
-	if (readlink("/proc/self/exe", client->name, sizeof client->name - 1) < 0)
-		snprintf(client->name, sizeof client->name, "[Not Found]");
-	node->mine[slot] = true;
-	if (client_slots(node->state) <= (uint32_t)slot)
-		node->state->client_slots = (uint32_t)slot + 1;
-	client->used = 1;
-out:
 	sim_unlock(node);
 	return slot;
+}
+
+int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err)
+{
+	return sim_client_attach_instance(node, gpu, SIM_MIG_NONE, SIM_MIG_NONE, kind, err);
 }
 
 void sim_client_detach(struct sim_node *node, int slot)
@@ -232,7 +302,7 @@ void sim_client_detach(struct sim_node *node, int slot)
 			uint64_t now = sim_now_ns();
 			settle(node->state, client, now);
 			client->used = 0;
-			shorten_timeline(node->state, client->gpu, now);
+			shorten_timeline(node->state, client, now);
 		}
 		node->mine[slot] = false;
 		struct flock lock = slot_lock(slot, F_UNLCK);
@@ -241,11 +311,22 @@ void sim_client_detach(struct sim_node *node, int slot)
 	sim_unlock(node);
 }
 
-/* Whether `bytes` more fit, given what clients hold now. */
-static bool fits(const struct sim_state *state, uint32_t gpu, uint64_t bytes)
+/* What clients may have in all: the GPU's memory, or that of the GPU instance. */
+static uint64_t room_of(const struct sim_state *state, const struct sim_client *client)
 {
-	uint64_t total = state->gpus[gpu].memory_total, reserved = state->gpus[gpu].memory_reserved;
-	uint64_t room = total > reserved ? total - reserved : 0, used = memory_used(state, gpu);
+	const struct sim_gpu *gpu = &state->gpus[client->gpu];
+	if (client->gpu_instance >= SIM_MIG_INSTANCES_MAX)
+		return gpu->memory_total > gpu->memory_reserved ? gpu->memory_total - gpu->memory_reserved : 0;
+	uint32_t profile = state->migs[client->gpu].gis[client->gpu_instance].profile;
+	const struct sim_mig_model *model =
+		gpu->model < sim_model_count ? sim_mig_model_of(&sim_models[gpu->model]) : NULL;
+	return model && profile < model->profile_count ? (uint64_t)model->profiles[profile].memory_mib << 20 : 0;
+}
+
+/* Whether `bytes` more fit, given what clients hold now. */
+static bool fits(const struct sim_state *state, const struct sim_client *client, uint64_t bytes)
+{
+	uint64_t room = room_of(state, client), used = memory_used(state, client->gpu, client->gpu_instance);
 	return used <= room && bytes <= room - used;
 }
 
@@ -257,9 +338,9 @@ int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes)
 	struct sim_client *client = own_client(node, slot);
 	if (client && node->state->gpus[client->gpu].present && !node->state->gpus[client->gpu].lost) {
 		/* Looking for the dead costs a system call a client, so only when memory is short. */
-		if (!fits(node->state, client->gpu, bytes))
+		if (!fits(node->state, client, bytes))
 			sim_sweep_gpu(node, client->gpu, sim_now_ns());
-		if (fits(node->state, client->gpu, bytes)) {
+		if (fits(node->state, client, bytes)) {
 			client->memory_bytes += bytes;
 			result = 0;
 		}
@@ -286,15 +367,16 @@ uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns
 	struct sim_client *client = own_client(node, slot);
 	if (client) {
 		struct sim_gpu *gpu = &node->state->gpus[client->gpu];
-		if (gpu->busy_until_ns > now + SIM_BUCKET_NS) /* a long queue: is all of it from the living? */
+		uint64_t *busy_until_ns = timeline_of(node->state, client);
+		if (*busy_until_ns > now + SIM_BUCKET_NS) /* a long queue: is all of it from the living? */
 			sim_sweep_gpu(node, client->gpu, now);
-		if (gpu->busy_until_ns > END_MAX_NS)
-			gpu->busy_until_ns = now;
+		if (*busy_until_ns > END_MAX_NS)
+			*busy_until_ns = now;
 		if (duration_ns > DURATION_MAX_NS)
 			duration_ns = DURATION_MAX_NS;
 		uint64_t start = earliest_ns < END_MAX_NS && earliest_ns > now ? earliest_ns : now;
-		if (start < gpu->busy_until_ns)
-			start = gpu->busy_until_ns;
+		if (start < *busy_until_ns)
+			start = *busy_until_ns;
 		end = start + duration_ns;
 		settle(node->state, client, now);
 		if (!client->queued_ns)
@@ -302,7 +384,7 @@ uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns
 		client->queued_to_ns = end;
 		client->queued_ns += duration_ns;
 		client->busy_ns_total += duration_ns;
-		gpu->busy_until_ns = end;
+		*busy_until_ns = end;
 		gpu->launches++;
 	}
 	sim_unlock(node);
@@ -330,17 +412,22 @@ size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copie
 	return count;
 }
 
-uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu)
+uint64_t sim_instance_memory_used(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance)
 {
 	if (!sim_lock(node))
 		return 0;
 	uint64_t used = 0;
 	if (gpu < sim_slots(node->state)) {
 		sim_sweep_gpu(node, gpu, sim_now_ns());
-		used = memory_used(node->state, gpu);
+		used = memory_used(node->state, gpu, gpu_instance);
 	}
 	sim_unlock(node);
 	return used;
+}
+
+uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu)
+{
+	return sim_instance_memory_used(node, gpu, SIM_MIG_NONE);
 }
 
 /* Busy permille of the window that ends now, which every cell is settled to. */
@@ -378,6 +465,31 @@ uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t win
 	}
 	sim_unlock(node);
 	return permille;
+}
+
+/* Busy permille of the part of the GPU that a compute instance, or all of a GPU instance, is. */
+uint32_t sim_instance_busy_permille(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance,
+				    uint32_t compute_instance, uint64_t window_ns)
+{
+	if (gpu_instance >= SIM_MIG_INSTANCES_MAX || !sim_lock(node))
+		return 0;
+	uint64_t busy = 0, whole = 0;
+	if (gpu < sim_slots(node->state)) {
+		const struct sim_mig_gi *gi = &node->state->migs[gpu].gis[gpu_instance];
+		uint64_t now = sim_now_ns();
+		sim_sweep_gpu(node, gpu, now);
+		for (uint32_t id = 0; id < SIM_MIG_COMPUTES_MAX; id++)
+			if (gi->cis[id].serial && (compute_instance == SIM_MIG_NONE || compute_instance == id))
+				whole += sim_mig_share_permille(&node->state->gpus[gpu], gi, &gi->cis[id]);
+		for (uint32_t slot = 0; slot < client_slots(node->state); slot++) {
+			const struct sim_client *client = &node->state->clients[slot];
+			if (is_on_instance(client, gpu, gpu_instance, compute_instance))
+				busy += (uint64_t)client->share_permille * busy_permille(&client->busy, now, window_ns);
+		}
+	}
+	sim_unlock(node);
+	uint64_t permille = whole ? busy / whole : 0;
+	return permille < 1000 ? (uint32_t)permille : 1000;
 }
 
 uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_ns, uint64_t window_ns)

@@ -39,12 +39,24 @@ void sim_repair_events(struct sim_state *state)
 
 void sim_event_post(struct sim_node *node, uint32_t gpu, uint64_t type, uint64_t data)
 {
+	sim_event_post_instance(node, gpu, SIM_MIG_NONE, SIM_MIG_NONE, type, data);
+}
+
+void sim_event_post_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance,
+			     uint64_t type, uint64_t data)
+{
 	if (gpu >= SIM_GPUS_MAX || !sim_lock(node))
 		return;
 	struct sim_state *state = node->state;
 	uint64_t sequence = state->event_sequence + 1;
-	state->events[sequence % SIM_EVENTS_MAX] =
-		(struct sim_event){.sequence = sequence, .gpu = gpu, .type = type, .data = data};
+	state->events[sequence % SIM_EVENTS_MAX] = (struct sim_event){
+		.sequence = sequence,
+		.gpu = gpu,
+		.gpu_instance = (uint16_t)gpu_instance,
+		.compute_instance = (uint16_t)compute_instance,
+		.type = type,
+		.data = data,
+	};
 	state->event_sequence = sequence;
 	__atomic_store_n(&state->event_futex, (uint32_t)sequence, __ATOMIC_RELEASE);
 	sim_unlock(node);

@@ -1,4 +1,4 @@
-/* Inside of the simulated node's state: the layout of DIR/state and the handle. Only sim/{state,clients,events,root}.c
+/* Inside of the simulated node's state: the layout of DIR/state and the handle. Only sim/{state,clients,events,mig,root}.c
  * include this; everybody else goes through sim/state.h. */
 #ifndef GPUSHARE_SIM_LAYOUT_H
 #define GPUSHARE_SIM_LAYOUT_H
@@ -6,10 +6,11 @@
 #include <assert.h>
 #include <pthread.h>
 
+#include "sim/mig.h"
 #include "sim/state.h"
 
 #define SIM_STATE_MAGIC 0x314D495348535047ull /* "GPSHSIM1" */
-enum { SIM_STATE_VERSION = 1 };
+enum { SIM_STATE_VERSION = 2 };
 
 struct sim_fault {
 	char function[SIM_FUNCTION_NAME_SIZE];
@@ -39,13 +40,14 @@ struct sim_state {
 	struct sim_busy gpu_busy[SIM_GPUS_MAX];
 	struct sim_event events[SIM_EVENTS_MAX];
 	struct sim_fault faults[SIM_FAULTS_MAX];
+	struct sim_mig migs[SIM_GPUS_MAX];
 	struct sim_client clients[SIM_CLIENTS_MAX];
 };
 
 /* Several builds of the libraries may meet in one node: a change of layout must come with a new version. */
 static_assert(sizeof(struct sim_busy) == 768, "layout");
 static_assert(sizeof(struct sim_gpu) == 520, "layout");
-static_assert(sizeof(struct sim_client) == 1088, "layout");
+static_assert(sizeof(struct sim_client) == 1104, "layout");
 static_assert(sizeof(struct sim_event) == 32, "layout");
 static_assert(sizeof(struct sim_fault) == 88, "layout");
 static_assert(offsetof(struct sim_state, lock) == 96, "layout");
@@ -53,8 +55,10 @@ static_assert(offsetof(struct sim_state, gpus) == 160, "layout");
 static_assert(offsetof(struct sim_state, gpu_busy) == 16800, "layout");
 static_assert(offsetof(struct sim_state, events) == 41376, "layout");
 static_assert(offsetof(struct sim_state, faults) == 49568, "layout");
-static_assert(offsetof(struct sim_state, clients) == 55200, "layout");
-static_assert(sizeof(struct sim_state) == 1169312, "layout");
+static_assert(sizeof(struct sim_mig) == 4208, "layout");
+static_assert(offsetof(struct sim_state, migs) == 55200, "layout");
+static_assert(offsetof(struct sim_state, clients) == 189856, "layout");
+static_assert(sizeof(struct sim_state) == 1320352, "layout");
 
 struct sim_node {
 	struct sim_state *state;
@@ -90,11 +94,23 @@ void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns);
 void sim_repair_clients(struct sim_state *state);
 void sim_repair_events(struct sim_state *state);
 
+/* Under the lock: a client on a whole GPU or anywhere on it (`any_instance`), on a GPU instance, or on a compute
+ * instance of it. */
+bool sim_has_clients(const struct sim_state *state, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance);
+/* The multiprocessors of a compute instance, per mille of the GPU's. */
+uint32_t sim_mig_share_permille(const struct sim_gpu *gpu, const struct sim_mig_gi *gi, const struct sim_mig_ci *ci);
+
 /* The files under DIR/root. */
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err);
 int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struct sim_gpu *gpu, struct gs_error *err);
 void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu);
 /* Removes PATH and all under it, following no links; a missing path is fine. */
 int sim_remove_tree(const char *path, struct gs_error *err);
+/* MIG's capability files and device nodes; what cannot be written is left out, as in a container that sees only some. */
+void sim_root_set_mig(const char *dir, const struct sim_gpu *gpu, bool enabled);
+void sim_root_add_instance(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance,
+			   uint32_t compute_instance);
+void sim_root_remove_instance(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance,
+			      uint32_t compute_instance);
 
 #endif

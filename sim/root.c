@@ -55,17 +55,17 @@ __attribute__((format(printf, 4, 5))) static int write_file(const char *director
 }
 
 /* A device node that can be opened by anybody and does nothing, or a plain file where nodes cannot be made. */
-static int make_device(const char *dir, const char *name, struct gs_error *err)
+static int make_device(const char *dir, const char *name, mode_t mode, struct gs_error *err)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/root/dev/%s", dir, name);
-	if (mknod(path, S_IFCHR | 0666, makedev(1, 3)) == 0) {
-		if (chmod(path, 0666) == 0)
+	if (mknod(path, S_IFCHR | mode, makedev(1, 3)) == 0) {
+		if (chmod(path, mode) == 0)
 			return 0;
 		return gs_fail_errno(err, "cannot open %s to all", path);
 	}
 	if (errno == EEXIST)
 		return 0;
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, mode);
 	if (fd < 0)
 		return gs_fail_errno(err, "cannot create %s", path);
 	close(fd);
@@ -114,9 +114,97 @@ int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struc
 	char address[PCI_ADDRESS_SIZE], name[32];
 	pci_address(gpu, address);
 	snprintf(name, sizeof name, "nvidia%u", gpu->minor);
-	if (make_device(dir, name, err) < 0 || add_proc(dir, address, state, gpu, err) < 0)
+	if (make_device(dir, name, 0666, err) < 0 || add_proc(dir, address, state, gpu, err) < 0)
 		return -1;
 	return add_sysfs(dir, address, gpu, err);
+}
+
+/* MIG's capabilities: a file tells the minor number of the device that grants the right, and what may open that. */
+enum { CAP_MODE_CONFIG = 0400, CAP_MODE = 0444 };
+
+static int write_cap(const char *directory, const char *name, uint32_t minor, mode_t mode, struct gs_error *err)
+{
+	return write_file(directory, name, err, "DeviceFileMinor: %u\nDeviceFileMode: %u\nDeviceFileModify: 1\n", minor,
+			  (unsigned)mode);
+}
+
+/* Below DIR: the folder of a GPU's instances, of a GPU instance, or of a compute instance. */
+static char *cap_folder(const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance)
+{
+	char *below = gs_printf("root/proc/driver/nvidia/capabilities/gpu%u/mig", gpu->minor);
+	if (gpu_instance != SIM_MIG_NONE) {
+		GS_AUTO_FREE char *parent = below;
+		below = gs_printf("%s/gi%u", parent, gpu_instance);
+	}
+	if (compute_instance != SIM_MIG_NONE) {
+		GS_AUTO_FREE char *parent = below;
+		below = gs_printf("%s/ci%u", parent, compute_instance);
+	}
+	return below;
+}
+
+void sim_root_set_mig(const char *dir, const struct sim_gpu *gpu, bool enabled)
+{
+	GS_AUTO_FREE char *below = cap_folder(gpu, SIM_MIG_NONE, SIM_MIG_NONE);
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
+	if (enabled)
+		make_directories(dir, below, NULL);
+	else
+		sim_remove_tree(path, NULL);
+}
+
+void sim_root_add_instance(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance)
+{
+	GS_AUTO_FREE char *below = cap_folder(gpu, gpu_instance, compute_instance);
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
+	uint32_t minor = sim_mig_cap_minor(gpu->minor, gpu_instance, compute_instance);
+	char device[48];
+	snprintf(device, sizeof device, "nvidia-caps/nvidia-cap%u", minor);
+	if (make_directories(dir, below, NULL) == 0)
+		write_cap(path, "access", minor, CAP_MODE, NULL);
+	make_device(dir, device, CAP_MODE, NULL);
+}
+
+/* The device node stays, as nothing removes those on a real node. */
+void sim_root_remove_instance(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance,
+			      uint32_t compute_instance)
+{
+	GS_AUTO_FREE char *below = cap_folder(gpu, gpu_instance, compute_instance);
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
+	sim_remove_tree(path, NULL);
+}
+
+/* Every capability that the driver can have, whatever instances there are. */
+static int write_minors(const char *dir, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/root/proc/driver/nvidia-caps/mig-minors", dir);
+	GS_AUTO_FCLOSE FILE *file = fopen(path, "we");
+	if (!file)
+		return gs_fail_errno(err, "cannot create %s", path);
+	fprintf(file, "config %d\nmonitor %d\n", SIM_MIG_CAP_CONFIG, SIM_MIG_CAP_MONITOR);
+	for (uint32_t gpu = 0; gpu < SIM_GPUS_MAX; gpu++)
+		for (uint32_t gi = 0; gi < SIM_MIG_INSTANCES_MAX; gi++) {
+			fprintf(file, "gpu%u/gi%u/access %u\n", gpu, gi, sim_mig_cap_minor(gpu, gi, SIM_MIG_NONE));
+			for (uint32_t ci = 0; ci < SIM_MIG_COMPUTES_MAX; ci++)
+				fprintf(file, "gpu%u/gi%u/ci%u/access %u\n", gpu, gi, ci,
+					sim_mig_cap_minor(gpu, gi, ci));
+		}
+	return fflush(file) == 0 ? 0 : gs_fail_errno(err, "cannot write %s", path);
+}
+
+static int add_caps(const char *dir, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/root/proc/driver/nvidia/capabilities/mig", dir);
+	GS_AUTO_FREE char *proc = gs_printf("%s/root/proc", dir);
+	if (write_minors(dir, err) < 0 || write_cap(path, "config", SIM_MIG_CAP_CONFIG, CAP_MODE_CONFIG, err) < 0 ||
+	    write_cap(path, "monitor", SIM_MIG_CAP_MONITOR, CAP_MODE, err) < 0 ||
+	    make_device(dir, "nvidia-caps/nvidia-cap1", CAP_MODE_CONFIG, err) < 0 ||
+	    make_device(dir, "nvidia-caps/nvidia-cap2", CAP_MODE, err) < 0)
+		return -1;
+	/* Tools look the major numbers up here. */
+	return write_file(proc, "devices", err,
+			  "Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n236 nvidia-caps\n"
+			  "508 nvidia-uvm\n\nBlock devices:\n");
 }
 
 /* As on a real node the device node stays: nothing removes those when a board goes. */
@@ -125,6 +213,7 @@ void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu)
 	static const char *const trees[] = {"proc/driver/nvidia/gpus", "sys/bus/pci/devices"};
 	char address[PCI_ADDRESS_SIZE];
 	pci_address(gpu, address);
+	sim_root_set_mig(dir, gpu, false);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(trees); i++) {
 		GS_AUTO_FREE char *path = gs_printf("%s/root/%s/%s", dir, trees[i], address);
 		sim_remove_tree(path, NULL);
@@ -133,8 +222,13 @@ void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu)
 
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err)
 {
-	static const char *const directories[] = {"root/dev", "root/proc/driver/nvidia/gpus",
-						  "root/sys/bus/pci/devices"};
+	static const char *const directories[] = {
+		"root/dev/nvidia-caps",
+		"root/proc/driver/nvidia/gpus",
+		"root/proc/driver/nvidia/capabilities/mig",
+		"root/proc/driver/nvidia-caps",
+		"root/sys/bus/pci/devices",
+	};
 	static const char *const devices[] = {"nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"};
 	GS_AUTO_FREE char *root = gs_printf("%s/root", dir);
 	GS_AUTO_FREE char *driver = gs_printf("%s/root/proc/driver/nvidia", dir);
@@ -144,12 +238,13 @@ int sim_root_create(const char *dir, const struct sim_state *state, struct gs_er
 		if (make_directories(dir, directories[i], err) < 0)
 			return -1;
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(devices); i++)
-		if (make_device(dir, devices[i], err) < 0)
+		if (make_device(dir, devices[i], 0666, err) < 0)
 			return -1;
 	if (write_file(driver, "version", err,
 		       "NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s  simulated by gpushare\n"
 		       "GCC version:  gcc version 12.2.0 (simulated)\n",
-		       state->driver_version) < 0)
+		       state->driver_version) < 0 ||
+	    add_caps(dir, err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < sim_slots(state); i++)
 		if (sim_root_add_gpu(dir, state, &state->gpus[i], err) < 0)

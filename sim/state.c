@@ -166,6 +166,7 @@ static void fill_gpu(struct sim_state *state, uint32_t slot, uint32_t model, int
 	struct sim_gpu *gpu = &state->gpus[slot];
 	uint64_t plugged = gpu->plugged;
 	memset(gpu, 0, sizeof *gpu);
+	memset(state->migs[slot].gis, 0, sizeof state->migs[slot].gis);
 	gpu->model = model;
 	gpu->plugged = plugged + 1;
 	gpu->minor = slot;

@@ -23,7 +23,10 @@ enum {
 	SIM_PROCESS_NAME_SIZE = 256,
 	SIM_FAULTS_MAX = 64, /* rules that make NVML calls fail */
 	SIM_FUNCTION_NAME_SIZE = 80,
+	SIM_MIG_INSTANCES_MAX = 15, /* GPU instances: their ids encode where they are, and go to 14 */
+	SIM_MIG_COMPUTES_MAX = 8,   /* compute instances in a GPU instance */
 };
+#define SIM_MIG_NONE               UINT32_MAX /* an instance's id where there is none */
 #define SIM_BUCKET_NS              100000000ull
 #define SIM_WINDOW_MAX_NS          6000000000ull /* longest window that busy time can be asked for */
 #define SIM_FAULT_FOREVER          UINT32_MAX
@@ -55,9 +58,12 @@ struct sim_gpu {
 	uint64_t busy_until_ns; /* end of the queue of the GPU's timeline, CLOCK_MONOTONIC */
 	uint64_t energy_mj_base, energy_time_ns;
 	uint64_t launches;
-	uint64_t busy_ns_total; /* work done so far by all clients, also those that are gone */
-	uint64_t plugged;       /* how many boards this slot has held; a new one has a new UUID */
-	uint64_t reserved[30];
+	uint64_t busy_ns_total;         /* work done so far by all clients, also those that are gone */
+	uint64_t plugged;               /* how many boards this slot has held; a new one has a new UUID */
+	uint32_t mig_mode, mig_pending; /* 1: MIG on; they differ until a reset */
+	uint32_t mig_needs_reset;       /* the driver cannot reset the board by itself, as in a virtual machine */
+	uint32_t mig_reserved;
+	uint64_t reserved[28];
 };
 
 /* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */
@@ -77,6 +83,9 @@ struct sim_client {
 	uint64_t busy_ns_total; /* work submitted so far, including what is still queued */
 	uint64_t queued_ns;     /* of that, what has not run yet: spread evenly over queued_from .. queued_to */
 	uint64_t queued_from_ns, queued_to_ns;
+	uint32_t gpu_instance, compute_instance; /* SIM_MIG_NONE: the whole GPU */
+	uint32_t share_permille;                 /* of the GPU's multiprocessors; 1000: all */
+	uint32_t reserved;
 	struct sim_busy busy;
 	char name[SIM_PROCESS_NAME_SIZE]; /* executable path */
 };
@@ -84,9 +93,9 @@ struct sim_client {
 struct sim_event {
 	uint64_t sequence; /* 1, 2, ...; 0: empty */
 	uint32_t gpu;
-	uint32_t reserved;
-	uint64_t type; /* nvmlEventType* bit */
-	uint64_t data; /* the XID */
+	uint16_t gpu_instance, compute_instance; /* UINT16_MAX: of the whole GPU */
+	uint64_t type;                           /* nvmlEventType* bit */
+	uint64_t data;                           /* the XID */
 };
 
 struct sim_state; /* the whole mapping: sim/layout.h */
@@ -141,6 +150,10 @@ int sim_gpu_unplug(struct sim_node *node, uint32_t gpu, struct gs_error *err);
  * Returns the slot, or -1 with err->code: ENODEV the GPU is unplugged or lost, EBUSY its compute mode forbids it
  * (exclusive process, prohibited), ENOSPC too many clients, EIO no liveness file. */
 int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind kind, struct gs_error *err);
+/* The same on a MIG instance: its memory and its own timeline, and the instance stays until the client is gone. ENODEV:
+ * there is no such instance. The whole of a GPU in MIG mode takes no client (ENODEV too). */
+int sim_client_attach_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance,
+			       enum sim_client_kind kind, struct gs_error *err);
 void sim_client_detach(struct sim_node *node, int slot);
 /* 0, or -1 when the GPU has not that much memory left (or is gone, or the slot is not this handle's). */
 int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
@@ -154,6 +167,11 @@ size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copie
 /* Bytes in use by clients, and busy permille over the last `window_ns` (<= SIM_WINDOW_MAX_NS), of a GPU. */
 uint64_t sim_gpu_memory_used(struct sim_node *node, uint32_t gpu);
 uint32_t sim_gpu_busy_permille(struct sim_node *node, uint32_t gpu, uint64_t window_ns);
+/* The same of a MIG instance: bytes of a GPU instance (compute instances share them), and busy permille of the
+ * multiprocessors of a compute instance, or of all in the GPU instance (SIM_MIG_NONE). */
+uint64_t sim_instance_memory_used(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance);
+uint32_t sim_instance_busy_permille(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance,
+				    uint32_t compute_instance, uint64_t window_ns);
 /* The same of one client, from a copy that sim_clients made at `now_ns`. */
 uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_ns, uint64_t window_ns);
 
@@ -161,6 +179,9 @@ uint32_t sim_client_busy_permille(const struct sim_client *client, uint64_t now_
  * sim_events_last); waits until a later one matches the GPU and type masks or timeout_ms passes: 1, or 0 on timeout.
  * A waiter that was more than SIM_EVENTS_MAX events late gets those that are still in the ring. */
 void sim_event_post(struct sim_node *node, uint32_t gpu, uint64_t type, uint64_t data);
+/* Of a MIG instance; SIM_MIG_NONE for an id that does not apply. */
+void sim_event_post_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance,
+			     uint64_t type, uint64_t data);
 uint64_t sim_events_last(struct sim_node *node);
 int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_MAX], uint64_t *sequence,
 		   unsigned timeout_ms, struct sim_event *event);

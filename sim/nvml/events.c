@@ -128,6 +128,11 @@ static int next_event(const struct nvml_call *call, nvmlEventSet_t set, uint32_t
 	}
 }
 
+static uint32_t instance_id(uint16_t id)
+{
+	return id == UINT16_MAX ? NVML_VALUE_NOT_AVAILABLE_U32 : id;
+}
+
 /* `size` is that of the struct the caller knows. */
 static nvmlReturn_t wait_on(const struct nvml_call *call, nvmlEventSet_t set, nvmlEventData_t *data, size_t size,
 			    uint32_t timeout_ms)
@@ -143,8 +148,8 @@ static nvmlReturn_t wait_on(const struct nvml_call *call, nvmlEventSet_t set, nv
 		.device = nvml_handle(event.gpu, &gpu),
 		.eventType = event.type,
 		.eventData = event.data,
-		.gpuInstanceId = NVML_VALUE_NOT_AVAILABLE_U32,
-		.computeInstanceId = NVML_VALUE_NOT_AVAILABLE_U32,
+		.gpuInstanceId = instance_id(event.gpu_instance),
+		.computeInstanceId = instance_id(event.compute_instance),
 	};
 	memcpy(data, &whole, size);
 	return NVML_SUCCESS;

@@ -133,7 +133,7 @@ static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned kin
 			 struct entry *entries)
 {
 	GS_CLEANUP(nvml_leave) struct nvml_call call;
-	if (nvml_enter_device(&call, function, device, count != NULL) != NVML_SUCCESS) {
+	if (nvml_enter_any_device(&call, function, device, count != NULL) != NVML_SUCCESS) {
 		if (count)
 			*count = 0;
 		return call.code;
@@ -150,7 +150,8 @@ static nvmlReturn_t list(const char *function, nvmlDevice_t device, unsigned kin
 		memset(&entries[i], 0, sizeof entries[i]);
 		entries[i].pid = processes[i].pid;
 		entries[i].memory_bytes = processes[i].memory_bytes;
-		entries[i].gpu_instance = entries[i].compute_instance = NVML_VALUE_NOT_AVAILABLE_U32;
+		entries[i].gpu_instance = processes[i].gpu_instance;
+		entries[i].compute_instance = processes[i].compute_instance;
 		snprintf(entries[i].name, sizeof entries[i].name, "%s", processes[i].name);
 	}
 	return NVML_SUCCESS;

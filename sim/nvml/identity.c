@@ -6,19 +6,25 @@
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, uint32_t length)
 {
-	NVML_DEVICE_CALL(call, device, name != NULL);
-	return nvml_copy_text(name, length, call.model->name);
+	NVML_ANY_DEVICE_CALL(call, device, name != NULL);
+	char text[NVML_DEVICE_NAME_V2_BUFFER_SIZE];
+	snprintf(text, sizeof text, nvml_is_mig(&call) ? "%s MIG %s" : "%s", call.model->name, call.compute.name);
+	return nvml_copy_text(name, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, uint32_t length)
 {
-	NVML_DEVICE_CALL(call, device, uuid != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, uuid != NULL);
+	if (nvml_is_mig(&call))
+		sim_mig_uuid(&call.gpu, call.instance.gpu_instance, call.instance.compute_instance, call.gpu.uuid);
 	return nvml_copy_text(uuid, length, call.gpu.uuid);
 }
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, uint32_t *index)
 {
-	NVML_DEVICE_CALL(call, device, index != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, index != NULL);
+	if (nvml_is_mig(&call))
+		return nvml_mig_index(&call, index);
 	uint32_t slots[SIM_GPUS_MAX], count = nvml_present(call.node, slots);
 	for (uint32_t i = 0; i < count; i++)
 		if (slots[i] == call.slot) {

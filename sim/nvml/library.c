@@ -15,9 +15,14 @@ struct nvml_session {
 	bool over;
 };
 
+enum handle_kind { HANDLE_GPU, HANDLE_MIG_DEVICE, HANDLE_GPU_INSTANCE, HANDLE_COMPUTE_INSTANCE };
+
+/* What every handle points to, whatever its type: it is looked up before it is trusted. */
 struct nvmlDevice_st {
+	enum handle_kind kind;
 	uint32_t slot;
-	uint64_t plugged; /* which of the slot's boards */
+	uint64_t plugged;             /* which of the slot's boards */
+	struct sim_mig_name instance; /* of the other kinds */
 	struct nvmlDevice_st *next;
 };
 
@@ -194,15 +199,82 @@ nvmlReturn_t nvml_enter(struct nvml_call *call, const char *function, bool argum
 	return call->code;
 }
 
+/* Copies what is asked of a handle; the pointer is not trusted until it is found. */
+static bool find_handle(const void *pointer, struct nvmlDevice_st *copy)
+{
+	pthread_mutex_lock(&library.lock);
+	struct nvmlDevice_st *handle = library.handles;
+	while (handle && handle != pointer)
+		handle = handle->next;
+	if (handle)
+		*copy = *handle;
+	pthread_mutex_unlock(&library.lock);
+	return handle;
+}
+
+/* Fills in what the call needs to know of the instance that the handle names; INVALID_ARGUMENT: it is gone. */
+static nvmlReturn_t read_instance(struct nvml_call *call, const struct nvmlDevice_st *handle)
+{
+	struct sim_mig mig;
+	call->instance = handle->instance;
+	call->mig_model = sim_mig_model_of(call->model);
+	if (!call->mig_model || !sim_mig_get(call->node, call->slot, &mig))
+		return NVML_ERROR_INVALID_ARGUMENT;
+	call->gi = mig.gis[call->instance.gpu_instance];
+	uint64_t serial = call->gi.serial;
+	call->profile = &call->mig_model->profiles[call->gi.profile];
+	if (handle->kind != HANDLE_GPU_INSTANCE && serial) {
+		const struct sim_mig_ci *ci = &call->gi.cis[call->instance.compute_instance];
+		serial = ci->serial;
+		sim_mig_compute_of(call->mig_model, call->profile, ci->profile, &call->compute);
+	}
+	return serial == call->instance.serial ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+}
+
+static nvmlReturn_t enter_handle(struct nvml_call *call, const char *function, const void *pointer, unsigned kinds,
+				 bool arguments_ok)
+{
+	struct nvmlDevice_st handle;
+	if (nvml_enter(call, function, arguments_ok && pointer) != NVML_SUCCESS)
+		return call->code;
+	if (!find_handle(pointer, &handle) || !(1u << handle.kind & kinds))
+		return call->code = NVML_ERROR_INVALID_ARGUMENT;
+	call->slot = handle.slot;
+	bool there = sim_gpu_get(call->node, handle.slot, &call->gpu) && call->gpu.present &&
+		     call->gpu.plugged == handle.plugged;
+	if (!there || call->gpu.lost)
+		return call->code = NVML_ERROR_GPU_IS_LOST;
+	call->model = &sim_models[call->gpu.model];
+	if (handle.kind == HANDLE_GPU || handle.kind == HANDLE_MIG_DEVICE)
+		call->device = (nvmlDevice_t)(uintptr_t)pointer;
+	if (handle.kind != HANDLE_GPU)
+		call->code = read_instance(call, &handle);
+	return call->code;
+}
+
+nvmlReturn_t nvml_enter_any_device(struct nvml_call *call, const char *function, nvmlDevice_t device, bool arguments_ok)
+{
+	return enter_handle(call, function, device, 1 << HANDLE_GPU | 1 << HANDLE_MIG_DEVICE, arguments_ok);
+}
+
 nvmlReturn_t nvml_enter_device(struct nvml_call *call, const char *function, nvmlDevice_t device, bool arguments_ok)
 {
-	if (nvml_enter(call, function, arguments_ok && device) != NVML_SUCCESS)
-		return call->code;
-	call->device = device;
-	call->code = nvml_resolve(call->node, device, &call->slot, &call->gpu);
-	if (call->code == NVML_SUCCESS)
-		call->model = &sim_models[call->gpu.model];
+	nvmlReturn_t code = nvml_enter_any_device(call, function, device, arguments_ok);
+	if (code == NVML_SUCCESS && nvml_is_mig(call))
+		call->code = NVML_ERROR_NOT_SUPPORTED;
 	return call->code;
+}
+
+nvmlReturn_t nvml_enter_gpu_instance(struct nvml_call *call, const char *function, nvmlGpuInstance_t instance,
+				     bool arguments_ok)
+{
+	return enter_handle(call, function, instance, 1 << HANDLE_GPU_INSTANCE, arguments_ok);
+}
+
+nvmlReturn_t nvml_enter_compute_instance(struct nvml_call *call, const char *function, nvmlComputeInstance_t instance,
+					 bool arguments_ok)
+{
+	return enter_handle(call, function, instance, 1 << HANDLE_COMPUTE_INSTANCE, arguments_ok);
 }
 
 void nvml_leave(struct nvml_call *call)
@@ -216,17 +288,23 @@ void nvml_leave(struct nvml_call *call)
 		end_session(call->session);
 }
 
-nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu)
+/* The handle of a place on a board, made when it is asked for the first time. */
+static struct nvmlDevice_st *get_handle(const struct nvmlDevice_st *wanted)
 {
 	pthread_mutex_lock(&library.lock);
 	struct nvmlDevice_st *handle = library.handles;
-	while (handle && !(handle->slot == slot && handle->plugged == gpu->plugged))
+	while (handle &&
+	       !(handle->kind == wanted->kind && handle->slot == wanted->slot && handle->plugged == wanted->plugged &&
+		 handle->instance.gpu_instance == wanted->instance.gpu_instance &&
+		 handle->instance.compute_instance == wanted->instance.compute_instance))
 		handle = handle->next;
-	if (!handle) {
+	if (handle) {
+		handle->instance = wanted->instance;
+	} else {
 		handle = calloc(1, sizeof *handle);
 		if (handle) {
-			*handle =
-				(struct nvmlDevice_st){.slot = slot, .plugged = gpu->plugged, .next = library.handles};
+			*handle = *wanted;
+			handle->next = library.handles;
 			library.handles = handle;
 		}
 	}
@@ -234,17 +312,36 @@ nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu)
 	return handle;
 }
 
+nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu)
+{
+	struct sim_mig_name none = {.gpu = slot, .gpu_instance = SIM_MIG_NONE, .compute_instance = SIM_MIG_NONE};
+	return get_handle(&(struct nvmlDevice_st){HANDLE_GPU, slot, gpu->plugged, none, NULL});
+}
+
+nvmlDevice_t nvml_mig_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name)
+{
+	return get_handle(&(struct nvmlDevice_st){HANDLE_MIG_DEVICE, name->gpu, gpu->plugged, *name, NULL});
+}
+
+nvmlGpuInstance_t nvml_gpu_instance_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name)
+{
+	return (nvmlGpuInstance_t)get_handle(
+		&(struct nvmlDevice_st){HANDLE_GPU_INSTANCE, name->gpu, gpu->plugged, *name, NULL});
+}
+
+nvmlComputeInstance_t nvml_compute_instance_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name)
+{
+	return (nvmlComputeInstance_t)get_handle(
+		&(struct nvmlDevice_st){HANDLE_COMPUTE_INSTANCE, name->gpu, gpu->plugged, *name, NULL});
+}
+
 nvmlReturn_t nvml_resolve(struct sim_node *node, nvmlDevice_t device, uint32_t *slot, struct sim_gpu *gpu)
 {
-	pthread_mutex_lock(&library.lock);
-	struct nvmlDevice_st *handle = library.handles;
-	while (handle && handle != device) /* the pointer is not trusted until it is found */
-		handle = handle->next;
-	pthread_mutex_unlock(&library.lock);
-	if (!handle)
+	struct nvmlDevice_st handle;
+	if (!find_handle(device, &handle) || handle.kind != HANDLE_GPU)
 		return NVML_ERROR_INVALID_ARGUMENT;
-	*slot = handle->slot;
-	bool there = sim_gpu_get(node, handle->slot, gpu) && gpu->present && gpu->plugged == handle->plugged;
+	*slot = handle.slot;
+	bool there = sim_gpu_get(node, handle.slot, gpu) && gpu->present && gpu->plugged == handle.plugged;
 	return there && !gpu->lost ? NVML_SUCCESS : NVML_ERROR_GPU_IS_LOST;
 }
 

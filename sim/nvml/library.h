@@ -9,8 +9,6 @@
 #include <stdbool.h>
 
 #include "base/cleanup.h"
-#include "sim/models.h"
-#include "sim/state.h"
 
 /* The library's only visible symbols are those that this header declares. */
 #pragma GCC visibility push(default)
@@ -18,6 +16,10 @@
 /* Asked for by nvidia-smi; not part of the documented interface. sim/nvml/export_table.c. */
 nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id);
 #pragma GCC visibility pop
+
+#include "sim/mig.h"
+#include "sim/models.h"
+#include "sim/state.h"
 
 struct nvml_session;
 
@@ -30,10 +32,23 @@ struct nvml_call {
 	nvmlDevice_t device;
 	struct sim_gpu gpu; /* as it was when the call began */
 	const struct sim_model *model;
+	/* Of a handle that names a MIG instance; serial 0: it names a whole GPU. */
+	struct sim_mig_name instance;
+	const struct sim_mig_model *mig_model;
+	const struct sim_mig_profile *profile; /* of the GPU instance */
+	struct sim_mig_gi gi;
+	struct sim_mig_compute compute; /* when instance.compute_instance is one */
 };
 
 nvmlReturn_t nvml_enter(struct nvml_call *call, const char *function, bool arguments_ok);
 nvmlReturn_t nvml_enter_device(struct nvml_call *call, const char *function, nvmlDevice_t device, bool arguments_ok);
+/* As nvml_enter_device, and takes the handle of a MIG device too; that call answers NOT_SUPPORTED to one. */
+nvmlReturn_t nvml_enter_any_device(struct nvml_call *call, const char *function, nvmlDevice_t device,
+				   bool arguments_ok);
+nvmlReturn_t nvml_enter_gpu_instance(struct nvml_call *call, const char *function, nvmlGpuInstance_t instance,
+				     bool arguments_ok);
+nvmlReturn_t nvml_enter_compute_instance(struct nvml_call *call, const char *function, nvmlComputeInstance_t instance,
+					 bool arguments_ok);
 void nvml_leave(struct nvml_call *call);
 
 /* Declares `call` and returns from the function when the call must not go on. `arguments_ok` is about pointers etc. */
@@ -46,8 +61,35 @@ void nvml_leave(struct nvml_call *call);
 	if (nvml_enter_device(&(call), __func__, (device), (arguments_ok)) != NVML_SUCCESS) \
 	return (call).code
 
+/* For calls that a MIG device answers as well. */
+#define NVML_ANY_DEVICE_CALL(call, device, arguments_ok)                                        \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                                           \
+	if (nvml_enter_any_device(&(call), __func__, (device), (arguments_ok)) != NVML_SUCCESS) \
+	return (call).code
+#define NVML_INSTANCE_CALL(call, instance, arguments_ok)                                            \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                                               \
+	if (nvml_enter_gpu_instance(&(call), __func__, (instance), (arguments_ok)) != NVML_SUCCESS) \
+	return (call).code
+#define NVML_COMPUTE_CALL(call, instance, arguments_ok)                                                 \
+	GS_CLEANUP(nvml_leave) struct nvml_call call;                                                   \
+	if (nvml_enter_compute_instance(&(call), __func__, (instance), (arguments_ok)) != NVML_SUCCESS) \
+	return (call).code
+
+/* Whether the call's handle names a MIG instance. */
+static inline bool nvml_is_mig(const struct nvml_call *call)
+{
+	return call->instance.serial != 0;
+}
+
 /* Handles: one per board that was ever plugged, so that a handle of a board that is gone never means its successor. */
 nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu);
+/* Handles of a MIG device, a GPU instance and a compute instance; each place on a board has one, which means the last
+ * instance there that it was given out for. */
+nvmlDevice_t nvml_mig_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name);
+nvmlGpuInstance_t nvml_gpu_instance_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name);
+nvmlComputeInstance_t nvml_compute_instance_handle(const struct sim_gpu *gpu, const struct sim_mig_name *name);
+/* The position of the call's MIG device among those of its GPU. */
+nvmlReturn_t nvml_mig_index(const struct nvml_call *call, uint32_t *index);
 /* Whether the handle is one of ours and its board is in reach: SUCCESS, INVALID_ARGUMENT or GPU_IS_LOST. */
 nvmlReturn_t nvml_resolve(struct sim_node *node, nvmlDevice_t device, uint32_t *slot, struct sim_gpu *gpu);
 /* GPUs that are there, in NVML's order: fills at most SIM_GPUS_MAX slots, returns how many. */

@@ -3,8 +3,22 @@
 
 #include "sim/nvml/library.h"
 
+/* A GPU instance's memory is what its profile says, and compute instances in it share that. */
+static void read_instance_memory(const struct nvml_call *call, nvmlMemory_v2_t *memory)
+{
+	uint64_t used = sim_instance_memory_used(call->node, call->slot, call->instance.gpu_instance);
+	memory->total = (uint64_t)call->profile->memory_mib << 20;
+	memory->reserved = 0;
+	memory->used = used < memory->total ? used : memory->total;
+	memory->free = memory->total - memory->used;
+}
+
 static void read_memory(const struct nvml_call *call, nvmlMemory_v2_t *memory)
 {
+	if (nvml_is_mig(call)) {
+		read_instance_memory(call, memory);
+		return;
+	}
 	uint64_t used = sim_gpu_memory_used(call->node, call->slot);
 	memory->total = call->gpu.memory_total;
 	memory->reserved = call->gpu.memory_reserved;
@@ -15,7 +29,7 @@ static void read_memory(const struct nvml_call *call, nvmlMemory_v2_t *memory)
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 {
-	NVML_DEVICE_CALL(call, device, memory != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, memory != NULL);
 	nvmlMemory_v2_t all;
 	read_memory(&call, &all);
 	memory->total = all.total;
@@ -26,7 +40,7 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory)
 {
-	NVML_DEVICE_CALL(call, device, memory != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, memory != NULL);
 	if (!nvml_version_is(memory->version, 2))
 		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 	read_memory(&call, memory);
@@ -36,9 +50,13 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
 /* The host maps a little of the board for the driver, and a little more for each client. */
 nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *memory)
 {
-	NVML_DEVICE_CALL(call, device, memory != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, memory != NULL);
 	uint64_t used = (1 + 2 * (uint64_t)sim_clients(call.node, call.slot, NULL, 0)) << 20;
 	memory->bar1Total = call.model->bar1_total;
+	if (nvml_is_mig(&call)) { /* its part of the board's, less a page */
+		used = UINT64_C(1) << 20;
+		memory->bar1Total = memory->bar1Total / call.mig_model->grid * call.gi.size - (UINT64_C(1) << 20);
+	}
 	memory->bar1Used = used < memory->bar1Total ? used : memory->bar1Total;
 	memory->bar1Free = memory->bar1Total - memory->bar1Used;
 	return NVML_SUCCESS;
@@ -46,7 +64,7 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *
 
 nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *current, nvmlEnableState_t *pending)
 {
-	NVML_DEVICE_CALL(call, device, current && pending);
+	NVML_ANY_DEVICE_CALL(call, device, current && pending);
 	if (!call.model->ecc)
 		return NVML_ERROR_NOT_SUPPORTED;
 	*current = *pending = NVML_FEATURE_ENABLED;
@@ -78,7 +96,7 @@ static uint64_t ecc_count(const struct sim_gpu *gpu, nvmlMemoryErrorType_t type,
 nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
 					 uint64_t *count)
 {
-	NVML_DEVICE_CALL(call, device, count && ecc_arguments(type, counter));
+	NVML_ANY_DEVICE_CALL(call, device, count && ecc_arguments(type, counter));
 	if (!call.model->ecc)
 		return NVML_ERROR_NOT_SUPPORTED;
 	*count = ecc_count(&call.gpu, type, counter);
@@ -98,7 +116,8 @@ nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryError
 nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type,
 					     nvmlEccCounterType_t counter, uint32_t location, uint64_t *count)
 {
-	NVML_DEVICE_CALL(call, device, count && ecc_arguments(type, counter) && location < NVML_MEMORY_LOCATION_COUNT);
+	NVML_ANY_DEVICE_CALL(call, device,
+			     count && ecc_arguments(type, counter) && location < NVML_MEMORY_LOCATION_COUNT);
 	if (!call.model->ecc)
 		return NVML_ERROR_NOT_SUPPORTED;
 	/* From Ampere on, what is not device memory is counted together as SRAM. */

@@ -1,4 +1,4 @@
-/* NVML calls about how a board may be used: persistence, compute mode, display, accounting, MIG. */
+/* NVML calls about how a board may be used: persistence, compute mode, display, accounting. */
 #include <unistd.h>
 
 #include "sim/nvml/library.h"
@@ -114,74 +114,6 @@ nvmlReturn_t nvmlDeviceGetAPIRestriction(nvmlDevice_t device, uint32_t api, nvml
 	NVML_DEVICE_CALL(call, device, restricted && api <= NVML_RESTRICTED_API_SET_AUTO_BOOSTED_CLOCKS);
 	*restricted = NVML_FEATURE_ENABLED;
 	return NVML_SUCCESS;
-}
-
-/* MIG: boards that can do it have it off, and no instances. */
-
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uint32_t *pending)
-{
-	NVML_DEVICE_CALL(call, device, current && pending);
-	if (!call.model->mig_capable)
-		return NVML_ERROR_NOT_SUPPORTED;
-	*current = *pending = NVML_DEVICE_MIG_DISABLE;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count)
-{
-	NVML_DEVICE_CALL(call, device, count != NULL);
-	*count = 0;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig)
-{
-	NVML_DEVICE_CALL(call, device, mig != NULL);
-	(void)index;
-	return call.model->mig_capable ? NVML_ERROR_NOT_FOUND : NVML_ERROR_NOT_SUPPORTED;
-}
-
-nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, uint32_t *is_mig)
-{
-	NVML_DEVICE_CALL(call, device, is_mig != NULL);
-	*is_mig = 0;
-	return NVML_SUCCESS;
-}
-
-/* What only a MIG instance has, asked of a whole board. */
-static nvmlReturn_t not_mig(nvmlDevice_t device, const char *function, const void *out)
-{
-	GS_CLEANUP(nvml_leave) struct nvml_call call;
-	nvmlReturn_t code = nvml_enter_device(&call, function, device, out != NULL);
-	return code == NVML_SUCCESS ? NVML_ERROR_INVALID_ARGUMENT : code;
-}
-
-nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvmlDevice_t *device)
-{
-	return not_mig(mig, __func__, device);
-}
-
-nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t mig, uint32_t *id)
-{
-	return not_mig(mig, __func__, id);
-}
-
-nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t mig, uint32_t *id)
-{
-	return not_mig(mig, __func__, id);
-}
-
-/* Of these NVML answers NOT_SUPPORTED for a board, not INVALID_ARGUMENT. */
-nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
-{
-	NVML_DEVICE_CALL(call, mig, attributes != NULL);
-	return NVML_ERROR_NOT_SUPPORTED;
-}
-
-nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
-{
-	NVML_DEVICE_CALL(call, mig, attributes != NULL);
-	return NVML_ERROR_NOT_SUPPORTED;
 }
 
 /* Power limit. */

@@ -4,19 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int compare(uint32_t a, uint32_t b)
+{
+	return (a > b) - (a < b);
+}
+
 static int by_pid(const void *a, const void *b)
 {
 	const struct nvml_process *x = a, *y = b;
-	return (x->pid > y->pid) - (x->pid < y->pid);
+	if (x->pid != y->pid)
+		return compare(x->pid, y->pid);
+	if (x->gpu_instance != y->gpu_instance)
+		return compare(x->gpu_instance, y->gpu_instance);
+	return compare(x->compute_instance, y->compute_instance);
 }
 
-/* Entries of one process become one; the list is sorted. */
+/* Entries of one process in one place become one; the list is sorted. */
 static int merge(struct nvml_process *list, int count)
 {
 	int kept = 0;
 	for (int i = 0; i < count; i++) {
 		struct nvml_process *last = kept ? &list[kept - 1] : NULL;
-		if (!last || last->pid != list[i].pid) {
+		if (!last || by_pid(last, &list[i]) != 0) {
 			list[kept++] = list[i];
 			continue;
 		}
@@ -45,10 +54,15 @@ int nvml_processes(const struct nvml_call *call, unsigned kinds, uint64_t window
 	for (size_t i = 0; i < got && i < room; i++) { /* some may have come since the first count: the next call's */
 		if (!(1u << clients[i].kind & kinds))
 			continue;
+		if (nvml_is_mig(call) && (clients[i].gpu_instance != call->instance.gpu_instance ||
+					  clients[i].compute_instance != call->instance.compute_instance))
+			continue;
 		struct nvml_process *process = &found[count++];
 		process->pid = (uint32_t)clients[i].pid;
 		process->kinds = 1u << clients[i].kind;
 		process->memory_bytes = clients[i].memory_bytes;
+		process->gpu_instance = clients[i].gpu_instance;
+		process->compute_instance = clients[i].compute_instance;
 		process->busy_permille = sim_client_busy_permille(&clients[i], now_ns, window_ns);
 		memcpy(process->name, clients[i].name, sizeof process->name);
 	}
@@ -75,7 +89,8 @@ static nvmlReturn_t fill_list(const struct nvml_call *call, unsigned kinds, uint
 		memset(&entry, 0, sizeof entry);
 		entry.pid = processes[i].pid;
 		entry.usedGpuMemory = processes[i].memory_bytes;
-		entry.gpuInstanceId = entry.computeInstanceId = NVML_VALUE_NOT_AVAILABLE_U32;
+		entry.gpuInstanceId = processes[i].gpu_instance;
+		entry.computeInstanceId = processes[i].compute_instance;
 		memcpy((char *)list + (size_t)i * width, &entry, width);
 	}
 	return NVML_SUCCESS;
@@ -83,62 +98,62 @@ static nvmlReturn_t fill_list(const struct nvml_call *call, unsigned kinds, uint
 
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_v1_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_COMPUTE, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_COMPUTE, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_COMPUTE, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_v1_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_GRAPHICS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_GRAPHICS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_GRAPHICS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_v1_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_MPS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_MPS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list)
 {
-	NVML_DEVICE_CALL(call, device, count != NULL);
+	NVML_ANY_DEVICE_CALL(call, device, count != NULL);
 	return fill_list(&call, NVML_KIND_MPS, count, list, sizeof *list);
 }
 
 nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *list)
 {
 	static const unsigned kinds_of_mode[] = {NVML_KIND_COMPUTE, NVML_KIND_GRAPHICS, NVML_KIND_MPS, NVML_KIND_ANY};
-	NVML_DEVICE_CALL(call, device, list && list->mode < GS_ARRAY_LENGTH(kinds_of_mode));
+	NVML_ANY_DEVICE_CALL(call, device, list && list->mode < GS_ARRAY_LENGTH(kinds_of_mode));
 	if (!nvml_version_is(list->version, 1))
 		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 	GS_AUTO_FREE struct nvml_process *processes = NULL;
@@ -153,8 +168,8 @@ nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProc
 		list->procArray[i] = (nvmlProcessDetail_v1_t){
 			.pid = processes[i].pid,
 			.usedGpuMemory = processes[i].memory_bytes,
-			.gpuInstanceId = NVML_VALUE_NOT_AVAILABLE_U32,
-			.computeInstanceId = NVML_VALUE_NOT_AVAILABLE_U32,
+			.gpuInstanceId = processes[i].gpu_instance,
+			.computeInstanceId = processes[i].compute_instance,
 		};
 	return NVML_SUCCESS;
 }
@@ -169,6 +184,8 @@ struct usage {
 
 static nvmlReturn_t read_usage(const struct nvml_call *call, uint64_t last_seen_us, struct usage *usage)
 {
+	if (call->gpu.mig_mode)
+		return NVML_ERROR_NOT_SUPPORTED;
 	uint64_t now_ns = sim_now_ns();
 	usage->stamp_us = nvml_timestamp_us(now_ns - now_ns % SIM_BUCKET_NS);
 	/* The two clocks are read apart, so one bucket's stamp may come out a little differently each time. */

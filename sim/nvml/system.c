@@ -258,10 +258,20 @@ static bool address_is(const struct sim_gpu *gpu, const void *wanted)
 	return gpu->pci_domain == address->domain && gpu->pci_bus == address->bus && gpu->pci_device == address->device;
 }
 
+static nvmlReturn_t find_by_uuid(struct sim_node *node, const char *uuid, nvmlDevice_t *device)
+{
+	struct sim_mig_name name;
+	struct sim_gpu gpu;
+	if (!sim_mig_find(node, uuid, &name) || !sim_gpu_get(node, name.gpu, &gpu))
+		return find(node, uuid_is, uuid, device);
+	*device = nvml_mig_handle(&gpu, &name);
+	return *device ? NVML_SUCCESS : NVML_ERROR_MEMORY;
+}
+
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
 	NVML_CALL(call, uuid && device);
-	return find(call.node, uuid_is, uuid, device);
+	return find_by_uuid(call.node, uuid, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_v1_t *uuid, nvmlDevice_t *device)
@@ -273,7 +283,7 @@ nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_v1_t *uuid, nvmlDevice_t 
 		return find(call.node, uuid_bytes_are, uuid->value.bytes, device);
 	if (uuid->type != NVML_UUID_TYPE_ASCII || !memchr(uuid->value.str, 0, sizeof uuid->value.str))
 		return NVML_ERROR_INVALID_ARGUMENT;
-	return find(call.node, uuid_is, uuid->value.str, device);
+	return find_by_uuid(call.node, uuid->value.str, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *device)

@@ -8,6 +8,8 @@ enum { SAMPLE_PERIOD_US = 1000000 };
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization)
 {
 	NVML_DEVICE_CALL(call, device, utilization != NULL);
+	if (call.gpu.mig_mode)
+		return NVML_ERROR_NOT_SUPPORTED;
 	uint32_t busy = sim_gpu_busy_permille(call.node, call.slot, SAMPLE_PERIOD_US * UINT64_C(1000));
 	utilization->gpu = (busy + 5) / 10;
 	utilization->memory = (NVML_MEMORY_BUSY(busy) + 5) / 10;
@@ -15,8 +17,10 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 }
 
 /* The video engines are there and idle. */
-static nvmlReturn_t idle_engine(uint32_t *percent, uint32_t *period_us)
+static nvmlReturn_t idle_engine(const struct nvml_call *call, uint32_t *percent, uint32_t *period_us)
 {
+	if (call->gpu.mig_mode)
+		return NVML_ERROR_NOT_SUPPORTED;
 	*percent = 0;
 	*period_us = SAMPLE_PERIOD_US / 6;
 	return NVML_SUCCESS;
@@ -25,25 +29,25 @@ static nvmlReturn_t idle_engine(uint32_t *percent, uint32_t *period_us)
 nvmlReturn_t nvmlDeviceGetEncoderUtilization(nvmlDevice_t device, uint32_t *percent, uint32_t *period_us)
 {
 	NVML_DEVICE_CALL(call, device, percent && period_us);
-	return idle_engine(percent, period_us);
+	return idle_engine(&call, percent, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetDecoderUtilization(nvmlDevice_t device, uint32_t *percent, uint32_t *period_us)
 {
 	NVML_DEVICE_CALL(call, device, percent && period_us);
-	return idle_engine(percent, period_us);
+	return idle_engine(&call, percent, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetJpgUtilization(nvmlDevice_t device, uint32_t *percent, uint32_t *period_us)
 {
 	NVML_DEVICE_CALL(call, device, percent && period_us);
-	return idle_engine(percent, period_us);
+	return idle_engine(&call, percent, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetOfaUtilization(nvmlDevice_t device, uint32_t *percent, uint32_t *period_us)
 {
 	NVML_DEVICE_CALL(call, device, percent && period_us);
-	return idle_engine(percent, period_us);
+	return idle_engine(&call, percent, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetEncoderStats(nvmlDevice_t device, uint32_t *sessions, uint32_t *fps, uint32_t *latency)
@@ -107,10 +111,19 @@ static uint32_t sample_value(const struct nvml_call *call, nvmlSamplingType_t ty
 	}
 }
 
+/* What NVML does not tell of a GPU in MIG mode. */
+static bool is_utilization(nvmlSamplingType_t type)
+{
+	return type == NVML_GPU_UTILIZATION_SAMPLES || type == NVML_MEMORY_UTILIZATION_SAMPLES ||
+	       type == NVML_ENC_UTILIZATION_SAMPLES || type == NVML_DEC_UTILIZATION_SAMPLES;
+}
+
 nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type, uint64_t last_seen,
 				  nvmlValueType_t *value_type, uint32_t *count, nvmlSample_t *samples)
 {
 	NVML_DEVICE_CALL(call, device, value_type && count && (unsigned)type <= NVML_OFA_UTILIZATION_SAMPLES);
+	if (call.gpu.mig_mode && is_utilization(type))
+		return NVML_ERROR_NOT_SUPPORTED;
 	*value_type = NVML_VALUE_TYPE_UNSIGNED_INT;
 	if (!samples) {
 		*count = SAMPLES_MAX;
