@@ -459,3 +459,20 @@ bool gs_node_is_null(const struct gs_node *node)
 			return true;
 	return false;
 }
+
+bool gs_node_is_bool(const struct gs_node *node, bool *value)
+{
+	static const char *const words[2][11] = {
+		{"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"},
+		{"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"},
+	};
+	for (size_t i = 0; node->kind == GS_NODE_SCALAR && i < 2; i++) {
+		for (size_t k = 0; k < GS_ARRAY_LENGTH(words[i]); k++) {
+			if (strcmp(node->text, words[i][k]) != 0)
+				continue;
+			*value = i;
+			return true;
+		}
+	}
+	return false;
+}

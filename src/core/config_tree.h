@@ -48,5 +48,8 @@ void gs_tree_free(struct gs_tree *tree);
 const struct gs_node *gs_node_get(const struct gs_node *map, const char *key);
 /* YAML's null: nothing, ~ or null. */
 bool gs_node_is_null(const struct gs_node *node);
+/* Whether a scalar's text is true or false in YAML 1.1 (yes, off, n...), as NVIDIA's programs read it; it is still text
+ * when it `is_string`. */
+bool gs_node_is_bool(const struct gs_node *node, bool *value);
 
 #endif

@@ -116,16 +116,10 @@ static int bool_from_text(const struct gs_config_key *key, const char *text, boo
 	return FAIL(err, "%s is \"%.80s\", which is neither true nor false", gs_config_key_name(key), text);
 }
 
-/* YAML 1.1, as NVIDIA's plugin reads files. */
 static int bool_from_node(const struct gs_config_key *key, const struct gs_node *node, bool *value,
 			  struct gs_error *err)
 {
-	static const char *const yes[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
-					  "on",   "On",   "ON",   "y",   "Y",   NULL};
-	static const char *const no[] = {"false", "False", "FALSE", "no", "No", "NO",
-					 "off",   "Off",   "OFF",   "n",  "N",  NULL};
-	*value = is_one_of(node->text, yes);
-	if (!*value && !is_one_of(node->text, no))
+	if (!gs_node_is_bool(node, value))
 		return FAIL(err, "%s must be true or false, not \"%.80s\"", gs_config_key_name(key), node->text);
 	if (node->is_string)
 		return FAIL(err, "%s must be true or false, but \"%s\" in quotes is text; remove the quotes",

@@ -37,12 +37,6 @@ static uint32_t mask_at(const struct search *s, size_t want, size_t place)
 	return gs_mig_place_mask(profile_of(s, want)->placements[place]);
 }
 
-static bool same_want(const struct gs_mig_want *a, const struct gs_mig_want *b)
-{
-	return a->profile == b->profile && a->start == b->start && a->compute_count == b->compute_count &&
-	       memcmp(a->compute, b->compute, a->compute_count) == 0;
-}
-
 /* Whether a busy instance is held by this compute instance; without marks, by all of them. */
 static bool compute_busy(const struct gs_mig_instance *instance, size_t compute)
 {
@@ -169,7 +163,7 @@ static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t t
 	uint32_t mask = mask_at(s, want, place);
 	if ((taken & mask) || s->gain[want][place] == NO_WAY)
 		return NO_WAY;
-	bool again = want + 1 < s->count && same_want(&s->wants[want], &s->wants[want + 1]);
+	bool again = want + 1 < s->count && gs_mig_want_same(&s->wants[want], &s->wants[want + 1]);
 	int64_t rest = search(s, want + 1, again ? place + 1 : 0, taken | mask);
 	return rest == NO_WAY ? NO_WAY : rest + s->gain[want][place];
 }
@@ -204,7 +198,8 @@ static void choose(struct search *s, int64_t worth, struct gs_mig_way *way)
 		way->stays[want] = stays_at(s, want, place, &way->changes[want]);
 		worth -= s->gain[want][place];
 		taken |= mask_at(s, want, place);
-		first_place = want + 1 < s->count && same_want(&s->wants[want], &s->wants[want + 1]) ? place + 1 : 0;
+		first_place =
+			want + 1 < s->count && gs_mig_want_same(&s->wants[want], &s->wants[want + 1]) ? place + 1 : 0;
 	}
 	for (size_t i = 0; i < s->layout->count; i++) {
 		const struct gs_mig_instance *instance = &s->layout->instances[i];

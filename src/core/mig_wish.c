@@ -49,6 +49,30 @@ static const char *suggest_profile(const struct gs_mig_gpu *gpu, const char *nam
 	return gs_suggest(name, names, gpu->profile_count);
 }
 
+/* The largest profile of which that many fit, or NULL. */
+static const struct gs_mig_profile *largest_with(const struct gs_mig_gpu *gpu, uint32_t count)
+{
+	const struct gs_mig_profile *best = NULL;
+	for (size_t i = 0; i < gpu->profile_count; i++) {
+		const struct gs_mig_profile *profile = &gpu->profiles[i];
+		if (profile->max_count >= count && (!best || profile->memory_bytes > best->memory_bytes))
+			best = profile;
+	}
+	return best;
+}
+
+/* Ids are often taken for counts or sizes, and those of one model for those of another. */
+static int fail_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_profile *profile, uint32_t count,
+			 struct gs_error *err)
+{
+	const struct gs_mig_profile *other = largest_with(gpu, count);
+	char hint[2 * GS_MIG_NAME_SIZE] = "";
+	if (other)
+		snprintf(hint, sizeof hint, "; %u fit of %s (id %u)", other->max_count, other->name, other->id);
+	return FAIL(err, "at most %u of %s (id %u on this GPU) fit on one GPU, not %u%s", profile->max_count,
+		    profile->name, profile->id, count, hint);
+}
+
 /* Splits "1c.3g.40gb" where "3g.40gb" is a profile; otherwise the name is the profile's, with all its slices. */
 static int find_profile(const struct gs_mig_gpu *gpu, const char *name, uint32_t *compute, struct gs_error *err)
 {
@@ -169,6 +193,8 @@ static int add(const struct gs_mig_gpu *gpu, const char *name, int start, uint32
 	if (profile < 0)
 		return -1;
 	struct gs_mig_want like = {.profile = (uint8_t)profile, .start = (int8_t)start};
+	if (count > GS_MIG_INSTANCES_MAX && size == gpu->profiles[profile].compute_slices)
+		return fail_too_many(gpu, &gpu->profiles[profile], count, err);
 	for (uint32_t i = 0; i < count; i++) {
 		bool part = size != gpu->profiles[profile].compute_slices;
 		if (part ? add_parts(gpu, &result, &like, (uint8_t)size, err)
@@ -185,35 +211,14 @@ int gs_mig_wish_add(const struct gs_mig_gpu *gpu, const char *name, uint32_t cou
 	return add(gpu, name, GS_MIG_ANYWHERE, count, wish, err);
 }
 
-/* The largest profile of which that many fit, or NULL. */
-static const struct gs_mig_profile *largest_with(const struct gs_mig_gpu *gpu, uint32_t count)
-{
-	const struct gs_mig_profile *best = NULL;
-	for (size_t i = 0; i < gpu->profile_count; i++) {
-		const struct gs_mig_profile *profile = &gpu->profiles[i];
-		if (profile->max_count >= count && (!best || profile->memory_bytes > best->memory_bytes))
-			best = profile;
-	}
-	return best;
-}
-
 int gs_mig_wish_check(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_error *err)
 {
 	uint32_t counts[GS_MIG_PROFILES_MAX] = {0};
 	for (size_t i = 0; i < wish->count; i++)
 		counts[wish->items[i].profile]++;
-	for (size_t i = 0; i < gpu->profile_count; i++) {
-		const struct gs_mig_profile *profile = &gpu->profiles[i], *other;
-		if (counts[i] <= profile->max_count)
-			continue;
-		other = largest_with(gpu, counts[i]);
-		if (!other)
-			return FAIL(err, "at most %u of %s (id %u on this GPU) fit on one GPU, not %u",
-				    profile->max_count, profile->name, profile->id, counts[i]);
-		return FAIL(err, "at most %u of %s (id %u on this GPU) fit on one GPU, not %u; %u fit of %s (id %u)",
-			    profile->max_count, profile->name, profile->id, counts[i], other->max_count, other->name,
-			    other->id);
-	}
+	for (size_t i = 0; i < gpu->profile_count; i++)
+		if (counts[i] > gpu->profiles[i].max_count)
+			return fail_too_many(gpu, &gpu->profiles[i], counts[i], err);
 	return 0;
 }
 
@@ -288,6 +293,26 @@ int gs_mig_parse_list(const struct gs_mig_gpu *gpu, const char *text, struct gs_
 		return -1;
 	*wish = result;
 	return 0;
+}
+
+bool gs_mig_want_same(const struct gs_mig_want *a, const struct gs_mig_want *b)
+{
+	return a->profile == b->profile && a->start == b->start && a->compute_count == b->compute_count &&
+	       memcmp(a->compute, b->compute, a->compute_count) == 0;
+}
+
+bool gs_mig_wish_same(const struct gs_mig_wish *a, const struct gs_mig_wish *b)
+{
+	bool used[GS_MIG_INSTANCES_MAX] = {false};
+	for (size_t i = 0; i < a->count; i++) {
+		size_t match = 0;
+		while (match < b->count && (used[match] || !gs_mig_want_same(&a->items[i], &b->items[match])))
+			match++;
+		if (match == b->count)
+			return false;
+		used[match] = true;
+	}
+	return a->count == b->count;
 }
 
 void gs_mig_wish_from_layout(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, struct gs_mig_wish *wish)

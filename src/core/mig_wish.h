@@ -38,6 +38,11 @@ int gs_mig_wish_add(const struct gs_mig_gpu *gpu, const char *name, uint32_t cou
  * or sizes. gs_mig_parse_list has done it. */
 int gs_mig_wish_check(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_error *err);
 
+/* The same profile, place and compute instances. */
+bool gs_mig_want_same(const struct gs_mig_want *a, const struct gs_mig_want *b);
+/* The same wants, in any order. */
+bool gs_mig_wish_same(const struct gs_mig_wish *a, const struct gs_mig_wish *b);
+
 /* What the layout is, as a wish; instances of unknown profiles are left out. */
 void gs_mig_wish_from_layout(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
 			     struct gs_mig_wish *wish);

@@ -2,6 +2,9 @@
 #ifndef GPUSHARE_TESTS_MIG_FIXTURE_H
 #define GPUSHARE_TESTS_MIG_FIXTURE_H
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "core/mig_geometry.h"
 
 struct mig_row {
@@ -83,8 +86,10 @@ static const struct mig_row mig_dense_12[] = {
 	{0},
 };
 
-static inline struct gs_mig_gpu mig_fixture(const struct mig_row *rows, struct gs_error *err)
+/* Stops the program when gs_mig_gpu_complete refuses what should be a GPU. */
+static inline struct gs_mig_gpu mig_fixture(const struct mig_row *rows)
 {
+	struct gs_error err;
 	struct gs_mig_gpu gpu = {0};
 
 	for (; rows->name; rows++) {
@@ -105,8 +110,10 @@ static inline struct gs_mig_gpu mig_fixture(const struct mig_row *rows, struct g
 				.size = rows->size};
 		gpu.profile_count++;
 	}
-	/* On failure the caller sees err and a GPU without slices. */
-	gs_mig_gpu_complete(&gpu, err);
+	if (gs_mig_gpu_complete(&gpu, &err)) {
+		fprintf(stderr, "%s\n", err.text);
+		abort();
+	}
 	return gpu;
 }
 

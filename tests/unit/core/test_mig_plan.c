@@ -2,15 +2,6 @@
 #include "fixture.h"
 #include "mig_fixture.h"
 
-static struct gs_mig_gpu gpu_of(const struct mig_row *rows)
-{
-	struct gs_error err = {0};
-	struct gs_mig_gpu gpu = mig_fixture(rows, &err);
-	if (err.source)
-		fail_msg("%s", err.text);
-	return gpu;
-}
-
 static struct gs_mig_wish wish_of(const struct gs_mig_gpu *gpu, const char *text)
 {
 	struct gs_mig_wish wish = {0};
@@ -52,7 +43,7 @@ static struct gs_mig_layout layout_of(const struct gs_mig_gpu *gpu, const char *
 static void expect(const struct mig_row *rows, const char *now, const char *wanted, enum gs_mig_goal goal,
 		   const char *steps)
 {
-	struct gs_mig_gpu gpu = gpu_of(rows);
+	struct gs_mig_gpu gpu = mig_fixture(rows);
 	struct gs_mig_layout layout = layout_of(&gpu, now);
 	struct gs_mig_wish wish = wish_of(&gpu, wanted);
 	struct gs_mig_plan plan;
