@@ -31,8 +31,14 @@ static CUresult attach(struct simcu_device *device)
 {
 	if (device->client >= 0)
 		return CUDA_SUCCESS;
+	const struct sim_mig_name *instance = &device->instance;
 	struct gs_error error = {0};
-	int slot = sim_client_attach(simcu.node, device->slot, SIM_CLIENT_COMPUTE, &error);
+	int slot;
+	if (instance->serial)
+		slot = sim_client_attach_instance(simcu.node, device->slot, instance->gpu_instance,
+						  instance->compute_instance, SIM_CLIENT_COMPUTE, &error);
+	else
+		slot = sim_client_attach(simcu.node, device->slot, SIM_CLIENT_COMPUTE, &error);
 	if (slot < 0)
 		return error.code == ENOSPC ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_DEVICE_UNAVAILABLE;
 	device->client = slot;

@@ -59,7 +59,7 @@ static uint64_t bytes_per_second(const struct copy *copy, const struct simcu_con
 {
 	const struct simcu_device *to = copy->to.device, *from = copy->from.device;
 	if (to && to == from)
-		return simcu_memory_rate(to->model) / 2; /* read and written */
+		return to->memory_rate / 2; /* read and written */
 	if (to && from && to->model->nvlinks)
 		return PEER_LINK_RATE * to->model->nvlinks;
 	if (to || from)
@@ -253,7 +253,7 @@ static CUresult run_fill(const struct fill *fill, CUstream handle)
 	if (fill->to % fill->size || (fill->rows > 1 && fill->pitch % fill->size) || !check_area(&copy.to, &copy, true))
 		return CUDA_ERROR_INVALID_VALUE;
 	uint64_t bytes = (uint64_t)fill->width * fill->rows;
-	uint64_t rate = simcu_memory_rate(context->device->model);
+	uint64_t rate = context->device->memory_rate;
 	CUresult result = simcu_stream_work(stream, (uint64_t)((unsigned __int128)bytes * 1000000000u / rate));
 	if (result != CUDA_SUCCESS)
 		return result;

@@ -58,9 +58,38 @@ uint64_t simcu_memory_rate(const struct sim_model *model)
 	return rate ? rate : 100000000000ull;
 }
 
-static uint64_t usable_memory(const struct simcu_device *device)
+static void describe_instance(struct simcu_device *device, const struct sim_mig *mig)
 {
-	return device->gpu.memory_total - device->gpu.memory_reserved;
+	const struct sim_mig_name *name = &device->instance;
+	const struct sim_mig_model *model = sim_mig_model_of(device->model);
+	const struct sim_mig_gi *gi = &mig->gis[name->gpu_instance];
+	const struct sim_mig_profile *profile = &model->profiles[gi->profile];
+	struct sim_mig_compute compute;
+	char uuid[48];
+	if (!sim_mig_compute_of(model, profile, gi->cis[name->compute_instance].profile, &compute))
+		return;
+	snprintf(device->name, sizeof device->name, "%s MIG %s", device->model->name, compute.name);
+	sim_mig_uuid(&device->gpu, name->gpu_instance, name->compute_instance, uuid);
+	size_t filled = 0;
+	for (const char *at = uuid + 4; *at && filled < sizeof device->uuid; at++) /* after "MIG-" */
+		if (*at != '-') {
+			device->uuid[filled++] = (uint8_t)strtoul((char[]){at[0], at[1], '\0'}, NULL, 16);
+			at++;
+		}
+	device->multiprocessors = compute.multiprocessors;
+	device->memory_bytes = (uint64_t)profile->memory_mib << 20;
+	device->memory_rate = device->memory_rate / model->grid * gi->size;
+}
+
+void simcu_describe(struct simcu_device *device, const struct sim_mig *mig)
+{
+	snprintf(device->name, sizeof device->name, "%s", device->model->name);
+	memcpy(device->uuid, device->gpu.uuid_bytes, sizeof device->uuid);
+	device->multiprocessors = device->model->multiprocessors;
+	device->memory_bytes = device->gpu.memory_total - device->gpu.memory_reserved;
+	device->memory_rate = simcu_memory_rate(device->model);
+	if (device->instance.serial)
+		describe_instance(device, mig);
 }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal)
@@ -99,7 +128,7 @@ CUresult cuDeviceGetName(char *name, int size, CUdevice device)
 	ENTER_DEVICE(entry, device, name);
 	if (size <= 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	snprintf(name, (size_t)size, "%s", entry->model->name);
+	snprintf(name, (size_t)size, "%s", entry->name);
 	return CUDA_SUCCESS;
 }
 
@@ -110,10 +139,12 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 	return CUDA_SUCCESS;
 }
 
-/* Differs from the first version for MIG devices only. */
+/* The first version names the GPU that a MIG device is part of, this one the device. */
 CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
 {
-	return cuDeviceGetUuid(uuid, device);
+	ENTER_DEVICE(entry, device, uuid);
+	memcpy(uuid->bytes, entry->uuid, sizeof uuid->bytes);
+	return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetLuid(char *luid, unsigned int *node_mask, CUdevice device)
@@ -124,7 +155,7 @@ CUresult cuDeviceGetLuid(char *luid, unsigned int *node_mask, CUdevice device)
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 {
 	ENTER_DEVICE(entry, device, bytes);
-	*bytes = usable_memory(entry);
+	*bytes = entry->memory_bytes;
 	return CUDA_SUCCESS;
 }
 
@@ -205,7 +236,7 @@ static int model_attribute(const struct simcu_device *device, CUdevice_attribute
 	case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
 		return (int)model->memory_bus_bits;
 	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-		return (int)model->multiprocessors;
+		return (int)device->multiprocessors;
 	case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
 		return sm.threads;
 	case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:

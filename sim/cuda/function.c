@@ -3,10 +3,10 @@
 
 enum { WARP = 32, BLOCK_MAX = 1024, REGISTERS = 32, STATIC_SHARED_MAX = 48 * 1024, RESERVED_SHARED = 1024 };
 
-static const struct sim_model *current_model(void)
+static const struct simcu_device *current_device(void)
 {
 	struct simcu_context *context;
-	return simcu_current(&context) == CUDA_SUCCESS ? context->device->model : simcu.devices[0].model;
+	return simcu_current(&context) == CUDA_SUCCESS ? context->device : &simcu.devices[0];
 }
 
 static CUresult get_attribute(int *value, CUfunction_attribute attribute, const struct simcu_kernel *kernel,
@@ -65,14 +65,14 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfuncti
 	const struct simcu_kernel *kernel = simcu_kernel_of(function);
 	if (!value)
 		return CUDA_ERROR_INVALID_VALUE;
-	return kernel ? get_attribute(value, attribute, kernel, current_model()) : CUDA_ERROR_INVALID_HANDLE;
+	return kernel ? get_attribute(value, attribute, kernel, current_device()->model) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value)
 {
 	SIMCU_ENTER();
 	struct simcu_kernel *kernel = simcu_kernel_of(function);
-	return kernel ? set_attribute(kernel, attribute, value, current_model()) : CUDA_ERROR_INVALID_HANDLE;
+	return kernel ? set_attribute(kernel, attribute, value, current_device()->model) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkernel handle, CUdevice ordinal)
@@ -237,7 +237,7 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, CUfun
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!simcu_kernel_of(function))
 		return CUDA_ERROR_INVALID_HANDLE;
-	*blocks = blocks_per_sm(current_model(), block_size, shared);
+	*blocks = blocks_per_sm(current_device()->model, block_size, shared);
 	return CUDA_SUCCESS;
 }
 
@@ -255,16 +255,16 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CUfunc
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!simcu_kernel_of(function))
 		return CUDA_ERROR_INVALID_HANDLE;
-	const struct sim_model *model = current_model();
+	const struct simcu_device *device = current_device();
 	int most = 0, start = limit > 0 && limit < BLOCK_MAX ? limit : BLOCK_MAX;
 	*grid = *block = 0;
 	simcu_enter_host_function(true); /* shared_of_block is the program's and runs under the lock */
 	for (int size = start; size > 0; size = (size - 1) / WARP * WARP) {
-		int blocks = blocks_per_sm(model, size, shared_of_block ? shared_of_block(size) : shared);
+		int blocks = blocks_per_sm(device->model, size, shared_of_block ? shared_of_block(size) : shared);
 		if (blocks * size > most) {
 			most = blocks * size;
 			*block = size;
-			*grid = blocks * (int)model->multiprocessors;
+			*grid = blocks * (int)device->multiprocessors;
 		}
 	}
 	simcu_enter_host_function(false);
@@ -284,7 +284,7 @@ CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, CUfunction funct
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!simcu_kernel_of(function))
 		return CUDA_ERROR_INVALID_HANDLE;
-	struct simcu_sm sm = simcu_sm_of(current_model());
+	struct simcu_sm sm = simcu_sm_of(current_device()->model);
 	int share = sm.shared / blocks - RESERVED_SHARED;
 	*bytes = share <= 0 ? 0 : (size_t)(share < sm.shared_optin ? share : sm.shared_optin);
 	return CUDA_SUCCESS;

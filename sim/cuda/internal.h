@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "gpushare/cuda.h"
 #include "sim/cuda/image.h"
+#include "sim/mig.h"
 #include "sim/models.h"
 #include "sim/state.h"
 
@@ -40,7 +41,13 @@ struct simcu_device {
 	CUdevice ordinal;   /* what the program calls it */
 	struct sim_gpu gpu; /* as it was at cuInit: identity only */
 	const struct sim_model *model;
-	int client; /* this process's slot while contexts exist; -1: none */
+	struct sim_mig_name instance; /* serial 0: the device is a whole GPU */
+	char name[128];
+	uint8_t uuid[16];
+	uint32_t multiprocessors;
+	uint64_t memory_bytes; /* that programs can have */
+	uint64_t memory_rate;  /* bytes per second */
+	int client;            /* this process's slot while contexts exist; -1: none */
 	unsigned context_count;
 	uint64_t attachment;  /* counts the times that this process became a client */
 	uint64_t small_bytes; /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
@@ -206,14 +213,23 @@ uint64_t simcu_thread_id(void);
 void simcu_enter_host_function(bool inside);
 
 /* visible.c: pure. */
+struct simcu_instance {
+	char uuid[48]; /* "MIG-..." */
+	char path[80]; /* "MIG-GPU-.../1/0": the name it has had first */
+};
 struct simcu_candidate {
 	const char *uuid;
-	uint64_t speed; /* any scale */
+	uint64_t speed;   /* any scale */
+	bool partitioned; /* in MIG mode: only an instance of it can be used */
+	const struct simcu_instance *instances;
+	size_t instance_count;
 };
 /* Fills `order` with positions in `candidates` as CUDA_VISIBLE_DEVICES (`visible`, NULL: unset) and CUDA_DEVICE_ORDER
- * (`by_bus`) say; returns how many. The list ends at the first entry that is wrong, ambiguous or repeated. */
+ * (`by_bus`) say; returns how many. The list ends at the first entry that is wrong, ambiguous or repeated. A program
+ * sees one MIG instance and nothing else, or GPUs: when an instance was chosen the first position is its GPU's and
+ * `*instance` its own position there, else that is -1. */
 size_t simcu_visible_devices(const char *visible, bool by_bus, const struct simcu_candidate *candidates, size_t count,
-			     unsigned *order);
+			     unsigned *order, int *instance);
 
 /* device.c */
 struct simcu_sm {
@@ -224,6 +240,8 @@ struct simcu_sm simcu_sm_of(const struct sim_model *model);
 /* What PCI Express and the GPU's own memory move, in bytes per second. */
 uint64_t simcu_pcie_rate(const struct sim_model *model);
 uint64_t simcu_memory_rate(const struct sim_model *model);
+/* Fills in what follows from the device's GPU and, if it is one, its instance. */
+void simcu_describe(struct simcu_device *device, const struct sim_mig *mig);
 
 /* context.c */
 CUresult simcu_current(struct simcu_context **context);

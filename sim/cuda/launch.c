@@ -3,7 +3,8 @@
  * How long a kernel takes:
  *   - a kernel named spin..., gpushare_spin..., or the C++ mangling of one, whose first parameter is an integer: that
  *     many nanoseconds;
- *   - any other: LAUNCH_NS, and WAVE_NS for each wave of blocks that the GPU needs to hold the grid. A guess. */
+ *   - any other: LAUNCH_NS, and WAVE_NS for each wave of blocks that the GPU needs to hold the grid. A guess. A MIG
+ *     instance holds as much less at once as it has fewer multiprocessors. */
 #include "sim/cuda/internal.h"
 
 #include <ctype.h>
@@ -89,30 +90,30 @@ static unsigned threads_of(const struct launch *launch)
 	return launch->block[0] * launch->block[1] * launch->block[2];
 }
 
-/* Blocks that the whole GPU holds at once. */
-static uint64_t capacity(const struct sim_model *model, unsigned threads)
+/* Blocks that the whole device holds at once. */
+static uint64_t capacity(const struct simcu_device *device, unsigned threads)
 {
-	struct simcu_sm sm = simcu_sm_of(model);
+	struct simcu_sm sm = simcu_sm_of(device->model);
 	unsigned rounded = (threads + WARP - 1) / WARP * WARP;
 	unsigned blocks = (unsigned)sm.threads / rounded;
 	if (blocks > (unsigned)sm.blocks)
 		blocks = (unsigned)sm.blocks;
-	return (uint64_t)(blocks ? blocks : 1) * model->multiprocessors;
+	return (uint64_t)(blocks ? blocks : 1) * device->multiprocessors;
 }
 
 static uint64_t duration_of(const struct simcu_kernel *kernel, const struct launch *launch,
-			    const struct sim_model *model)
+			    const struct simcu_device *device)
 {
 	uint64_t duration;
 	if (is_spin(kernel->name) && spin_time(kernel, launch, &duration))
 		return duration;
-	uint64_t at_once = capacity(model, threads_of(launch)), blocks = blocks_of(launch);
+	uint64_t at_once = capacity(device, threads_of(launch)), blocks = blocks_of(launch);
 	uint64_t waves = blocks / at_once + (blocks % at_once != 0);
 	return waves > SPIN_MAX_NS / WAVE_NS ? SPIN_MAX_NS : LAUNCH_NS + waves * WAVE_NS;
 }
 
 static CUresult check_launch(const struct simcu_kernel *kernel, const struct launch *launch,
-			     const struct sim_model *model)
+			     const struct simcu_device *device)
 {
 	const unsigned *grid = launch->grid, *block = launch->block;
 	if (!grid[0] || !grid[1] || !grid[2] || !block[0] || !block[1] || !block[2] || grid[0] > INT32_MAX ||
@@ -126,7 +127,7 @@ static CUresult check_launch(const struct simcu_kernel *kernel, const struct lau
 	bool needs = kernel->image && kernel->image->parameters_known && kernel->image->parameter_count;
 	if (needs && !launch->parameters && !launch->extra)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (launch->cooperative && blocks_of(launch) > capacity(model, threads_of(launch)))
+	if (launch->cooperative && blocks_of(launch) > capacity(device, threads_of(launch)))
 		return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
 	return CUDA_SUCCESS;
 }
@@ -146,7 +147,7 @@ static CUresult run(CUfunction function, const struct launch *launch)
 	SIMCU_ENTER_CONTEXT(context);
 	if (!simcu_kernel_of(function))
 		return CUDA_ERROR_INVALID_HANDLE;
-	CUresult result = check_launch(simcu_kernel_of(function), launch, context->device->model);
+	CUresult result = check_launch(simcu_kernel_of(function), launch, context->device);
 	if (result == CUDA_SUCCESS)
 		result = wait_for_room(context);
 	if (result != CUDA_SUCCESS)
@@ -156,7 +157,7 @@ static CUresult run(CUfunction function, const struct launch *launch)
 	/* The lock was dropped: look again. And a kernel runs where its context is. */
 	if (!stream || !kernel || stream->object.context != context)
 		return CUDA_ERROR_INVALID_HANDLE;
-	uint64_t duration = duration_of(kernel, launch, context->device->model), start;
+	uint64_t duration = duration_of(kernel, launch, context->device), start;
 	result = simcu_stream_start(stream, &start);
 	if (result != CUDA_SUCCESS)
 		return result;

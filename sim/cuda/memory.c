@@ -140,8 +140,10 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
 	SIMCU_ENTER_CONTEXT(context);
 	const struct simcu_device *device = context->device;
-	uint64_t total = device->gpu.memory_total - device->gpu.memory_reserved;
-	uint64_t used = sim_gpu_memory_used(simcu.node, device->slot);
+	uint64_t total = device->memory_bytes;
+	uint64_t used = device->instance.serial
+				? sim_instance_memory_used(simcu.node, device->slot, device->instance.gpu_instance)
+				: sim_gpu_memory_used(simcu.node, device->slot);
 	if (free_bytes)
 		*free_bytes = used < total ? total - used : 0;
 	if (total_bytes)

@@ -2,6 +2,7 @@
 #include "sim/cuda/internal.h"
 
 #include <search.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -45,34 +46,71 @@ static bool by_bus_order(void)
 	return order && strcmp(order, "PCI_BUS_ID") == 0;
 }
 
-static void add_device(uint32_t slot, const struct sim_gpu *gpu)
+/* What can be seen of a GPU that is there. */
+struct found {
+	uint32_t slot;
+	struct sim_gpu gpu;
+	struct sim_mig mig;
+	size_t instance_count;
+	struct sim_mig_name names[SIM_MIG_INSTANCES_MAX * SIM_MIG_COMPUTES_MAX];
+	struct simcu_instance instances[SIM_MIG_INSTANCES_MAX * SIM_MIG_COMPUTES_MAX];
+};
+
+static void find_instances(struct found *found)
+{
+	for (uint32_t gi = 0; gi < SIM_MIG_INSTANCES_MAX; gi++)
+		for (uint32_t ci = 0; found->mig.gis[gi].serial && ci < SIM_MIG_COMPUTES_MAX; ci++) {
+			uint64_t serial = found->mig.gis[gi].cis[ci].serial;
+			struct simcu_instance *instance = &found->instances[found->instance_count];
+			if (!serial)
+				continue;
+			found->names[found->instance_count++] = (struct sim_mig_name){found->slot, gi, ci, serial};
+			sim_mig_uuid(&found->gpu, gi, ci, instance->uuid);
+			snprintf(instance->path, sizeof instance->path, "MIG-%s/%u/%u", found->gpu.uuid, gi, ci);
+		}
+}
+
+static void add_device(const struct found *found, int instance)
 {
 	struct simcu_device *device = &simcu.devices[simcu.device_count];
-	*device = (struct simcu_device){.slot = slot, .ordinal = simcu.device_count, .gpu = *gpu, .client = -1};
-	device->model = &sim_models[gpu->model];
-	device->ecc_seen = gpu->ecc_double_volatile;
+	*device = (struct simcu_device){
+		.slot = found->slot, .ordinal = simcu.device_count, .gpu = found->gpu, .client = -1};
+	device->model = &sim_models[found->gpu.model];
+	device->ecc_seen = found->gpu.ecc_double_volatile;
+	if (instance >= 0)
+		device->instance = found->names[instance];
+	simcu_describe(device, &found->mig);
 	simcu.device_count++;
 }
 
 static void find_devices(void)
 {
-	struct sim_gpu gpus[SIM_GPUS_MAX];
-	uint32_t slots[SIM_GPUS_MAX];
+	GS_AUTO_FREE struct found *found = gs_calloc(SIM_GPUS_MAX, sizeof *found);
 	struct simcu_candidate candidates[SIM_GPUS_MAX];
 	unsigned order[SIM_GPUS_MAX];
+	int instance;
 	size_t count = 0;
 	uint32_t slot_count = sim_gpu_count(simcu.node);
 	for (uint32_t slot = 0; slot < slot_count && count < SIM_GPUS_MAX; slot++) {
-		if (!sim_gpu_get(simcu.node, slot, &gpus[count]) || !gpus[count].present || gpus[count].lost)
+		struct found *here = &found[count];
+		if (!sim_gpu_get(simcu.node, slot, &here->gpu) || !here->gpu.present || here->gpu.lost)
 			continue;
-		slots[count] = slot;
-		candidates[count] =
-			(struct simcu_candidate){gpus[count].uuid, speed_of(&sim_models[gpus[count].model])};
+		here->slot = slot;
+		if (here->gpu.mig_mode && sim_mig_get(simcu.node, slot, &here->mig))
+			find_instances(here);
+		candidates[count] = (struct simcu_candidate){
+			.uuid = here->gpu.uuid,
+			.speed = speed_of(&sim_models[here->gpu.model]),
+			.partitioned = here->gpu.mig_mode,
+			.instances = here->instances,
+			.instance_count = here->instance_count,
+		};
 		count++;
 	}
-	size_t chosen = simcu_visible_devices(getenv("CUDA_VISIBLE_DEVICES"), by_bus_order(), candidates, count, order);
+	size_t chosen = simcu_visible_devices(getenv("CUDA_VISIBLE_DEVICES"), by_bus_order(), candidates, count, order,
+					      &instance);
 	for (size_t i = 0; i < chosen; i++)
-		add_device(slots[order[i]], &gpus[order[i]]);
+		add_device(&found[order[i]], instance);
 }
 
 CUresult cuInit(unsigned int flags)

@@ -51,19 +51,57 @@ static void rank(const struct simcu_candidate *candidates, size_t count, bool by
 			ranked[filled++] = (unsigned)i;
 }
 
+/* The instance that the token names. */
+static bool find_instance(const char *token, size_t length, const struct simcu_candidate *candidates, size_t count,
+			  unsigned *gpu, int *instance)
+{
+	if (length < SHORTEST_UUID_PREFIX || strncmp(token, "MIG-", SHORTEST_UUID_PREFIX) != 0)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; candidates[i].partitioned && k < candidates[i].instance_count; k++) {
+			const struct simcu_instance *candidate = &candidates[i].instances[k];
+			bool same =
+				(strlen(candidate->uuid) == length &&
+				 strncasecmp(candidate->uuid, token, length) == 0) ||
+				(strlen(candidate->path) == length && strncasecmp(candidate->path, token, length) == 0);
+			if (!same)
+				continue;
+			*gpu = (unsigned)i;
+			*instance = (int)k;
+			return true;
+		}
+	return false;
+}
+
+/* Nothing is asked for: an instance if there is any, else all GPUs. */
+static size_t choose_all(const struct simcu_candidate *candidates, size_t count, const unsigned *ranked,
+			 unsigned *order, int *instance)
+{
+	size_t chosen = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct simcu_candidate *candidate = &candidates[ranked[i]];
+		if (candidate->partitioned && candidate->instance_count) {
+			order[0] = ranked[i];
+			*instance = 0;
+			return 1;
+		}
+		if (!candidate->partitioned)
+			order[chosen++] = ranked[i];
+	}
+	return chosen;
+}
+
 size_t simcu_visible_devices(const char *visible, bool by_bus, const struct simcu_candidate *candidates, size_t count,
-			     unsigned *order)
+			     unsigned *order, int *instance)
 {
 	unsigned ranked[SIM_GPUS_MAX];
 	bool taken[SIM_GPUS_MAX] = {false};
+	*instance = -1;
 	if (count > SIM_GPUS_MAX)
 		count = SIM_GPUS_MAX;
 	rank(candidates, count, by_bus, ranked);
-	if (!visible) {
-		for (size_t i = 0; i < count; i++)
-			order[i] = ranked[i];
-		return count;
-	}
+	if (!visible)
+		return choose_all(candidates, count, ranked, order, instance);
 	size_t chosen = 0;
 	while (*visible) {
 		visible += strspn(visible, " \t");
@@ -71,11 +109,20 @@ size_t simcu_visible_devices(const char *visible, bool by_bus, const struct simc
 		size_t word = length;
 		while (word && isspace((unsigned char)visible[word - 1]))
 			word--;
+		if (find_instance(visible, word, candidates, count, &order[0], instance))
+			return 1;
 		long at = parse_index(visible, word);
 		if (at < 0)
 			at = find_uuid(visible, word, candidates, count, ranked);
 		if (at < 0 || (size_t)at >= count || taken[at])
 			break;
+		if (candidates[ranked[at]].partitioned) { /* its first instance is meant */
+			if (!candidates[ranked[at]].instance_count)
+				break;
+			order[0] = ranked[at];
+			*instance = 0;
+			return 1;
+		}
 		taken[at] = true;
 		order[chosen++] = ranked[at];
 		visible += length;
