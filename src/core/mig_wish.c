@@ -49,13 +49,19 @@ static const char *suggest_profile(const struct gs_mig_gpu *gpu, const char *nam
 	return gs_suggest(name, names, gpu->profile_count);
 }
 
+static bool larger(const struct gs_mig_profile *a, const struct gs_mig_profile *b)
+{
+	return a->memory_bytes != b->memory_bytes ? a->memory_bytes > b->memory_bytes
+						  : a->compute_slices > b->compute_slices;
+}
+
 /* The largest profile of which that many fit, or NULL. */
 static const struct gs_mig_profile *largest_with(const struct gs_mig_gpu *gpu, uint32_t count)
 {
 	const struct gs_mig_profile *best = NULL;
 	for (size_t i = 0; i < gpu->profile_count; i++) {
 		const struct gs_mig_profile *profile = &gpu->profiles[i];
-		if (profile->max_count >= count && (!best || profile->memory_bytes > best->memory_bytes))
+		if (profile->max_count >= count && (!best || larger(profile, best)))
 			best = profile;
 	}
 	return best;
