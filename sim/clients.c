@@ -65,6 +65,9 @@ static struct sim_mig_ci *instance_of(struct sim_state *state, const struct sim_
 static uint64_t *timeline_of(struct sim_state *state, const struct sim_client *client)
 {
 	struct sim_mig_ci *instance = instance_of(state, client);
+	/* MPS clients run side by side. */
+	if (client->kind == SIM_CLIENT_MPS)
+		return &state->clients[client - state->clients].queued_to_ns;
 	return instance ? &instance->busy_until_ns : &state->gpus[client->gpu].busy_until_ns;
 }
 
@@ -224,7 +227,8 @@ static int check_admission(struct sim_state *state, const struct sim_client *wan
 		return -1;
 	if (gpu->compute_mode == COMPUTE_MODE_PROHIBITED)
 		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "GPU %u is in compute mode Prohibited", gpu_index);
-	if (gpu->compute_mode != COMPUTE_MODE_EXCLUSIVE_PROCESS)
+	/* An MPS client comes through its server, which is the one process there. */
+	if (gpu->compute_mode != COMPUTE_MODE_EXCLUSIVE_PROCESS || wanted->kind == SIM_CLIENT_MPS)
 		return 0;
 	for (uint32_t slot = 0; slot < client_slots(state); slot++)
 		if (is_on_instance(&state->clients[slot], gpu_index, wanted->gpu_instance, wanted->compute_instance) &&
@@ -311,6 +315,59 @@ void sim_client_detach(struct sim_node *node, int slot)
 	sim_unlock(node);
 }
 
+void sim_client_limit(struct sim_node *node, int slot, uint32_t permille)
+{
+	if (permille >= 1000 || !sim_lock(node))
+		return;
+	struct sim_client *client = own_client(node, slot);
+	if (client)
+		client->share_permille = client->share_permille * permille / 1000;
+	if (client && !client->share_permille)
+		client->share_permille = 1;
+	sim_unlock(node);
+}
+
+size_t sim_client_fault(struct sim_node *node, int32_t pid, uint32_t result)
+{
+	size_t count = 0;
+	if (!sim_lock(node))
+		return 0;
+	for (uint32_t slot = 0; slot < client_slots(node->state); slot++) {
+		struct sim_client *client = &node->state->clients[slot];
+		if (!client->used || client->pid != pid || !is_alive(node, (int)slot))
+			continue;
+		client->fault = result;
+		count++;
+	}
+	sim_unlock(node);
+	return count;
+}
+
+uint32_t sim_client_take_fault(struct sim_node *node, int slot)
+{
+	if (slot < 0 || slot >= SIM_CLIENTS_MAX)
+		return 0;
+	/* Nearly always there is none: then a look without the lock is enough. */
+	struct sim_client *client = &node->state->clients[slot];
+	return __atomic_load_n(&client->fault, __ATOMIC_RELAXED)
+		       ? __atomic_exchange_n(&client->fault, 0, __ATOMIC_RELAXED)
+		       : 0;
+}
+
+/* How much longer an MPS client's work takes because the others want more of the GPU than there is, in permille. */
+static uint64_t crowding_permille(const struct sim_state *state, const struct sim_client *client, uint64_t now_ns)
+{
+	uint64_t wanted = client->share_permille, whole = 1000;
+	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
+		const struct sim_client *other = &state->clients[slot];
+		if (other != client && other->kind == SIM_CLIENT_MPS && other->queued_ns &&
+		    other->queued_to_ns > now_ns &&
+		    is_on_instance(other, client->gpu, client->gpu_instance, client->compute_instance))
+			wanted += other->share_permille;
+	}
+	return wanted > whole ? wanted : whole;
+}
+
 /* What clients may have in all: the GPU's memory, or that of the GPU instance. */
 static uint64_t room_of(const struct sim_state *state, const struct sim_client *client)
 {
@@ -374,6 +431,8 @@ uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns
 			*busy_until_ns = now;
 		if (duration_ns > DURATION_MAX_NS)
 			duration_ns = DURATION_MAX_NS;
+		if (client->kind == SIM_CLIENT_MPS)
+			duration_ns = duration_ns * crowding_permille(node->state, client, now) / 1000;
 		uint64_t start = earliest_ns < END_MAX_NS && earliest_ns > now ? earliest_ns : now;
 		if (start < *busy_until_ns)
 			start = *busy_until_ns;

@@ -85,7 +85,7 @@ struct sim_client {
 	uint64_t queued_from_ns, queued_to_ns;
 	uint32_t gpu_instance, compute_instance; /* SIM_MIG_NONE: the whole GPU */
 	uint32_t share_permille;                 /* of the GPU's multiprocessors; 1000: all */
-	uint32_t reserved;
+	uint32_t fault;                          /* a CUresult that its work is to end with; 0: none */
 	struct sim_busy busy;
 	char name[SIM_PROCESS_NAME_SIZE]; /* executable path */
 };
@@ -155,6 +155,12 @@ int sim_client_attach(struct sim_node *node, uint32_t gpu, enum sim_client_kind 
 int sim_client_attach_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance,
 			       enum sim_client_kind kind, struct gs_error *err);
 void sim_client_detach(struct sim_node *node, int slot);
+/* The client may use only so many of the multiprocessors that it has without (1000: all of them), as an MPS client does. */
+void sim_client_limit(struct sim_node *node, int slot, uint32_t permille);
+/* Makes the work of a process fail with a CUresult wherever it is a client; how many clients that were. libcuda takes the
+ * fault, once, with the next call that looks at the device. */
+size_t sim_client_fault(struct sim_node *node, int32_t pid, uint32_t result);
+uint32_t sim_client_take_fault(struct sim_node *node, int slot);
 /* 0, or -1 when the GPU has not that much memory left (or is gone, or the slot is not this handle's). */
 int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
 void sim_client_release(struct sim_node *node, int slot, uint64_t bytes);

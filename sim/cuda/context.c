@@ -34,13 +34,20 @@ static CUresult attach(struct simcu_device *device)
 	const struct sim_mig_name *instance = &device->instance;
 	struct gs_error error = {0};
 	int slot;
+	CUresult admitted = simcu_mps_attach(device);
+	if (admitted != CUDA_SUCCESS)
+		return admitted;
+	enum sim_client_kind kind = simcu.mps ? SIM_CLIENT_MPS : SIM_CLIENT_COMPUTE;
 	if (instance->serial)
 		slot = sim_client_attach_instance(simcu.node, device->slot, instance->gpu_instance,
-						  instance->compute_instance, SIM_CLIENT_COMPUTE, &error);
+						  instance->compute_instance, kind, &error);
 	else
-		slot = sim_client_attach(simcu.node, device->slot, SIM_CLIENT_COMPUTE, &error);
+		slot = sim_client_attach(simcu.node, device->slot, kind, &error);
+	if (slot < 0)
+		simcu_mps_detach(device);
 	if (slot < 0)
 		return error.code == ENOSPC ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_DEVICE_UNAVAILABLE;
+	sim_client_limit(simcu.node, slot, simcu_mps_permille());
 	device->client = slot;
 	device->attachment++;
 	return CUDA_SUCCESS;
@@ -51,8 +58,10 @@ static void detach(struct simcu_device *device)
 	if (device->context_count > 0 || device->client < 0)
 		return;
 	sim_client_detach(simcu.node, device->client);
+	simcu_mps_detach(device);
 	simcu_pools_reset(device);
 	device->client = -1;
+	device->charged_bytes = 0;
 	device->small_bytes = 0;
 }
 
@@ -61,6 +70,7 @@ static void forgive(struct simcu_device *device)
 {
 	struct sim_gpu gpu;
 	device->broken = CUDA_SUCCESS;
+	simcu_mps_listen();
 	if (sim_gpu_get(simcu.node, device->slot, &gpu))
 		device->ecc_seen = gpu.ecc_double_volatile;
 }

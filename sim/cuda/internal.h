@@ -49,11 +49,14 @@ struct simcu_device {
 	uint64_t memory_rate;  /* bytes per second */
 	int client;            /* this process's slot while contexts exist; -1: none */
 	unsigned context_count;
-	uint64_t attachment;  /* counts the times that this process became a client */
-	uint64_t small_bytes; /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
-	uint64_t checked_ns;  /* when the node was last asked about its health */
-	uint64_t ecc_seen;    /* double-bit errors before this process came */
-	CUresult broken;      /* sticky until the last context is gone */
+	uint64_t attachment;    /* counts the times that this process became a client */
+	uint64_t small_bytes;   /* in allocations below SIMCU_CHUNK_BYTES, which share chunks */
+	uint64_t checked_ns;    /* when the node was last asked about its health */
+	uint64_t ecc_seen;      /* double-bit errors before this process came */
+	CUresult broken;        /* sticky until the last context is gone */
+	int mps_ordinal;        /* the MPS daemon's; -1: no MPS */
+	uint64_t memory_limit;  /* what this process may have of it; 0: no limit but the memory there is */
+	uint64_t charged_bytes; /* what it has */
 	struct simcu_context *primary;
 	unsigned primary_references, primary_flags;
 	struct simcu_pool *default_pool, *pool;
@@ -169,6 +172,7 @@ struct simcu_runtime {
 	struct sim_node *node;
 	int device_count;
 	struct simcu_device devices[SIM_GPUS_MAX];
+	struct simcu_mps *mps; /* NULL: this process is no MPS client */
 	uint64_t next_id;
 };
 extern struct simcu_runtime simcu;
@@ -207,10 +211,30 @@ struct simcu_device *simcu_device(CUdevice device);
 CUresult simcu_check_device(struct simcu_device *device, bool now);
 /* Drops the lock, sleeps until `until_ns` of CLOCK_MONOTONIC or until the GPU is lost, and takes the lock again. */
 CUresult simcu_wait(struct simcu_device *device, uint64_t until_ns);
+/* The device's work failed: its contexts are lost, and with MPS those of the other clients. */
+void simcu_fault(struct simcu_device *device, CUresult result);
 /* A number for the calling thread, not 0. */
 uint64_t simcu_thread_id(void);
 /* Marks the calling thread as one that runs host functions: it may not call the API. */
 void simcu_enter_host_function(bool inside);
+
+/* mps.c: what a process is when an MPS control daemon listens where CUDA_MPS_PIPE_DIRECTORY says. */
+struct mps_device;
+/* SUCCESS too when there is no daemon: then nothing is different. May wait for the servers of other users to end. */
+CUresult simcu_mps_connect(void);
+/* The server's devices in its order, or NULL. */
+const struct mps_device *simcu_mps_devices(size_t *count);
+/* Fills in what MPS says of a device that was just found. */
+void simcu_mps_describe(struct simcu_device *device, const char *uuid);
+/* Before the process's first context on a device, and after its last. */
+CUresult simcu_mps_attach(struct simcu_device *device);
+void simcu_mps_detach(struct simcu_device *device);
+/* Hears what the server says without waiting; devices that it lost are broken from then on. */
+void simcu_mps_listen(void);
+void simcu_mps_report_fault(struct simcu_device *device, CUresult result);
+void simcu_mps_forget(void);
+/* Threads of the device that this process may use, 1000: all. */
+uint32_t simcu_mps_permille(void);
 
 /* visible.c: pure. */
 struct simcu_instance {

@@ -56,8 +56,14 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit)
 
 static CUresult take(struct simcu_device *device, uint64_t bytes)
 {
-	if (!bytes || sim_client_allocate(simcu.node, device->client, bytes) == 0)
+	if (!bytes)
 		return CUDA_SUCCESS;
+	if (device->memory_limit && bytes > device->memory_limit - device->charged_bytes)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (sim_client_allocate(simcu.node, device->client, bytes) == 0) {
+		device->charged_bytes += bytes;
+		return CUDA_SUCCESS;
+	}
 	CUresult health = simcu_check_device(device, true);
 	return health ? health : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -86,6 +92,7 @@ void simcu_uncharge(struct simcu_device *device, uint64_t bytes)
 		less = round_up(device->small_bytes, SIMCU_CHUNK_BYTES) - round_up(small, SIMCU_CHUNK_BYTES);
 		device->small_bytes = small;
 	}
+	device->charged_bytes -= less < device->charged_bytes ? less : device->charged_bytes;
 	sim_client_release(simcu.node, device->client, less);
 }
 

@@ -1,4 +1,5 @@
 /* The library's life: cuInit, the lock, the registry of handles, waiting, and what a fork leaves behind. */
+#include "sim/cuda/found.h"
 #include "sim/cuda/internal.h"
 
 #include <search.h>
@@ -32,12 +33,8 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
 	simcu.forked = simcu.ready;
+	simcu_mps_forget(); /* or the server would not see the parent die */
 	pthread_mutex_unlock(&simcu.lock);
-}
-
-static uint64_t speed_of(const struct sim_model *model)
-{
-	return (uint64_t)model->cores * model->clock_sm_max;
 }
 
 static bool by_bus_order(void)
@@ -46,71 +43,29 @@ static bool by_bus_order(void)
 	return order && strcmp(order, "PCI_BUS_ID") == 0;
 }
 
-/* What can be seen of a GPU that is there. */
-struct found {
-	uint32_t slot;
-	struct sim_gpu gpu;
-	struct sim_mig mig;
-	size_t instance_count;
-	struct sim_mig_name names[SIM_MIG_INSTANCES_MAX * SIM_MIG_COMPUTES_MAX];
-	struct simcu_instance instances[SIM_MIG_INSTANCES_MAX * SIM_MIG_COMPUTES_MAX];
-};
-
-static void find_instances(struct found *found)
-{
-	for (uint32_t gi = 0; gi < SIM_MIG_INSTANCES_MAX; gi++)
-		for (uint32_t ci = 0; found->mig.gis[gi].serial && ci < SIM_MIG_COMPUTES_MAX; ci++) {
-			uint64_t serial = found->mig.gis[gi].cis[ci].serial;
-			struct simcu_instance *instance = &found->instances[found->instance_count];
-			if (!serial)
-				continue;
-			found->names[found->instance_count++] = (struct sim_mig_name){found->slot, gi, ci, serial};
-			sim_mig_uuid(&found->gpu, gi, ci, instance->uuid);
-			snprintf(instance->path, sizeof instance->path, "MIG-%s/%u/%u", found->gpu.uuid, gi, ci);
-		}
-}
-
-static void add_device(const struct found *found, int instance)
+static void add_device(const struct simcu_found *found)
 {
 	struct simcu_device *device = &simcu.devices[simcu.device_count];
 	*device = (struct simcu_device){
-		.slot = found->slot, .ordinal = simcu.device_count, .gpu = found->gpu, .client = -1};
+		.slot = found->slot, .ordinal = simcu.device_count, .gpu = found->gpu, .client = -1, .mps_ordinal = -1};
 	device->model = &sim_models[found->gpu.model];
 	device->ecc_seen = found->gpu.ecc_double_volatile;
-	if (instance >= 0)
-		device->instance = found->names[instance];
+	device->instance = found->instance;
 	simcu_describe(device, &found->mig);
+	simcu_mps_describe(device, found->uuid);
 	simcu.device_count++;
 }
 
+/* Once it is known whether the process is an MPS client: then it sees what its server has. */
 static void find_devices(void)
 {
-	GS_AUTO_FREE struct found *found = gs_calloc(SIM_GPUS_MAX, sizeof *found);
-	struct simcu_candidate candidates[SIM_GPUS_MAX];
-	unsigned order[SIM_GPUS_MAX];
-	int instance;
-	size_t count = 0;
-	uint32_t slot_count = sim_gpu_count(simcu.node);
-	for (uint32_t slot = 0; slot < slot_count && count < SIM_GPUS_MAX; slot++) {
-		struct found *here = &found[count];
-		if (!sim_gpu_get(simcu.node, slot, &here->gpu) || !here->gpu.present || here->gpu.lost)
-			continue;
-		here->slot = slot;
-		if (here->gpu.mig_mode && sim_mig_get(simcu.node, slot, &here->mig))
-			find_instances(here);
-		candidates[count] = (struct simcu_candidate){
-			.uuid = here->gpu.uuid,
-			.speed = speed_of(&sim_models[here->gpu.model]),
-			.partitioned = here->gpu.mig_mode,
-			.instances = here->instances,
-			.instance_count = here->instance_count,
-		};
-		count++;
-	}
-	size_t chosen = simcu_visible_devices(getenv("CUDA_VISIBLE_DEVICES"), by_bus_order(), candidates, count, order,
-					      &instance);
-	for (size_t i = 0; i < chosen; i++)
-		add_device(&found[order[i]], instance);
+	GS_AUTO_FREE struct simcu_found *found = gs_calloc(SIM_GPUS_MAX, sizeof *found);
+	size_t allowed_count;
+	const struct mps_device *allowed = simcu_mps_devices(&allowed_count);
+	size_t count = simcu_find_devices(simcu.node, getenv("CUDA_VISIBLE_DEVICES"), by_bus_order(), allowed,
+					  allowed_count, found);
+	for (size_t i = 0; i < count; i++)
+		add_device(&found[i]);
 }
 
 CUresult cuInit(unsigned int flags)
@@ -127,6 +82,9 @@ CUresult cuInit(unsigned int flags)
 			goto out;
 		}
 		simcu.device_count = 0;
+		result = simcu_mps_connect();
+		if (result != CUDA_SUCCESS)
+			goto out;
 		find_devices();
 		if (simcu.device_count == 0) {
 			result = CUDA_ERROR_NO_DEVICE;
@@ -224,7 +182,19 @@ CUresult simcu_check_device(struct simcu_device *device, bool now)
 		return CUDA_SUCCESS;
 	device->checked_ns = time;
 	device->broken = ask_health(device);
+	uint32_t fault = device->client >= 0 ? sim_client_take_fault(simcu.node, device->client) : 0;
+	if (!device->broken && fault)
+		simcu_fault(device, (CUresult)fault);
+	simcu_mps_listen();
 	return device->broken;
+}
+
+void simcu_fault(struct simcu_device *device, CUresult result)
+{
+	enum { XID_PAGE_FAULT = 31, EVENT_XID = 0x8 };
+	device->broken = result;
+	sim_event_post(simcu.node, device->slot, EVENT_XID, XID_PAGE_FAULT);
+	simcu_mps_report_fault(device, result);
 }
 
 CUresult simcu_wait(struct simcu_device *device, uint64_t until_ns)

@@ -21,7 +21,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "sim/cuda/internal.h"
+#include "sim/cuda/found.h"
 
 #define LOG_DIRECTORY_DEFAULT "/var/log/nvidia-mps"
 enum { PEERS_MAX = 1024, SERVERS_MAX = 64, ASK_MS = 2000, LAST_GRACE_MS = 2000 };
@@ -350,23 +350,12 @@ static void find_devices(struct mps_control *control)
 	struct gs_error err;
 	if (sim_node_open(NULL, &node, &err) < 0)
 		return;
-	struct simcu_candidate candidates[SIM_GPUS_MAX];
-	struct sim_gpu gpus[SIM_GPUS_MAX];
-	unsigned order[SIM_GPUS_MAX];
-	size_t count = 0;
-	uint32_t slots[SIM_GPUS_MAX];
-	for (uint32_t slot = 0; slot < sim_gpu_count(node) && count < SIM_GPUS_MAX; slot++) {
-		if (!sim_gpu_get(node, slot, &gpus[count]) || !gpus[count].present)
-			continue;
-		slots[count] = slot;
-		candidates[count] = (struct simcu_candidate){.uuid = gpus[count].uuid};
-		count++;
-	}
-	/* By bus, since a server may hold GPUs of several models and its clients count as it does. */
-	control->device_count = simcu_visible_devices(getenv("CUDA_VISIBLE_DEVICES"), true, candidates, count, order);
+	/* By bus, so that the daemon, its servers and its clients count alike. */
+	GS_AUTO_FREE struct simcu_found *found = gs_calloc(SIM_GPUS_MAX, sizeof *found);
+	control->device_count = simcu_find_devices(node, getenv("CUDA_VISIBLE_DEVICES"), true, NULL, 0, found);
 	for (size_t i = 0; i < control->device_count; i++) {
-		control->devices[i].slot = slots[order[i]];
-		snprintf(control->devices[i].uuid, sizeof control->devices[i].uuid, "%s", gpus[order[i]].uuid);
+		control->devices[i].slot = found[i].slot;
+		snprintf(control->devices[i].uuid, sizeof control->devices[i].uuid, "%s", found[i].uuid);
 	}
 	sim_node_close(node);
 }

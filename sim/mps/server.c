@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/vec.h"
 #include "gpushare/cuda.h"
+#include "sim/mig.h"
 #include "sim/models.h"
 
 /* What nvidia-smi shows for a server that has no clients. */
@@ -105,7 +106,11 @@ static CUresult hold(struct server *server, struct device *device)
 	if (device->attachment >= 0)
 		return CUDA_SUCCESS;
 	struct gs_error err;
-	device->attachment = sim_client_attach(server->node, device->is.slot, SIM_CLIENT_COMPUTE, &err);
+	struct sim_mig_name instance = {.gpu_instance = SIM_MIG_NONE, .compute_instance = SIM_MIG_NONE};
+	if (strncmp(device->is.uuid, "MIG-", 4) == 0 && !sim_mig_find(server->node, device->is.uuid, &instance))
+		return CUDA_ERROR_MPS_SERVER_NOT_READY;
+	device->attachment = sim_client_attach_instance(server->node, device->is.slot, instance.gpu_instance,
+							instance.compute_instance, SIM_CLIENT_COMPUTE, &err);
 	if (device->attachment < 0) {
 		LOG(server, "Failed to create a context on %s: %s", device->is.uuid, err.text);
 		return CUDA_ERROR_MPS_SERVER_NOT_READY;

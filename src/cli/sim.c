@@ -88,6 +88,20 @@ static void prepend(const char *name, const char *value)
 	setenv(name, joined, 1);
 }
 
+/* Programs of the node's own come before those of the machine. */
+static void prepend_programs(const char *program)
+{
+	static const char *const places[] = {"sim/mps", "../" GPUSHARE_LIBDIR "/gpushare/sim"};
+	prepend("PATH", program);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(places); i++) {
+		GS_AUTO_FREE char *place = gs_printf("%s/%s", program, places[i]);
+		if (!has_file(place, "nvidia-cuda-mps-control"))
+			continue;
+		prepend("PATH", place);
+		return;
+	}
+}
+
 static int set_environment(const char *dir, struct gs_error *err)
 {
 	GS_AUTO_FREE char *program = program_directory(err);
@@ -95,7 +109,7 @@ static int set_environment(const char *dir, struct gs_error *err)
 	if (!libraries)
 		return -1;
 	prepend("LD_LIBRARY_PATH", libraries);
-	prepend("PATH", program);
+	prepend_programs(program);
 	setenv(GPUSHARE_ENV_SIM, dir, 1);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "base/suggest.h"
 #include "cli/command.h"
 #include "cli/sim.h"
+#include "gpushare/cuda.h"
 #include "sim/models.h"
 #include "sim/state.h"
 
@@ -278,6 +279,23 @@ static int play_nvml(struct sim_node *node, uint32_t gpu, const struct fault *fa
 	return sim_nvml_fault_set(node, fault->function, (int)fault->number, fault->count, err);
 }
 
+static int parse_process(const char *value, struct fault *fault, struct gs_error *err)
+{
+	if (parse_number(value, 1, INT32_MAX, &fault->number) == 0)
+		return 0;
+	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no process; write its PID, as fault=1234", value);
+}
+
+/* As a kernel that follows a wild pointer; whoever shares an MPS server with the process fails with it. */
+static int play_fault(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
+{
+	if (sim_client_fault(node, (int32_t)fault->number, CUDA_ERROR_ILLEGAL_ADDRESS) > 0)
+		return 0;
+	return gs_fail(err, GS_ERROR_INPUT, ESRCH,
+		       "process %" PRIu64 " has no context on this node; nvidia-smi lists those that do",
+		       fault->number);
+}
+
 static const struct kind kinds[] = {
 	{"xid", "N", true, parse_xid, play_xid},
 	{"lost", NULL, true, NULL, play_lost},
@@ -288,6 +306,7 @@ static const struct kind kinds[] = {
 	{"ecc", "single|double", true, parse_ecc, play_ecc},
 	{"remap-failed", NULL, true, NULL, play_remap_failed},
 	{"nvml", "FUNCTION=CODE[:COUNT]", false, parse_nvml, play_nvml},
+	{"fault", "PID", false, parse_process, play_fault},
 };
 
 static int unknown_fault(const char *word, size_t length, struct gs_error *err)
@@ -445,6 +464,9 @@ const struct gs_command gs_command_sim_inject = {
 		"remap-failed: row remapping has failed, with XID 64\n\n"
 		"unplug: the GPU vanishes\n\n"
 		"plug MODEL: a GPU more (no --gpu)\n\n"
+		"fault=PID: the work of a process fails with an illegal memory access (no --gpu); who shares an MPS "
+		"server with "
+		"it on that GPU fails too\n\n"
 		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE "
 		"0 ends it",
 	.examples = "gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"

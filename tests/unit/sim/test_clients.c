@@ -96,6 +96,42 @@ static void death_frees_memory_and_the_queue(void **state)
 	assert_true(gpu.busy_until_ns < before + MS(1000000));
 }
 
+static int attach_mps(struct world *world, uint32_t permille)
+{
+	struct gs_error err;
+	int slot = sim_client_attach(world->node, 0, SIM_CLIENT_MPS, &err);
+	assert_true(slot >= 0);
+	sim_client_limit(world->node, slot, permille);
+	return slot;
+}
+
+static void mps_clients_run_side_by_side(void **state)
+{
+	struct world *world = *state;
+	int first = attach_mps(world, 500), second = attach_mps(world, 500), third = attach_mps(world, 1000);
+	uint64_t now = sim_now_ns();
+	assert_true(sim_client_submit(world->node, first, now, MS(1000000)) >= now + MS(1000000));
+	/* Half of the GPU is free: the second one need not wait. */
+	assert_true(sim_client_submit(world->node, second, now, MS(1000000)) < now + MS(1500000));
+	/* Now all want twice what there is. */
+	uint64_t end = sim_client_submit(world->node, third, now, MS(1000000));
+	assert_true(end >= now + MS(2000000) && end < now + MS(2500000));
+	/* A client's own work comes one after the other. */
+	assert_true(sim_client_submit(world->node, first, now, MS(1000)) > now + MS(1000000));
+}
+
+static void a_fault_is_taken_once(void **state)
+{
+	struct world *world = *state;
+	int slot = attach(world, 0);
+	assert_int_equal(sim_client_fault(world->owner, getpid() + 1, 700), 0);
+	assert_int_equal(sim_client_take_fault(world->node, slot), 0);
+	assert_int_equal(sim_client_fault(world->owner, getpid(), 700), 1);
+	assert_int_equal(sim_client_take_fault(world->node, slot), 700);
+	assert_int_equal(sim_client_take_fault(world->node, slot), 0);
+	assert_int_equal(sim_client_take_fault(world->node, -1), 0);
+}
+
 static int orphan_gate[2];
 
 /* Allocates, and leaves a child behind that lives until the gate is closed. */
@@ -330,13 +366,24 @@ int main(void)
 {
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, world_begin, world_end)
 	const struct CMUnitTest tests[] = {
-		WITH_WORLD(memory_never_exceeds_the_gpu),       WITH_WORLD(all_memory_can_be_had),
-		WITH_WORLD(death_frees_memory_and_the_queue),   WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
-		WITH_WORLD(death_at_any_moment_leaves_nothing), WITH_WORLD(work_is_done_in_turn),
-		WITH_WORLD(work_waits_for_what_it_depends_on),  WITH_WORLD(leaving_drops_the_queue),
-		WITH_WORLD(busy_time_follows_from_work),        WITH_WORLD(queued_work_is_not_busy_yet),
-		WITH_WORLD(a_lost_gpu_takes_no_work),           WITH_WORLD(compute_mode_is_kept),
-		WITH_WORLD(slots_run_out_and_come_back),        WITH_WORLD(closing_a_handle_detaches),
+		WITH_WORLD(memory_never_exceeds_the_gpu),
+		WITH_WORLD(all_memory_can_be_had),
+		WITH_WORLD(death_frees_memory_and_the_queue),
+		WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
+		WITH_WORLD(mps_clients_run_side_by_side),
+		WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
+		WITH_WORLD(a_fault_is_taken_once),
+		WITH_WORLD(an_orphan_does_not_hold_its_parents_memory),
+		WITH_WORLD(death_at_any_moment_leaves_nothing),
+		WITH_WORLD(work_is_done_in_turn),
+		WITH_WORLD(work_waits_for_what_it_depends_on),
+		WITH_WORLD(leaving_drops_the_queue),
+		WITH_WORLD(busy_time_follows_from_work),
+		WITH_WORLD(queued_work_is_not_busy_yet),
+		WITH_WORLD(a_lost_gpu_takes_no_work),
+		WITH_WORLD(compute_mode_is_kept),
+		WITH_WORLD(slots_run_out_and_come_back),
+		WITH_WORLD(closing_a_handle_detaches),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
