@@ -148,9 +148,10 @@ bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *size
 	if (!count)
 		return true;
 	uint32_t size = sizes[0], step = 1;
+	bool offered = size == slices || size == 1 || size == 2 || size == 4 || (size == 3 && slices == 7);
 	while (step < size)
 		step *= 2;
-	for (uint32_t start = 0; size && start + size <= slices; start += step) {
+	for (uint32_t start = 0; offered && size && start + size <= slices; start += step) {
 		uint32_t mask = ((1U << size) - 1) << start;
 		if (taken & mask)
 			continue;

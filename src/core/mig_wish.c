@@ -111,8 +111,10 @@ static int find_profile(const struct gs_mig_gpu *gpu, const char *name, uint32_t
 	const struct gs_mig_profile *profile = &gpu->profiles[found];
 	uint8_t size = (uint8_t)strtoul(name, NULL, 10), start;
 	if (!gs_mig_compute_arrange(profile->compute_slices, 0, &size, 1, &start))
-		return FAIL(err, "%.60s can't be: a GPU instance %s has %u compute slices", name, profile->name,
-			    profile->compute_slices);
+		return FAIL(
+			err,
+			"%.60s does not exist: of the %u compute slices of %s, an instance has 1, 2, 4, 3 of 7, or all",
+			name, profile->compute_slices, profile->name);
 	*compute = size;
 	return found;
 }

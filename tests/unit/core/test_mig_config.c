@@ -150,8 +150,8 @@ struct node {
 /* An A100 with 80 GB, one with 40 GB, and a T4. */
 static void node_open(struct node *node)
 {
-	node->a100_40 = mig_fixture(mig_a100_40);
-	node->a100_80 = mig_fixture(mig_a100_80);
+	node->a100_40 = mig_fixture("A100-40GB");
+	node->a100_80 = mig_fixture("A100-80GB");
 	node->gpus[0] = (struct gs_mig_node_gpu){.mig = &node->a100_80, .pci_device = A100_80_ID};
 	node->gpus[1] = (struct gs_mig_node_gpu){.mig = &node->a100_40, .pci_device = A100_40_ID};
 	node->gpus[2] = (struct gs_mig_node_gpu){.pci_device = T4_ID};
@@ -272,13 +272,13 @@ static void test_generated(void **state)
 		"all-2g.20gb: 3x2g.20gb\nall-3g.40gb: 2x3g.40gb\nall-4g.40gb: 1x4g.40gb\nall-7g.80gb: 1x7g.80gb\n");
 	expect_generated(node.gpus + 2, 1, "");
 
-	struct gs_mig_gpu a30 = mig_fixture(mig_a30);
+	struct gs_mig_gpu a30 = mig_fixture("A30");
 	struct gs_mig_node_gpu gpu = {.mig = &a30};
 	expect_generated(&gpu, 1,
 			 "all-disabled: off\nall-enabled:\nall-balanced: 2x1g.6gb 1x2g.12gb\nall-1g.6gb: 4x1g.6gb\n"
 			 "all-1g.6gb.me: 1x1g.6gb+me\nall-2g.12gb: 2x2g.12gb\nall-2g.12gb.me: 1x2g.12gb+me\n"
 			 "all-4g.24gb: 1x4g.24gb\n");
-	struct gs_mig_gpu rtx = mig_fixture(mig_rtx_pro_6000);
+	struct gs_mig_gpu rtx = mig_fixture("RTX-PRO-6000");
 	gpu.mig = &rtx;
 	expect_generated(&gpu, 1,
 			 "all-disabled: off\nall-enabled:\nall-balanced: 2x1g.24gb 1x2g.48gb\nall-1g.24gb: 4x1g.24gb\n"

@@ -40,10 +40,9 @@ static struct gs_mig_layout layout_of(const struct gs_mig_gpu *gpu, const char *
 }
 
 /* "+1g.10gb:6 -100" and so on; "impossible" with blockers. */
-static void expect(const struct mig_row *rows, const char *now, const char *wanted, enum gs_mig_goal goal,
-		   const char *steps)
+static void expect(const char *model, const char *now, const char *wanted, enum gs_mig_goal goal, const char *steps)
 {
-	struct gs_mig_gpu gpu = mig_fixture(rows);
+	struct gs_mig_gpu gpu = mig_fixture(model);
 	struct gs_mig_layout layout = layout_of(&gpu, now);
 	struct gs_mig_wish wish = wish_of(&gpu, wanted);
 	struct gs_mig_plan plan;
@@ -77,53 +76,53 @@ static void expect(const struct mig_row *rows, const char *now, const char *want
 static void test_places_that_leave_the_most_open(void **state)
 {
 	(void)state;
-	expect(mig_a100_80, "", "1g.10gb", GS_MIG_BECOME, "+1g.10gb:6");
-	expect(mig_a100_80, "", "9", GS_MIG_BECOME, "+3g.40gb:4");
+	expect("A100-80GB", "", "1g.10gb", GS_MIG_BECOME, "+1g.10gb:6");
+	expect("A100-80GB", "", "9", GS_MIG_BECOME, "+3g.40gb:4");
 	/* In the order 19,19,14,9 a driver that places by itself fails at the last one. */
-	expect(mig_a100_80, "", "19,19,14,9", GS_MIG_BECOME, "+3g.40gb:4 +2g.20gb:0 +1g.10gb:2 +1g.10gb:3");
-	expect(mig_a30, "", "1g.6gb", GS_MIG_BECOME, "+1g.6gb:0");
-	expect(mig_rtx_pro_6000, "", "1g.24gb+me.all,1g.24gb-me,2g.48gb-me", GS_MIG_BECOME,
+	expect("A100-80GB", "", "19,19,14,9", GS_MIG_BECOME, "+3g.40gb:4 +2g.20gb:0 +1g.10gb:2 +1g.10gb:3");
+	expect("A30", "", "1g.6gb", GS_MIG_BECOME, "+1g.6gb:0");
+	expect("RTX-PRO-6000", "", "1g.24gb+me.all,1g.24gb-me,2g.48gb-me", GS_MIG_BECOME,
 	       "+2g.48gb-me:0 +1g.24gb+me.all:6 +1g.24gb-me:9");
 }
 
 static void test_fewest_destroyed(void **state)
 {
 	(void)state;
-	expect(mig_a100_80, "1g.10gb:0 1g.10gb:1 1g.10gb:2 1g.10gb:3 1g.10gb:4 1g.10gb:5 1g.10gb:6",
+	expect("A100-80GB", "1g.10gb:0 1g.10gb:1 1g.10gb:2 1g.10gb:3 1g.10gb:4 1g.10gb:5 1g.10gb:6",
 	       "1g.10gb,1g.10gb,2g.20gb,3g.40gb", GS_MIG_BECOME, "-100 -101 +2g.20gb:0 -104 -105 -106 +3g.40gb:4");
-	expect(mig_a100_80, "1g.10gb:6", "1g.10gb", GS_MIG_BECOME, "");
-	expect(mig_a100_80, "1g.10gb:6", "2g.20gb", GS_MIG_BECOME, "+2g.20gb:4 -100");
-	expect(mig_a100_80, "1g.10gb:6", "", GS_MIG_BECOME, "-100");
+	expect("A100-80GB", "1g.10gb:6", "1g.10gb", GS_MIG_BECOME, "");
+	expect("A100-80GB", "1g.10gb:6", "2g.20gb", GS_MIG_BECOME, "+2g.20gb:4 -100");
+	expect("A100-80GB", "1g.10gb:6", "", GS_MIG_BECOME, "-100");
 	/* A second one can never be beside the first, wherever it is. */
-	expect(mig_a30, "1g.6gb+me:0", "2g.12gb+me", GS_MIG_BECOME, "-100 +2g.12gb+me:2");
+	expect("A30", "1g.6gb+me:0", "2g.12gb+me", GS_MIG_BECOME, "-100 +2g.12gb+me:2");
 }
 
 static void test_busy_ones_stay(void **state)
 {
 	(void)state;
-	expect(mig_a100_80, "1g.10gb:1! 1g.10gb:6", "3g.40gb,1g.10gb", GS_MIG_BECOME, "-101 +3g.40gb:4");
-	expect(mig_a100_80, "1g.10gb:1! 1g.10gb:6!", "3g.40gb,1g.10gb,1g.10gb", GS_MIG_BECOME, "impossible 101");
-	expect(mig_a100_80, "1g.10gb:1! 1g.10gb:6", "3g.40gb", GS_MIG_BECOME, "impossible 100");
-	expect(mig_a100_80, "1g.10gb:0! 2g.20gb:4", "4g.40gb", GS_MIG_ADD, "impossible 100");
-	expect(mig_a100_80, "2g.20gb:4", "3g.40gb,1g.10gb", GS_MIG_ADD, "+3g.40gb:0 +1g.10gb:6");
+	expect("A100-80GB", "1g.10gb:1! 1g.10gb:6", "3g.40gb,1g.10gb", GS_MIG_BECOME, "-101 +3g.40gb:4");
+	expect("A100-80GB", "1g.10gb:1! 1g.10gb:6!", "3g.40gb,1g.10gb,1g.10gb", GS_MIG_BECOME, "impossible 101");
+	expect("A100-80GB", "1g.10gb:1! 1g.10gb:6", "3g.40gb", GS_MIG_BECOME, "impossible 100");
+	expect("A100-80GB", "1g.10gb:0! 2g.20gb:4", "4g.40gb", GS_MIG_ADD, "impossible 100");
+	expect("A100-80GB", "2g.20gb:4", "3g.40gb,1g.10gb", GS_MIG_ADD, "+3g.40gb:0 +1g.10gb:6");
 }
 
 static void test_never_possible(void **state)
 {
 	(void)state;
-	expect(mig_a100_80, "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME, "impossible");
-	expect(mig_a100_80, "", "4g.40gb,2g.20gb,2g.20gb", GS_MIG_BECOME, "impossible");
-	expect(mig_a100_80, "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD, "impossible 100");
-	expect(mig_rtx_pro_6000, "", "1g.24gb+me.all,1g.24gb", GS_MIG_BECOME, "impossible");
-	expect(mig_a30, "", "1g.6gb+me,2g.12gb+me", GS_MIG_BECOME, "impossible");
+	expect("A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME, "impossible");
+	expect("A100-80GB", "", "4g.40gb,2g.20gb,2g.20gb", GS_MIG_BECOME, "impossible");
+	expect("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD, "impossible 100");
+	expect("RTX-PRO-6000", "", "1g.24gb+me.all,1g.24gb", GS_MIG_BECOME, "impossible");
+	expect("A30", "", "1g.6gb+me,2g.12gb+me", GS_MIG_BECOME, "impossible");
 }
 
 static void test_compute_instances(void **state)
 {
 	(void)state;
-	expect(mig_a100_80, "3g.40gb:4", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "-100/3c +100/2c +100/1c");
-	expect(mig_a100_80, "3g.40gb:4!", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "impossible 100");
-	expect(mig_a100_80, "", "1c.3g.40gb,2c.3g.40gb,1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "+3g.40gb:0 +3g.40gb:4");
+	expect("A100-80GB", "3g.40gb:4", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "-100/3c +100/2c +100/1c");
+	expect("A100-80GB", "3g.40gb:4!", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "impossible 100");
+	expect("A100-80GB", "", "1c.3g.40gb,2c.3g.40gb,1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "+3g.40gb:0 +3g.40gb:4");
 }
 
 int main(void)

@@ -3,9 +3,9 @@
 #include "fixture.h"
 #include "mig_fixture.h"
 
-static void expect_error(const struct mig_row *rows, const char *text, const char *wanted)
+static void expect_error(const char *model, const char *text, const char *wanted)
 {
-	struct gs_mig_gpu gpu = mig_fixture(rows);
+	struct gs_mig_gpu gpu = mig_fixture(model);
 	struct gs_mig_wish wish = {0}, before = wish;
 	struct gs_error err;
 	assert_int_equal(gs_mig_parse_list(&gpu, text, &wish, &err), -1);
@@ -14,9 +14,9 @@ static void expect_error(const struct mig_row *rows, const char *text, const cha
 }
 
 /* Each instance as "profile@start(compute sizes)". */
-static void expect_list(const struct mig_row *rows, const char *text, const char *wanted)
+static void expect_list(const char *model, const char *text, const char *wanted)
 {
-	struct gs_mig_gpu gpu = mig_fixture(rows);
+	struct gs_mig_gpu gpu = mig_fixture(model);
 	struct gs_mig_wish wish = {0};
 	struct gs_error err;
 	char got[512] = "";
@@ -41,24 +41,24 @@ static void expect_list(const struct mig_row *rows, const char *text, const char
 static void test_lists(void **state)
 {
 	(void)state;
-	expect_list(mig_a100_80, "1g.10gb,19,3g.40gb", "1g.10gb(1) 1g.10gb(1) 3g.40gb(3)");
-	expect_list(mig_a100_80, " MIG 1g.10gb+me , 9:4\t", "1g.10gb+me(1) 3g.40gb@4(3)");
-	expect_list(mig_a100_40, "1g.10gb,15", "1g.10gb(1) 1g.10gb(1)");
-	expect_list(mig_rtx_pro_6000, "1g.24gb+me.all,1g.24gb-me:3", "1g.24gb+me.all(1) 1g.24gb-me@3(1)");
-	expect_list(mig_a100_80, "19,19,19,19,19,19,19",
+	expect_list("A100-80GB", "1g.10gb,19,3g.40gb", "1g.10gb(1) 1g.10gb(1) 3g.40gb(3)");
+	expect_list("A100-80GB", " MIG 1g.10gb+me , 9:4\t", "1g.10gb+me(1) 3g.40gb@4(3)");
+	expect_list("A100-40GB", "1g.10gb,15", "1g.10gb(1) 1g.10gb(1)");
+	expect_list("RTX-PRO-6000", "1g.24gb+me.all,1g.24gb-me:3", "1g.24gb+me.all(1) 1g.24gb-me@3(1)");
+	expect_list("A100-80GB", "19,19,19,19,19,19,19",
 		    "1g.10gb(1) 1g.10gb(1) 1g.10gb(1) 1g.10gb(1) 1g.10gb(1) 1g.10gb(1) 1g.10gb(1)");
 }
 
 static void test_compute_instances_share(void **state)
 {
 	(void)state;
-	expect_list(mig_a100_80, "1c.3g.40gb", "3g.40gb(1)");
-	expect_list(mig_a100_80, "1c.3g.40gb,1c.3g.40gb,2c.3g.40gb,2c.3g.40gb", "3g.40gb(2+1) 3g.40gb(2+1)");
-	expect_list(mig_a100_80, "3c.3g.40gb:4,1c.3g.40gb", "3g.40gb@4(3) 3g.40gb(1)");
-	expect_list(mig_a100_80, "1c.7g.80gb,2c.7g.80gb,4c.7g.80gb", "7g.80gb(4+2+1)");
+	expect_list("A100-80GB", "1c.3g.40gb", "3g.40gb(1)");
+	expect_list("A100-80GB", "1c.3g.40gb,1c.3g.40gb,2c.3g.40gb,2c.3g.40gb", "3g.40gb(2+1) 3g.40gb(2+1)");
+	expect_list("A100-80GB", "3c.3g.40gb:4,1c.3g.40gb", "3g.40gb@4(3) 3g.40gb(1)");
+	expect_list("A100-80GB", "1c.7g.80gb,2c.7g.80gb,4c.7g.80gb", "7g.80gb(4+2+1)");
 	/* Its two slices can only begin at the first of three. */
-	expect_list(mig_a100_80, "1c.3g.40gb,1c.3g.40gb,1c.3g.40gb,2c.3g.40gb", "3g.40gb(2+1) 3g.40gb(1+1)");
-	expect_error(mig_a100_80, "1c.3g.40gb,1c.3g.40gb,2c.3g.40gb,2c.3g.40gb,1c.3g.40gb",
+	expect_list("A100-80GB", "1c.3g.40gb,1c.3g.40gb,1c.3g.40gb,2c.3g.40gb", "3g.40gb(2+1) 3g.40gb(1+1)");
+	expect_error("A100-80GB", "1c.3g.40gb,1c.3g.40gb,2c.3g.40gb,2c.3g.40gb,1c.3g.40gb",
 		     "at most 2 of 3g.40gb (id 9 on this GPU) fit on one GPU, not 3; 3 fit of 2g.20gb (id 14)");
 }
 
@@ -66,40 +66,44 @@ static void test_compute_instances_share(void **state)
 static void test_folklore(void **state)
 {
 	(void)state;
-	expect_error(mig_a100_80, "9,9,9,9,9,9,9",
+	expect_error("A100-80GB", "9,9,9,9,9,9,9",
 		     "at most 2 of 3g.40gb (id 9 on this GPU) fit on one GPU, not 7; 7 fit of 1g.10gb (id 19)");
-	expect_error(mig_a100_40, "1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb",
+	expect_error("A100-40GB", "1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb",
 		     "at most 4 of 1g.10gb (id 15 on this GPU) fit on one GPU, not 5; 7 fit of 1g.5gb (id 19)");
-	expect_error(mig_a30, "14,14,14,14,14", "at most 4 of 1g.6gb (id 14 on this GPU) fit on one GPU, not 5");
+	expect_error("A30", "14,14,14,14,14", "at most 4 of 1g.6gb (id 14 on this GPU) fit on one GPU, not 5");
 }
 
 static void test_errors_say_what_was_meant(void **state)
 {
 	(void)state;
 	expect_error(
-		mig_a30, "1g.5gb",
+		"A30", "1g.5gb",
 		"this GPU has no MIG profile \"1g.5gb\"; did you mean \"1g.6gb\"? It has 1g.6gb (id 14), 1g.6gb+me (id "
 		"21), 2g.12gb (id 5), 2g.12gb+me (id 6), 4g.24gb (id 0)");
 	expect_error(
-		mig_a30, "1c.2g.10gb+me",
+		"A30", "1c.2g.10gb+me",
 		"this GPU has no MIG profile \"1c.2g.10gb+me\"; did you mean \"1c.2g.12gb+me\"? It has 1g.6gb (id 14), "
 		"1g.6gb+me (id 21), 2g.12gb (id 5), 2g.12gb+me (id 6), 4g.24gb (id 0)");
 	expect_error(
-		mig_a30, "everything",
+		"A30", "everything",
 		"this GPU has no MIG profile \"everything\"; it has 1g.6gb (id 14), 1g.6gb+me (id 21), 2g.12gb (id 5), "
 		"2g.12gb+me (id 6), 4g.24gb (id 0)");
-	expect_error(mig_a30, "9",
+	expect_error("A30", "9",
 		     "no MIG profile of this GPU has id 9; it has 1g.6gb (id 14), 1g.6gb+me (id 21), 2g.12gb (id 5), "
 		     "2g.12gb+me (id 6), 4g.24gb (id 0)");
-	expect_error(mig_a30, "3c.2g.12gb", "3c.2g.12gb can't be: a GPU instance 2g.12gb has 2 compute slices");
-	expect_error(mig_a30, "0c.2g.12gb", "0c.2g.12gb can't be: a GPU instance 2g.12gb has 2 compute slices");
-	expect_error(mig_a30, "2g.12gb:1", "2g.12gb can't begin at memory slice 1; it can at: 0, 2");
-	expect_error(mig_a30, "5:x", "\"x\" is no memory slice; write a number behind the colon, such as 5:4");
-	expect_error(mig_a30, "5:", "\"\" is no memory slice; write a number behind the colon, such as 5:4");
-	expect_error(mig_a30, "14,,14",
+	expect_error("A30", "3c.2g.12gb",
+		     "3c.2g.12gb does not exist: of the 2 compute slices of 2g.12gb, an instance has 1, 2, 4, 3 of 7, "
+		     "or all");
+	expect_error("A30", "0c.2g.12gb",
+		     "0c.2g.12gb does not exist: of the 2 compute slices of 2g.12gb, an instance has 1, 2, 4, 3 of 7, "
+		     "or all");
+	expect_error("A30", "2g.12gb:1", "2g.12gb can't begin at memory slice 1; it can at: 0, 2");
+	expect_error("A30", "5:x", "\"x\" is no memory slice; write a number behind the colon, such as 5:4");
+	expect_error("A30", "5:", "\"\" is no memory slice; write a number behind the colon, such as 5:4");
+	expect_error("A30", "14,,14",
 		     "an entry of the list of MIG profiles is empty; separate profiles with one comma, such as "
 		     "1g.6gb,1g.6gb");
-	expect_error(mig_a30, "",
+	expect_error("A30", "",
 		     "an entry of the list of MIG profiles is empty; separate profiles with one comma, such as "
 		     "1g.6gb,1g.6gb");
 }
@@ -110,17 +114,17 @@ static void test_long_lists(void **state)
 	char text[4096];
 	memset(text, 'x', sizeof text);
 	text[sizeof text - 1] = 0;
-	expect_error(mig_a30, text, "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\" is too long for a MIG profile");
+	expect_error("A30", text, "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\" is too long for a MIG profile");
 	for (size_t i = 0; i + 2 < sizeof text; i += 2)
 		memcpy(text + i, "0,", 2);
 	text[sizeof text - 2] = '0';
-	expect_error(mig_a30, text, "more than 16 GPU instances are wanted; no GPU can have that many");
+	expect_error("A30", text, "more than 16 GPU instances are wanted; no GPU can have that many");
 }
 
 static void test_drivers_that_make_no_sense(void **state)
 {
 	(void)state;
-	const struct gs_mig_gpu good = mig_fixture(mig_a100_80);
+	const struct gs_mig_gpu good = mig_fixture("A100-80GB");
 	struct gs_mig_gpu gpu = {0};
 	struct gs_error err;
 
@@ -152,7 +156,7 @@ static void test_drivers_that_make_no_sense(void **state)
 static void test_facts(void **state)
 {
 	(void)state;
-	struct gs_mig_gpu gpu = mig_fixture(mig_a100_80);
+	struct gs_mig_gpu gpu = mig_fixture("A100-80GB");
 	struct gs_mig_layout layout = {0};
 	char name[GS_MIG_NAME_SIZE];
 
@@ -160,8 +164,8 @@ static void test_facts(void **state)
 	assert_int_equal(gpu.engines[GS_MIG_DECODER], 5);
 	assert_int_equal(gpu.engines[GS_MIG_OFA], 1);
 	assert_int_equal(gpu.engines[GS_MIG_ENCODER], 0);
-	assert_int_equal(mig_fixture(mig_a30).slice_count, 4);
-	assert_int_equal(mig_fixture(mig_rtx_pro_6000).slice_count, 12);
+	assert_int_equal(mig_fixture("A30").slice_count, 4);
+	assert_int_equal(mig_fixture("RTX-PRO-6000").slice_count, 12);
 	assert_string_equal(gs_mig_compute_name(&gpu.profiles[4], 1, name), "1c.3g.40gb");
 	assert_string_equal(gs_mig_compute_name(&gpu.profiles[4], 3, name), "3g.40gb");
 	for (uint8_t i = 0; i < gpu.profile_count; i++)
@@ -192,6 +196,11 @@ static void test_places_of_compute_instances(void **state)
 		assert_true(gs_mig_compute_arrange(cases[i].slices, 0, sizes, cases[i].count, starts));
 		assert_false(gs_mig_compute_arrange(cases[i].slices, 0, sizes, cases[i].count + 1u, starts));
 	}
+	static const uint8_t absent[][2] = {{4, 3}, {7, 5}, {7, 6}, {7, 0}, {3, 4}};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(absent); i++) {
+		uint8_t start;
+		assert_false(gs_mig_compute_arrange(absent[i][0], 0, &absent[i][1], 1, &start));
+	}
 	/* The driver's first choice would leave no room: 3c must not begin at 0. */
 	uint8_t sizes[] = {3, 2, 2}, starts[3];
 	assert_true(gs_mig_compute_arrange(7, 0, sizes, 3, starts));
@@ -201,7 +210,7 @@ static void test_places_of_compute_instances(void **state)
 static void test_wish_of_a_layout(void **state)
 {
 	(void)state;
-	struct gs_mig_gpu gpu = mig_fixture(mig_a100_80);
+	struct gs_mig_gpu gpu = mig_fixture("A100-80GB");
 	struct gs_mig_layout layout = {.count = 3};
 	struct gs_mig_wish wish;
 
