@@ -72,9 +72,10 @@ fuzz:
 	@scripts/fuzz build-fuzz $(FUZZ_SECONDS)
 
 bench: build
-	@ninja -C $(BUILD) tests/bench/bench
+	@ninja -C $(BUILD) tests/bench/bench tests/bench/bench_mig
 	@echo "== measuring on a simulated node (about a minute)"
 	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
+	@$(BUILD)/tests/bench/bench_mig
 
 install: build
 	@$(MESON) install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))

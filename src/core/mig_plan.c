@@ -132,6 +132,8 @@ static const struct gs_mig_want *one_too_many(const struct gs_mig_gpu *gpu, cons
 
 	for (size_t i = 0; i < wish->count; i++) {
 		struct gs_mig_wish rest = *wish;
+		if (i && gs_mig_want_same(&wish->items[i - 1], &wish->items[i]))
+			continue;
 		rest.items[i] = rest.items[--rest.count];
 		if (gs_mig_find_way(gpu, &empty, &rest, GS_MIG_BECOME, &way))
 			return &wish->items[i];

@@ -22,19 +22,21 @@ struct search {
 	enum gs_mig_goal goal;
 	const struct gs_mig_want *wants; /* equal ones beside one another */
 	size_t count;
-	int64_t gain[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX]; /* of a want at each place of its profile; NO_WAY */
-	int64_t *best;                                         /* by want, first place and taken slices; 0: not known */
-	uint8_t chosen[GS_MIG_INSTANCES_MAX];                  /* a place for each want */
+	/* Of each want, at each place of its profile; a gain may be NO_WAY. */
+	int64_t gain[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
+	uint16_t mask[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
+	uint8_t place_count[GS_MIG_INSTANCES_MAX];
+	bool again[GS_MIG_INSTANCES_MAX + 1]; /* equal to the want before it */
+	/* By row and taken slices; 0: not known yet. A want has one row, or one for each first place when it is equal to
+	 * the one before it; the last row is that of full arrangements. */
+	int64_t *best;
+	size_t rows[GS_MIG_INSTANCES_MAX + 1];
+	uint8_t chosen[GS_MIG_INSTANCES_MAX]; /* a place for each want */
 };
 
 static const struct gs_mig_profile *profile_of(const struct search *s, size_t want)
 {
 	return &s->gpu->profiles[s->wants[want].profile];
-}
-
-static uint32_t mask_at(const struct search *s, size_t want, size_t place)
-{
-	return gs_mig_place_mask(profile_of(s, want)->placements[place]);
 }
 
 /* Whether a busy instance is held by this compute instance; without marks, by all of them. */
@@ -131,7 +133,7 @@ static int64_t gain_at(const struct search *s, size_t want, size_t place)
 	int stays = stays_at(s, want, place, &change);
 	if (stays >= 0)
 		return (s->layout->instances[stays].busy ? WORTH_BUSY : WORTH_IDLE) - change.destroyed * WORTH_COMPUTE;
-	return mask_at(s, want, place) & gs_mig_layout_mask(s->layout) ? -WORTH_WAIT : 0;
+	return s->mask[want][place] & gs_mig_layout_mask(s->layout) ? -WORTH_WAIT : 0;
 }
 
 /* What a full arrangement is worth by itself, given all its slices. */
@@ -150,21 +152,15 @@ static int64_t worth_of(const struct search *s, uint32_t taken)
 	return worth + gs_mig_open_places(s->gpu, taken);
 }
 
-static int64_t *cell(struct search *s, size_t want, size_t first_place, uint32_t taken)
-{
-	return &s->best[((want * (GS_MIG_SLICES_MAX + 1) + first_place) << s->gpu->slice_count) + taken];
-}
-
 static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken);
 
 /* The worth of the best way for this want and those after it, this one being at `place`. */
 static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t taken)
 {
-	uint32_t mask = mask_at(s, want, place);
+	uint32_t mask = s->mask[want][place];
 	if ((taken & mask) || s->gain[want][place] == NO_WAY)
 		return NO_WAY;
-	bool again = want + 1 < s->count && gs_mig_want_same(&s->wants[want], &s->wants[want + 1]);
-	int64_t rest = search(s, want + 1, again ? place + 1 : 0, taken | mask);
+	int64_t rest = search(s, want + 1, s->again[want + 1] ? place + 1 : 0, taken | mask);
 	return rest == NO_WAY ? NO_WAY : rest + s->gain[want][place];
 }
 
@@ -172,12 +168,12 @@ static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t t
  * depends on the first place that is allowed and the slices taken, and on nothing else that was chosen before. */
 static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken)
 {
-	if (want == s->count)
-		return worth_of(s, taken);
-	int64_t *known = cell(s, want, first_place, taken), best = NO_WAY;
+	int64_t *known = &s->best[((s->rows[want] + first_place) << s->gpu->slice_count) + taken], best = NO_WAY;
 	if (*known)
 		return *known;
-	for (size_t place = first_place; place < profile_of(s, want)->placement_count; place++) {
+	if (want == s->count)
+		return *known = worth_of(s, taken);
+	for (size_t place = first_place; place < s->place_count[want]; place++) {
 		int64_t worth = search_at(s, want, place, taken);
 		best = worth > best ? worth : best;
 	}
@@ -197,9 +193,8 @@ static void choose(struct search *s, int64_t worth, struct gs_mig_way *way)
 		way->places[want] = profile_of(s, want)->placements[place];
 		way->stays[want] = stays_at(s, want, place, &way->changes[want]);
 		worth -= s->gain[want][place];
-		taken |= mask_at(s, want, place);
-		first_place =
-			want + 1 < s->count && gs_mig_want_same(&s->wants[want], &s->wants[want + 1]) ? place + 1 : 0;
+		taken |= s->mask[want][place];
+		first_place = s->again[want + 1] ? place + 1 : 0;
 	}
 	for (size_t i = 0; i < s->layout->count; i++) {
 		const struct gs_mig_instance *instance = &s->layout->instances[i];
@@ -237,11 +232,17 @@ bool gs_mig_find_way(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 	*way = (struct gs_mig_way){.count = wish->count};
 	memcpy(way->wants, wish->items, wish->count * sizeof way->wants[0]);
 	qsort_r(way->wants, way->count, sizeof way->wants[0], compare_wants, (void *)gpu);
-	for (size_t want = 0; want < s.count; want++)
-		for (size_t place = 0; place < profile_of(&s, want)->placement_count; place++)
+	for (size_t want = 0; want < s.count; want++) {
+		const struct gs_mig_profile *profile = profile_of(&s, want);
+		s.place_count[want] = profile->placement_count;
+		for (size_t place = 0; place < profile->placement_count; place++) {
+			s.mask[want][place] = (uint16_t)gs_mig_place_mask(profile->placements[place]);
 			s.gain[want][place] = gain_at(&s, want, place);
-	/* Large, but only what the search reaches is ever touched. */
-	s.best = gs_calloc(s.count * (GS_MIG_SLICES_MAX + 1) + 1, sizeof *s.best << gpu->slice_count);
+		}
+		s.again[want] = want && gs_mig_want_same(&s.wants[want - 1], &s.wants[want]);
+		s.rows[want + 1] = s.rows[want] + (s.again[want] ? profile->placement_count + 1u : 1);
+	}
+	s.best = gs_calloc(s.rows[s.count] + 1, sizeof *s.best << gpu->slice_count);
 	int64_t worth = search(&s, 0, 0, 0);
 	if (worth != NO_WAY)
 		choose(&s, worth, way);
