@@ -113,6 +113,9 @@ static void settle(struct sim_state *state, struct sim_client *client, uint64_t 
 	uint64_t of_gpu = client->share_permille < 1000 ? done * client->share_permille / 1000 : done;
 	charge(&state->gpu_busy[client->gpu], from, until, of_gpu);
 	state->gpus[client->gpu].busy_ns_total += of_gpu;
+	struct sim_mig_ci *instance = instance_of(state, client);
+	if (instance)
+		instance->busy_ns_total += done;
 	client->queued_ns -= done;
 	client->queued_from_ns = until;
 }

@@ -55,10 +55,10 @@ static_assert(offsetof(struct sim_state, gpus) == 160, "layout");
 static_assert(offsetof(struct sim_state, gpu_busy) == 16800, "layout");
 static_assert(offsetof(struct sim_state, events) == 41376, "layout");
 static_assert(offsetof(struct sim_state, faults) == 49568, "layout");
-static_assert(sizeof(struct sim_mig) == 4208, "layout");
+static_assert(sizeof(struct sim_mig) == 5168, "layout");
 static_assert(offsetof(struct sim_state, migs) == 55200, "layout");
-static_assert(offsetof(struct sim_state, clients) == 189856, "layout");
-static_assert(sizeof(struct sim_state) == 1320352, "layout");
+static_assert(offsetof(struct sim_state, clients) == 220576, "layout");
+static_assert(sizeof(struct sim_state) == 1351072, "layout");
 
 struct sim_node {
 	struct sim_state *state;

@@ -159,8 +159,10 @@ bool sim_mig_get(struct sim_node *node, uint32_t gpu, struct sim_mig *copy)
 	if (!sim_lock(node))
 		return false;
 	const struct sim_mig_model *model = model_of(node->state, gpu);
-	if (model)
+	if (model) {
+		sim_settle_gpu(node->state, gpu, sim_now_ns());
 		*copy = node->state->migs[gpu];
+	}
 	sim_unlock(node);
 	if (model)
 		sanitise(model, copy);

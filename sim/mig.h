@@ -11,6 +11,7 @@
 
 struct sim_mig_ci {
 	uint64_t serial;        /* tells instances of one id apart; 0: no instance */
+	uint64_t busy_ns_total; /* work done so far by all clients, also those that are gone */
 	uint64_t busy_until_ns; /* end of its timeline */
 	uint32_t profile;       /* NVML_COMPUTE_INSTANCE_PROFILE_* */
 	uint32_t start, size;   /* in compute slices of its GPU instance */
@@ -60,6 +61,15 @@ nvmlReturn_t sim_mig_create_compute(struct sim_node *node, const struct sim_mig_
 nvmlReturn_t sim_mig_destroy_compute(struct sim_node *node, const struct sim_mig_name *compute);
 /* What a reset of the board does: all instances are gone and the pending mode is in force. EBUSY while it has clients. */
 int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err);
+
+/* A layout in words: "3g.40gb,1g.10gb@6", in the order of creation, with a start where wanted; "none": MIG mode and no
+ * instances. */
+#define SIM_MIG_LAYOUT_EMPTY "none"
+/* Whether all profiles of the layout are the model's; not, whether they fit. */
+int sim_mig_layout_check(const struct sim_model *board, const char *layout, struct gs_error *err);
+/* Puts the GPU into MIG mode and makes the instances, each with one compute instance of all of it. What was made stays
+ * when it fails. */
+int sim_mig_layout_apply(struct sim_node *node, uint32_t gpu, const char *layout, struct gs_error *err);
 
 /* Pure, on a copy. */
 

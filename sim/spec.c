@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/quantity.h"
 #include "base/suggest.h"
+#include "sim/mig.h"
 #include "sim/models.h"
 
 enum {
@@ -170,6 +171,29 @@ int sim_spec_set_seed(const char *text, struct sim_spec *spec, struct gs_error *
 	return 0;
 }
 
+static int set_mig(struct sim_gpu_spec *group, const char *layout, struct gs_error *err)
+{
+	if (strlen(layout) >= sizeof group->mig)
+		return gs_fail(err, GS_ERROR_INPUT, 0, "'%.40s...' is too long for a MIG layout", layout);
+	if (sim_mig_layout_check(&sim_models[group->model], layout, err) < 0)
+		return -1;
+	snprintf(group->mig, sizeof group->mig, "%s", layout);
+	return 0;
+}
+
+int sim_spec_set_mig(const char *layout, struct sim_spec *spec, struct gs_error *err)
+{
+	size_t capable = 0;
+	for (size_t i = 0; i < spec->group_count; i++) {
+		if (!sim_models[spec->groups[i].model].mig_capable)
+			continue;
+		if (set_mig(&spec->groups[i], layout, err) < 0)
+			return -1;
+		capable++;
+	}
+	return capable ? 0 : gs_fail(err, GS_ERROR_INPUT, 0, "none of the node's GPUs has MIG");
+}
+
 /* The YAML file. */
 
 struct reader {
@@ -257,9 +281,11 @@ static int read_memory(const struct reader *reader, const yaml_node_t *node, str
 
 static int read_group(const struct reader *reader, const yaml_node_t *node, struct sim_spec *spec)
 {
-	static const char *const keys[] = {"model", "count", "memory", "numaNode"};
-	enum { MODEL, COUNT, MEMORY, NUMA_NODE };
+	static const char *const keys[] = {"model", "count", "memory", "numaNode", "mig"};
+	enum { MODEL, COUNT, MEMORY, NUMA_NODE, MIG };
 	struct sim_gpu_spec group = {.count = 1};
+	const yaml_node_t *mig = NULL;
+	const char *layout = NULL;
 	unsigned seen = 0;
 	long number;
 	if (node->type != YAML_MAPPING_NODE)
@@ -290,6 +316,11 @@ static int read_group(const struct reader *reader, const yaml_node_t *node, stru
 			if (r == 0)
 				group.numa_node = (int32_t)number;
 			break;
+		case MIG:
+			mig = value;
+			layout = scalar(reader, value, "mig");
+			r = layout ? 0 : -1;
+			break;
 		default:
 			return -1;
 		}
@@ -298,6 +329,8 @@ static int read_group(const struct reader *reader, const yaml_node_t *node, stru
 	}
 	if (!(seen & 1u << MODEL))
 		return complain(reader, node, "this GPU has no model; add one, as 'model: A100-80GB'");
+	if (mig && set_mig(&group, layout, reader->err) < 0) /* only now the model is known for sure */
+		return locate(reader, mig);
 	return add_group(spec, &group, reader->err) < 0 ? locate(reader, node) : 0;
 }
 

@@ -19,6 +19,8 @@ int sim_spec_load(const char *argument, struct sim_spec *spec, struct gs_error *
 
 /* A driver's version: two to four dotted numbers, "550.163.01". */
 int sim_spec_set_driver_version(const char *text, struct sim_spec *spec, struct gs_error *err);
+/* Every GPU that has MIG starts with this layout (sim/mig.h); fails when no group has MIG, or one lacks a profile. */
+int sim_spec_set_mig(const char *layout, struct sim_spec *spec, struct gs_error *err);
 /* A decimal number up to 2^64 - 1. */
 int sim_spec_set_seed(const char *text, struct sim_spec *spec, struct gs_error *err);
 

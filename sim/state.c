@@ -338,6 +338,16 @@ static struct sim_node *new_handle(struct sim_state *state, char *dir, int clien
 	return node;
 }
 
+static int partition(struct sim_node *node, const struct sim_spec *spec, struct gs_error *err)
+{
+	uint32_t gpu = 0;
+	for (size_t g = 0; g < spec->group_count; g++)
+		for (uint32_t i = 0; i < spec->groups[g].count; i++, gpu++)
+			if (spec->groups[g].mig[0] && sim_mig_layout_apply(node, gpu, spec->groups[g].mig, err) < 0)
+				return -1;
+	return 0;
+}
+
 int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_node **node, struct gs_error *err)
 {
 	GS_AUTO_CLOSE int owner_fd = own_directory(dir, err);
@@ -353,7 +363,12 @@ int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_nod
 	struct sim_state *state = make_state_file(owner_fd, path, spec, clients_inode, err);
 	if (!state)
 		return -1;
-	*node = new_handle(state, GS_STEAL(path), sim_take_fd(&clients_fd), sim_take_fd(&owner_fd));
+	struct sim_node *made = new_handle(state, GS_STEAL(path), sim_take_fd(&clients_fd), sim_take_fd(&owner_fd));
+	if (partition(made, spec, err) < 0) {
+		sim_node_close(made);
+		return -1;
+	}
+	*node = made;
 	return 0;
 }
 

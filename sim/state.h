@@ -25,6 +25,7 @@ enum {
 	SIM_FUNCTION_NAME_SIZE = 80,
 	SIM_MIG_INSTANCES_MAX = 15, /* GPU instances: their ids encode where they are, and go to 14 */
 	SIM_MIG_COMPUTES_MAX = 8,   /* compute instances in a GPU instance */
+	SIM_MIG_LAYOUT_SIZE = 192,
 };
 #define SIM_MIG_NONE               UINT32_MAX /* an instance's id where there is none */
 #define SIM_BUCKET_NS              100000000ull
@@ -108,6 +109,7 @@ struct sim_gpu_spec {
 	uint64_t memory_total; /* bytes; 0: the model's */
 	bool numa_set;         /* false: GPUs are spread over two NUMA nodes when there are four or more */
 	int32_t numa_node;
+	char mig[SIM_MIG_LAYOUT_SIZE]; /* a layout of sim/mig.h; empty: MIG off */
 };
 struct sim_spec {
 	struct sim_gpu_spec groups[SIM_GPUS_MAX];

@@ -9,6 +9,7 @@ struct nvmlGpmSample_st {
 	bool filled;
 	uint32_t slot;
 	uint64_t plugged, time_ns, busy_ns;
+	uint64_t serial; /* of the MIG instance; 0: the whole GPU */
 	struct nvmlGpmSample_st *next;
 };
 
@@ -64,22 +65,47 @@ nvmlReturn_t nvmlGpmSampleFree(nvmlGpmSample_t sample)
 	return found ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t sample)
+static nvmlReturn_t take_sample(const struct nvml_call *call, nvmlGpmSample_t sample, uint64_t serial, uint64_t busy_ns)
 {
-	NVML_DEVICE_CALL(call, device, sample != NULL);
-	if (call.model->architecture < NVML_DEVICE_ARCH_HOPPER)
+	if (call->model->architecture < NVML_DEVICE_ARCH_HOPPER)
 		return NVML_ERROR_NOT_SUPPORTED;
 	pthread_mutex_lock(&gpm.lock);
 	bool known = is_sample(sample);
 	if (known) {
-		sample->slot = call.slot;
-		sample->plugged = call.gpu.plugged;
+		sample->slot = call->slot;
+		sample->plugged = call->gpu.plugged;
 		sample->time_ns = sim_now_ns();
-		sample->busy_ns = call.gpu.busy_ns_total;
+		sample->busy_ns = busy_ns;
+		sample->serial = serial;
 		sample->filled = true;
 	}
 	pthread_mutex_unlock(&gpm.lock);
 	return known ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t sample)
+{
+	NVML_ANY_DEVICE_CALL(call, device, sample != NULL);
+	if (!nvml_is_mig(&call))
+		return take_sample(&call, sample, 0, call.gpu.busy_ns_total);
+	return take_sample(&call, sample, call.instance.serial,
+			   call.gi.cis[call.instance.compute_instance].busy_ns_total);
+}
+
+/* A GPU instance is as busy as its compute instances are, each by its part of the slices. */
+nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t device, uint32_t gpu_instance, nvmlGpmSample_t sample)
+{
+	NVML_DEVICE_CALL(call, device, sample != NULL);
+	struct sim_mig mig;
+	if (!call.gpu.mig_mode || !sim_mig_get(call.node, call.slot, &mig))
+		return NVML_ERROR_NOT_SUPPORTED;
+	if (gpu_instance >= SIM_MIG_INSTANCES_MAX || !mig.gis[gpu_instance].serial)
+		return NVML_ERROR_NOT_FOUND;
+	const struct sim_mig_gi *gi = &mig.gis[gpu_instance];
+	uint64_t busy_ns = 0, slices = sim_mig_model_of(call.model)->profiles[gi->profile].slices;
+	for (uint32_t id = 0; id < SIM_MIG_COMPUTES_MAX; id++)
+		busy_ns += gi->cis[id].busy_ns_total * gi->cis[id].size / slices;
+	return take_sample(&call, sample, gi->serial, busy_ns);
 }
 
 /* Shares of busy time, in percent of it. */
@@ -122,7 +148,7 @@ nvmlReturn_t nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *get)
 	if (is_sample(get->sample1) && is_sample(get->sample2)) {
 		const struct nvmlGpmSample_st *a = get->sample1, *b = get->sample2;
 		if (a->filled && b->filled && a->slot == b->slot && a->plugged == b->plugged &&
-		    b->time_ns > a->time_ns && b->busy_ns >= a->busy_ns)
+		    a->serial == b->serial && b->time_ns > a->time_ns && b->busy_ns >= a->busy_ns)
 			busy_percent = 100.0 * (double)(b->busy_ns - a->busy_ns) / (double)(b->time_ns - a->time_ns);
 	}
 	pthread_mutex_unlock(&gpm.lock);

@@ -271,6 +271,10 @@ static const struct gs_option sim_options[] = {
 	{.name = "driver",
 	 .argument = "VERSION",
 	 .help = "Version that the driver reports (default: the file's, or " SIM_DRIVER_VERSION_DEFAULT ")"},
+	{.name = "mig",
+	 .argument = "LAYOUT",
+	 .help = "Start the GPUs that have MIG with these instances, as 3g.40gb,1g.10gb,1g.10gb@6; none: in MIG mode, "
+		 "without any"},
 	{0},
 };
 
@@ -324,8 +328,9 @@ static int run_sim(int argc, char **argv)
 	const char *driver = gs_option_value(&gs_command_sim, &arguments, "driver");
 	if (join_dir && spec_text)
 		return usage("--join takes no SPEC: the node is there already");
-	if (join_dir && (state || seed || driver))
-		return usage("--join takes no --state, --seed or --driver: the node is there already");
+	const char *mig = gs_option_value(&gs_command_sim, &arguments, "mig");
+	if (join_dir && (state || seed || driver || mig))
+		return usage("--join takes no --state, --seed, --driver or --mig: the node is there already");
 	if (join_dir)
 		return join(join_dir, arguments.operands);
 	struct gs_error err;
@@ -333,7 +338,8 @@ static int run_sim(int argc, char **argv)
 	if (sim_spec_load(spec_text, &spec, &err) < 0)
 		return bad_spec(spec_text, &err);
 	if ((seed && sim_spec_set_seed(seed, &spec, &err) < 0) ||
-	    (driver && sim_spec_set_driver_version(driver, &spec, &err) < 0))
+	    (driver && sim_spec_set_driver_version(driver, &spec, &err) < 0) ||
+	    (mig && sim_spec_set_mig(mig, &spec, &err) < 0))
 		return complain(&err);
 	return create_and_run(state, &spec, arguments.operands);
 }

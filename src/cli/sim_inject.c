@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/sim.h"
 #include "gpushare/cuda.h"
+#include "sim/mig.h"
 #include "sim/models.h"
 #include "sim/state.h"
 
@@ -27,6 +28,7 @@ struct fault {
 	uint64_t number; /* the value: an XID, degrees, a model's position, an NVML code */
 	uint32_t count;
 	char function[SIM_FUNCTION_NAME_SIZE];
+	const struct sim_mig_name *instance; /* NULL: --gpu names a whole GPU */
 };
 
 struct kind {
@@ -81,10 +83,11 @@ static void set_xid(struct sim_gpu *gpu, void *user)
 		gpu->lost = 1;
 }
 
-static void post_xid(struct sim_node *node, uint32_t gpu, uint64_t xid)
+static void post_xid(struct sim_node *node, uint32_t gpu, const struct sim_mig_name *instance, uint64_t xid)
 {
 	sim_gpu_update(node, gpu, set_xid, &xid);
-	sim_event_post(node, gpu, EVENT_XID_CRITICAL, xid);
+	sim_event_post_instance(node, gpu, instance ? instance->gpu_instance : SIM_MIG_NONE,
+				instance ? instance->compute_instance : SIM_MIG_NONE, EVENT_XID_CRITICAL, xid);
 }
 
 static int parse_xid(const char *value, struct fault *fault, struct gs_error *err)
@@ -97,7 +100,7 @@ static int parse_xid(const char *value, struct fault *fault, struct gs_error *er
 
 static int play_xid(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
-	post_xid(node, gpu, fault->number);
+	post_xid(node, gpu, fault->instance, fault->number);
 	return 0;
 }
 
@@ -127,6 +130,33 @@ static void set_recovered(struct sim_gpu *gpu, void *user)
 static int play_recovered(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
 	sim_gpu_update(node, gpu, set_recovered, NULL);
+	return 0;
+}
+
+static int play_reset(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
+{
+	if (sim_gpu_reset(node, gpu, err) < 0)
+		return -1;
+	return play_recovered(node, gpu, fault, err);
+}
+
+static int parse_switch(const char *value, struct fault *fault, struct gs_error *err)
+{
+	fault->number = strcmp(value, "on") == 0;
+	if (fault->number || strcmp(value, "off") == 0)
+		return 0;
+	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is neither on nor off", value);
+}
+
+static void set_needs_reset(struct sim_gpu *gpu, void *user)
+{
+	gpu->mig_needs_reset = *(const uint32_t *)user;
+}
+
+static int play_needs_reset(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
+{
+	uint32_t needed = (uint32_t)fault->number;
+	sim_gpu_update(node, gpu, set_needs_reset, &needed);
 	return 0;
 }
 
@@ -209,7 +239,7 @@ static int play_ecc(struct sim_node *node, uint32_t gpu, const struct fault *fau
 	sim_gpu_update(node, gpu, set_ecc, &is_double);
 	sim_event_post(node, gpu, is_double ? EVENT_DOUBLE_BIT_ECC : EVENT_SINGLE_BIT_ECC, 0);
 	if (is_double)
-		post_xid(node, gpu, XID_DOUBLE_BIT_ECC);
+		post_xid(node, gpu, NULL, XID_DOUBLE_BIT_ECC);
 	return 0;
 }
 
@@ -222,7 +252,7 @@ static void set_remap_failed(struct sim_gpu *gpu, void *user)
 static int play_remap_failed(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
 	sim_gpu_update(node, gpu, set_remap_failed, NULL);
-	post_xid(node, gpu, XID_ROW_REMAP_FAILURE);
+	post_xid(node, gpu, NULL, XID_ROW_REMAP_FAILURE);
 	return 0;
 }
 
@@ -300,6 +330,8 @@ static const struct kind kinds[] = {
 	{"xid", "N", true, parse_xid, play_xid},
 	{"lost", NULL, true, NULL, play_lost},
 	{"recovered", NULL, true, NULL, play_recovered},
+	{"reset", NULL, true, NULL, play_reset},
+	{"mig-needs-reset", "on|off", true, parse_switch, play_needs_reset},
 	{"temperature", "DEGREES", true, parse_temperature, play_temperature},
 	{"unplug", NULL, true, NULL, play_unplug},
 	{"plug", "MODEL", false, parse_model, play_plug},
@@ -378,14 +410,26 @@ static int complain(const struct gs_error *err)
 }
 
 /* All faults are read before the first is played, so that a mistake in one leaves the node as it was. */
-static int play_all(struct sim_node *node, const char *wanted, const struct fault *faults, size_t count)
+static int play_all(struct sim_node *node, const char *wanted, struct fault *faults, size_t count)
 {
 	struct gs_error err;
 	struct sim_gpu copy;
+	struct sim_mig_name instance;
 	uint32_t gpu = 0;
-	if (wanted && find_gpu(node, wanted, &gpu, &err) < 0)
+	bool is_instance = wanted && sim_mig_find(node, wanted, &instance);
+	if (is_instance)
+		gpu = instance.gpu;
+	else if (wanted && find_gpu(node, wanted, &gpu, &err) < 0)
 		return complain(&err);
+	for (size_t i = 0; i < count; i++)
+		if (is_instance && faults[i].kind->play != play_xid) {
+			fprintf(stderr,
+				"gpushare sim inject: %s is for a whole GPU; only an xid can be of a MIG instance\n",
+				faults[i].kind->name);
+			return GS_EXIT_USAGE;
+		}
 	for (size_t i = 0; i < count; i++) {
+		faults[i].instance = is_instance ? &instance : NULL;
 		bool there = sim_gpu_get(node, gpu, &copy) && copy.present;
 		if (faults[i].kind->needs_gpu && !there) {
 			fprintf(stderr, "gpushare sim inject: GPU %u is unplugged\n", gpu);
@@ -445,7 +489,8 @@ static const struct gs_option inject_options[] = {
 	 .complete = "dir"},
 	{.name = "gpu",
 	 .argument = "N|UUID",
-	 .help = "The GPU: its number, from 0 in the order of the SPEC, or its UUID"},
+	 .help = "The GPU: its number, from 0 in the order of the SPEC, or its UUID; for an xid also a MIG instance's "
+		 "UUID"},
 	{0},
 };
 
@@ -459,6 +504,10 @@ const struct gs_command gs_command_sim_inject = {
 		"lost: the GPU has fallen off the bus, without an event\n\n"
 		"recovered: as after a reset: not lost, no recovery action, no volatile ECC errors, no row-remap "
 		"failure\n\n"
+		"reset: the GPU is reset: as recovered, its MIG instances are gone, and a pending MIG mode is in "
+		"force; fails while processes are on it\n\n"
+		"mig-needs-reset=on, off: on a GPU older than Hopper a change of the MIG mode waits for a reset, as in "
+		"a virtual machine\n\n"
 		"temperature=DEGREES: a fixed temperature; 0 or auto lets it follow the load again\n\n"
 		"ecc=single, ecc=double: one ECC error more, with its event (and XID 48 for a double-bit error)\n\n"
 		"remap-failed: row remapping has failed, with XID 64\n\n"

@@ -50,6 +50,7 @@ static const char spin_ptx[] = ".version 6.0\n"
 static struct {
 	DRIVER_FUNCTIONS(DRIVER_MEMBER)
 } driver;
+static __typeof__(cuDeviceGetUuid_v2) *driver_uuid_v2; /* NULL before CUDA 11.4 */
 
 struct load {
 	const char *gpu;  /* as asked for; NULL: the first */
@@ -108,6 +109,7 @@ static int load_driver(void)
 	if (!driver.function)                                                \
 		return fail("libcuda.so.1 has no " #function ": the driver is too old");
 	DRIVER_FUNCTIONS(DRIVER_LOAD)
+	driver_uuid_v2 = (__typeof__(driver_uuid_v2))dlsym(library, "cuDeviceGetUuid_v2");
 	return 0;
 }
 
@@ -135,12 +137,22 @@ static void honour_container_variable(void)
 	}
 }
 
-static void format_uuid(const CUuuid *uuid, char text[48])
+/* The device's UUID as nvidia-smi shows it. Of a MIG instance the first version of the call tells the GPU's and the
+ * second its own; a driver without the second knows no MIG. */
+static CUresult read_uuid(CUdevice device, char text[48])
 {
-	char *end = text + sprintf(text, "GPU-");
+	CUuuid gpu, own;
+	CUresult result = driver.cuDeviceGetUuid(&gpu, device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	bool is_mig =
+		driver_uuid_v2 && driver_uuid_v2(&own, device) == CUDA_SUCCESS && memcmp(&gpu, &own, sizeof own) != 0;
+	const CUuuid *uuid = is_mig ? &own : &gpu;
+	char *end = text + sprintf(text, is_mig ? "MIG-" : "GPU-");
 	for (int i = 0; i < 16; i++)
 		end += sprintf(end, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
 			       (unsigned)(unsigned char)uuid->bytes[i]);
+	return CUDA_SUCCESS;
 }
 
 /* The device that `gpu` names: a number, a UUID, or the beginning of one. */
@@ -150,11 +162,9 @@ static int choose_device(struct load *load, int count)
 	long wanted = load->gpu ? strtol(load->gpu, &end, 10) : 0;
 	bool by_number = !load->gpu || (*load->gpu && !*end);
 	for (int i = 0; i < count; i++) {
-		CUuuid uuid;
 		if (driver.cuDeviceGet(&load->device, i) != CUDA_SUCCESS ||
-		    driver.cuDeviceGetUuid(&uuid, load->device) != CUDA_SUCCESS)
+		    read_uuid(load->device, load->uuid) != CUDA_SUCCESS)
 			continue;
-		format_uuid(&uuid, load->uuid);
 		if (by_number ? i == wanted : *load->gpu && strncasecmp(load->uuid, load->gpu, strlen(load->gpu)) == 0)
 			return 0;
 	}
@@ -168,6 +178,11 @@ static int open_device(struct load *load)
 {
 	int count = 0;
 	honour_container_variable();
+	/* CUDA shows a program one MIG instance only, and has no other way to choose it. */
+	if (load->gpu && strncmp(load->gpu, "MIG-", 4) == 0 && !getenv("CUDA_VISIBLE_DEVICES")) {
+		setenv("CUDA_VISIBLE_DEVICES", load->gpu, 1);
+		load->gpu = NULL;
+	}
 	CUresult result = driver.cuInit(0);
 	if (result == CUDA_SUCCESS)
 		result = driver.cuDeviceGetCount(&count);

@@ -343,7 +343,7 @@ def test_it_needs_no_privileges(somebody):
     open_to_all.chmod(0o777)
     count = ("sh", "-c", "ls $GPUSHARE_SIM/root/dev | wc -l")
     done = run("sim", "2xT4", "--state", str(open_to_all / "node"), "--", *count, **identity)
-    assert done.returncode == 0 and done.stdout.strip() == "5", done.stderr
+    assert done.returncode == 0 and done.stdout.strip() == "6", done.stderr
 
 
 @pytest.mark.parametrize("damage", [lambda f: f.truncate(0), lambda f: f.truncate(4096),
@@ -398,8 +398,9 @@ def test_bad_options(tmp_path):
 def test_the_files_of_a_node(node):
     root = node.directory / "root"
     devices = {"nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"}
-    assert {file.name for file in (root / "dev").iterdir()} == devices
-    for file in (root / "dev").iterdir():
+    assert {file.name for file in (root / "dev").iterdir()} == devices | {"nvidia-caps"}
+    assert {file.name for file in (root / "dev/nvidia-caps").iterdir()} == {"nvidia-cap1", "nvidia-cap2"}
+    for file in ((root / "dev") / name for name in devices):
         with open(file, "r+b"):  # anybody can, and nothing happens
             pass
     uuid = on_node(node.directory, "print(text('nvmlDeviceGetUUID', handle(0)))")
