@@ -8,13 +8,22 @@
 #include "cli/commands.h"
 #include "core/config_parse.h"
 #include "node/node.h"
+#include "node/selection.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 8 };
+enum { OWN_OPTIONS = 11 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
 	 "NVIDIA's device-plugin config, version v1, or a ConfigMap that wraps one", "file"},
+	{"config-dir", 0, "DIR", "CONFIG_FILE_SRCDIR", NULL,
+	 "a mounted ConfigMap of several configs; the node's label nvidia.com/device-plugin.config chooses one, and "
+	 "--config is not read",
+	 "dir"},
+	{"default-config", 0, "NAME", "DEFAULT_CONFIG", NULL, "of --config-dir, for a node without the label", NULL},
+	{"fallback-strategies", 0, "LIST", "FALLBACK_STRATEGIES", SELECTION_FALLBACKS,
+	 "without label and default: named (the config \"default\"), single (the only one there is), empty (none)",
+	 "named single empty"},
 	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
 	 "the kubelet's directory; its sockets are in device-plugins below", "dir"},
 	{"kubelet-socket", 0, "PATH", NULL, NULL,
@@ -62,6 +71,11 @@ static const struct gs_option options[] = {
 	 "as flags.deviceDiscoveryStrategy (environment: DEVICE_DISCOVERY_STRATEGY)", "auto nvml"},
 	{"imex-channel-ids", 0, "LIST", NULL, NULL, "as imex.channelIDs (environment: IMEX_CHANNEL_IDS)", NULL},
 	{"imex-required", 0, "[BOOL]", NULL, NULL, "as imex.required (environment: IMEX_REQUIRED)", "true false"},
+	{"kubernetes-api", 0, "[BOOL]", NULL, NULL, "as kubernetes.api (environment: GPUSHARE_KUBERNETES_API)",
+	 "true false"},
+	{"node-name", 0, "NAME", NULL, NULL, "as kubernetes.nodeName (environment: NODE_NAME)", NULL},
+	{"service-account-dir", 0, "DIR", NULL, NULL,
+	 "as kubernetes.serviceAccountDir (environment: GPUSHARE_SERVICE_ACCOUNT_DIR)", "dir"},
 	{NULL},
 };
 
@@ -111,8 +125,12 @@ static int run(int argc, char **argv)
 	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
 	if (!kubelet_socket)
 		kubelet_socket = getenv("KUBELET_SOCKET");
+	const char *config_dir = gs_option_value(&gs_command_node, &arguments, "config-dir");
 	struct node_options node = {
 		.config_path = gs_option_value(&gs_command_node, &arguments, "config"),
+		.config_dir = config_dir && *config_dir ? config_dir : NULL,
+		.default_config = gs_option_value(&gs_command_node, &arguments, "default-config"),
+		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,
 		.kubelet_socket = kubelet_socket ? kubelet_socket : default_socket,
 		.state_dir = gs_option_value(&gs_command_node, &arguments, "state-dir"),

@@ -12,6 +12,7 @@ void gs_config_init(struct gs_config *config)
 	*config = (struct gs_config){0};
 	config->time_slicing.fail_requests_greater_than_one = GS_UNSET;
 	config->mps.fail_requests_greater_than_one = GS_UNSET;
+	config->kubernetes.api = GS_UNSET;
 	for (size_t i = 0; i < gs_config_key_count; i++) {
 		const struct gs_config_key *key = &gs_config_keys[i];
 		/* A default that its own key refuses is a mistake in the table. */

@@ -96,6 +96,11 @@ struct gs_config {
 	int64_t *imex_channel_ids;
 	size_t imex_channel_count;
 	bool imex_required;
+	struct {
+		enum gs_tristate api; /* unset: where there is an API server to talk to */
+		char *node_name;      /* NULL unless set */
+		char *service_account_dir;
+	} kubernetes;
 };
 
 /* Fills in every default, as for an empty file. */

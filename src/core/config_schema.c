@@ -211,6 +211,20 @@ const struct gs_config_key gs_config_keys[] = {
 	 .since = "0.1.0"},
 	{"imex.required", GS_KEY_BOOL, "A channel that is missing at start is an error", PLACE(imex_required),
 	 .fallback = "false", .env = {"IMEX_REQUIRED"}, .flags = {"imex-required"}, .since = "0.1.0"},
+
+	{"kubernetes", GS_KEY_OBJECT, "What is asked of the cluster's API server and said to it; read at start",
+	 .since = "0.1.0"},
+	{"kubernetes.api", GS_KEY_TRISTATE,
+	 "Use the API server: labels, events, conditions, and the config chosen by the node's label; false needs no "
+	 "rights",
+	 PLACE(kubernetes.api), .fallback_note = "used where there is one: in a pod with a service account",
+	 .env = {"GPUSHARE_KUBERNETES_API"}, .flags = {"kubernetes-api"}, .since = "0.1.0"},
+	{"kubernetes.nodeName", GS_KEY_STRING, "Name of this node in the cluster, from spec.nodeName",
+	 PLACE(kubernetes.node_name), .fallback_note = "none, and the API server is not used", .env = {"NODE_NAME"},
+	 .flags = {"node-name"}, .since = "0.1.0"},
+	{"kubernetes.serviceAccountDir", GS_KEY_PATH, "Where the service account's token and ca.crt are mounted",
+	 PLACE(kubernetes.service_account_dir), .fallback = "/var/run/secrets/kubernetes.io/serviceaccount",
+	 .env = {"GPUSHARE_SERVICE_ACCOUNT_DIR"}, .flags = {"service-account-dir"}, .since = "0.1.0"},
 };
 const size_t gs_config_key_count = GS_ARRAY_LENGTH(gs_config_keys);
 

@@ -1,10 +1,14 @@
 #include "kube/plugin.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "kube/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
 
@@ -85,8 +89,26 @@ static void stop_server(struct kube_plugin *plugin)
 	rpc_server_stop(server, on_server_stopped, plugin);
 }
 
+/* Whether someone accepts connections at `path`; a socket that was left behind refuses them. */
+static bool is_served(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof address.sun_path)
+		return false;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	GS_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
+}
+
 static int serve(struct kube_plugin *plugin, struct gs_error *err)
 {
+	/* Taking its socket would make two plugins hand out the same GPUs in turns. */
+	if (is_served(plugin->socket_path))
+		return gs_fail(
+			err, GS_ERROR_SYSTEM, EADDRINUSE,
+			"another device plugin serves %s at %s; remove it, as NVIDIA's from the gpu-operator with "
+			"--set devicePlugin.enabled=false, or by itself with helm uninstall",
+			plugin->view.resource->name, plugin->socket_path);
 	if (rpc_server_start(plugin->loop, plugin->socket_path, kube_plugin_methods, plugin, NULL, &plugin->server,
 			     err) < 0)
 		return -1;
@@ -221,6 +243,11 @@ int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err)
 const char *kube_plugin_resource_name(const struct kube_plugin *plugin)
 {
 	return plugin->view.resource->name;
+}
+
+bool kube_plugin_served(const struct kube_plugin *plugin)
+{
+	return plugin->server != NULL;
 }
 
 bool kube_plugin_registered(const struct kube_plugin *plugin)

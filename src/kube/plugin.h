@@ -48,10 +48,13 @@ void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view
  * exists a moment before it listens, 10 s at most. */
 void kube_plugin_register(struct kube_plugin *plugin);
 
-/* Whether our socket file is still the one we bound; if not, binds anew. -1 when that fails. */
+/* Whether our socket file is still the one we bound; if not, binds anew. -1 when that fails: with EADDRINUSE when
+ * another process serves there, as it is for kube_plugin_start. */
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err);
 
 const char *kube_plugin_resource_name(const struct kube_plugin *plugin);
+/* False while its socket could not be bound anew. */
+bool kube_plugin_served(const struct kube_plugin *plugin);
 bool kube_plugin_registered(const struct kube_plugin *plugin);
 /* Why the last registration failed; "" when it did not. */
 const char *kube_plugin_problem(const struct kube_plugin *plugin);

@@ -1,4 +1,4 @@
-/* The config file: read, checked, watched. A bad file never replaces a good one. */
+/* The configuration: chosen, read, checked, watched. A bad one never replaces a good one. */
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +11,13 @@
 #include "base/strbuf.h"
 #include "core/config_parse.h"
 #include "node/node_internal.h"
+#include "node/selection.h"
 
-enum { DEBOUNCE_MS = 50 };
+enum {
+	DEBOUNCE_MS = 50,
+	LOOK_AGAIN_MS = 1000,      /* for a directory that could not be watched */
+	LABEL_WAIT_MS = 10 * 1000, /* at the first start, for the label to say which configuration */
+};
 
 static const char *environment(const char *name, void *user)
 {
@@ -29,21 +34,10 @@ static char *join(const struct gs_diagnostics *diagnostics)
 	return gs_strbuf_take(&text);
 }
 
-/* Reads and parses. `text` gets the file's content whenever it could be read. */
-static int load(struct node *node, char **text, struct gs_config *config, char **problem)
+static int parse(const struct node *node, const char *name, const char *text, size_t length, struct gs_config *config,
+		 char **problem)
 {
-	struct gs_config_source source = {.name = "(no file)", .text = "", .length = 0};
-	struct gs_error err;
-	*text = NULL;
-	if (node->options->config_path) {
-		*text = gs_read_file(node->options->config_path, GS_CONFIG_BYTES_MAX, &source.length, &err);
-		if (!*text) {
-			*problem = gs_strdup(err.text);
-			return -1;
-		}
-		source.name = node->options->config_path;
-		source.text = *text;
-	}
+	const struct gs_config_source source = {.name = name, .text = text, .length = length};
 	struct gs_diagnostics diagnostics = {0};
 	int result = gs_config_parse(&source, environment, NULL, node->options->overrides,
 				     node->options->override_count, config, &diagnostics);
@@ -56,71 +50,276 @@ static int load(struct node *node, char **text, struct gs_config *config, char *
 	return result;
 }
 
-int node_config_load(struct node *node, struct gs_error *err)
+/* Reads and parses. `path` is NULL for the empty configuration; `text` gets the file's content when it could be read. */
+static int load(const struct node *node, const char *path, char **text, struct gs_config *config, char **problem)
 {
+	size_t length = 0;
+	struct gs_error err;
+	*text = path ? gs_read_file(path, GS_CONFIG_BYTES_MAX, &length, &err) : gs_strdup("");
+	if (!*text) {
+		*problem = gs_strdup(err.text);
+		return -1;
+	}
+	return parse(node, path ? path : "(no file)", *text, length, config, problem);
+}
+
+/* --- a directory of configurations --- */
+
+static struct selection_rules rules_of(const struct node *node)
+{
+	return (struct selection_rules){
+		.directory = node->options->config_dir,
+		.default_name = node->options->default_config,
+		.fallbacks = node->options->fallback_strategies,
+	};
+}
+
+/* The path of the configuration `name`; NULL for the empty one. */
+static char *path_of(const struct node *node, const char *name)
+{
+	return *name ? gs_printf("%s/%s", node->options->config_dir, name) : NULL;
+}
+
+/* The configuration that was in force when the daemon last ran, as it is now or else as it was then. */
+static bool recall(struct node *node)
+{
+	GS_AUTO_FREE char *name = NULL;
+	GS_AUTO_FREE char *old_text = NULL;
+	if (selection_recall(node->options->state_dir, &name, &old_text) < 0)
+		return false;
+	GS_AUTO_FREE char *path = path_of(node, name);
 	GS_AUTO_FREE char *problem = NULL;
-	if (load(node, &node->config_text, &node->config, &problem) == 0)
+	GS_AUTO_FREE char *old_problem = NULL;
+	GS_AUTO_FREE char *text = NULL;
+	struct gs_config config;
+	if (load(node, path, &text, &config, &problem) < 0) {
+		if (parse(node, "(what was in force before)", old_text, strlen(old_text), &config, &old_problem) < 0)
+			return false;
+		gs_log(GS_LOG_ERROR, "the configuration is not valid; what was in force before the restart stays",
+		       GS_STR("name", name), GS_STR("error", problem));
+		free(text);
+		text = GS_STEAL(old_text);
+		node->config_problem = GS_STEAL(problem);
+	}
+	gs_config_free(&node->config);
+	node->config = config;
+	node->config_text = GS_STEAL(text);
+	node->config_name = GS_STEAL(name);
+	return true;
+}
+
+static void remember(struct node *node)
+{
+	struct gs_error err;
+	if (selection_remember(node->options->state_dir, node->config_name, node->config_text, &err) < 0)
+		gs_log(GS_LOG_WARNING, "the configuration can't be kept for the next start", GS_STR("error", err.text));
+}
+
+/* --- loading --- */
+
+static void set_problem(struct node *node, char *problem)
+{
+	if (problem && (!node->config_problem || strcmp(node->config_problem, problem) != 0))
+		gs_log(GS_LOG_ERROR,
+		       node->config_ready ? "the config file is not valid; the last good one stays in force"
+					  : "the config file is not valid; nothing is shared until it is",
+		       GS_STR("error", problem));
+	free(node->config_problem);
+	node->config_problem = problem;
+}
+
+/* Which file should be in force; -1 with the problem set. */
+static int locate(struct node *node, char **name, char **path)
+{
+	*name = NULL;
+	if (!node->options->config_dir) {
+		*path = gs_strdup(node->options->config_path);
 		return 0;
-	/* All of it, and not cut to an error's length: the user wants to mend everything at once. */
-	fprintf(stderr, "%s\n", problem);
-	return gs_fail(err, GS_ERROR_INPUT, 0, "not started, since the config is not valid");
+	}
+	struct gs_error err;
+	const struct selection_rules rules = rules_of(node);
+	*name = selection_choose(&rules, node->config_label, &err);
+	if (!*name) {
+		set_problem(node, gs_strdup(err.text));
+		return -1;
+	}
+	*path = path_of(node, *name);
+	return 0;
 }
 
 bool node_config_reload(struct node *node, bool force)
 {
-	if (!node->options->config_path)
+	if ((!node->options->config_path && !node->options->config_dir) || node->config_waits_for_label)
 		return false;
-	char *text;
+	GS_AUTO_FREE char *name = NULL;
+	GS_AUTO_FREE char *path = NULL;
+	if (locate(node, &name, &path) < 0)
+		return false;
+	GS_AUTO_FREE char *text = NULL;
 	struct gs_config config;
 	char *problem = NULL;
-	int result = load(node, &text, &config, &problem);
-	bool same = text && node->config_text && strcmp(text, node->config_text) == 0 && !node->config_problem;
-	if (text) {
-		free(node->config_text);
-		node->config_text = text;
-	}
-	if (result < 0) {
-		if (!node->config_problem || strcmp(node->config_problem, problem) != 0)
-			gs_log(GS_LOG_ERROR, "the config file is not valid; the last good one stays in force",
-			       GS_STR("error", problem));
-		free(node->config_problem);
-		node->config_problem = problem;
+	if (load(node, path, &text, &config, &problem) < 0) {
+		set_problem(node, problem);
 		return false;
 	}
-	free(node->config_problem);
-	node->config_problem = NULL;
+	bool same_name = !name || (node->config_name && strcmp(name, node->config_name) == 0);
+	bool same = node->config_ready && node->config_text && strcmp(text, node->config_text) == 0 && same_name &&
+		    !node->config_problem;
+	set_problem(node, NULL);
 	if (same && !force) {
 		gs_config_free(&config);
 		return false;
 	}
 	gs_config_free(&node->config);
 	node->config = config;
-	gs_log(GS_LOG_INFO, "config loaded", GS_STR("file", node->options->config_path));
+	node->config_ready = true;
+	free(node->config_text);
+	node->config_text = GS_STEAL(text);
+	if (name) {
+		free(node->config_name);
+		node->config_name = GS_STEAL(name);
+		remember(node);
+	}
+	gs_log(GS_LOG_INFO, "config loaded", GS_STR("file", path ? path : "(none)"));
 	return true;
 }
+
+/* Defaults, environment and flags without a file: enough to look for GPUs and for the API server. */
+static int load_bare(struct node *node, struct gs_error *err)
+{
+	GS_AUTO_FREE char *problem = NULL;
+	if (parse(node, "(no file)", "", 0, &node->config, &problem) == 0)
+		return 0;
+	fprintf(stderr, "%s\n", problem);
+	return gs_fail(err, GS_ERROR_INPUT, 0, "not started, since the config is not valid");
+}
+
+/* The directory's default says whether there is an API server to ask; what comes of that is node_config_begin's. */
+static int load_default(struct node *node, struct gs_error *err)
+{
+	const struct selection_rules rules = rules_of(node);
+	if (selection_check_fallbacks(rules.fallbacks, err) < 0)
+		return -1;
+	GS_AUTO_FREE char *name = selection_choose(&rules, NULL, NULL);
+	GS_AUTO_FREE char *path = name ? path_of(node, name) : NULL;
+	GS_AUTO_FREE char *text = NULL;
+	GS_AUTO_FREE char *problem = NULL;
+	if (name && load(node, path, &text, &node->config, &problem) == 0)
+		return 0;
+	return load_bare(node, err);
+}
+
+int node_config_load(struct node *node, struct gs_error *err)
+{
+	if (node->options->config_dir)
+		return load_default(node, err);
+	if (!node->options->config_path) {
+		node->config_ready = true;
+		return load_bare(node, err);
+	}
+	GS_AUTO_FREE char *problem = NULL;
+	if (load(node, node->options->config_path, &node->config_text, &node->config, &problem) == 0) {
+		node->config_ready = true;
+		return 0;
+	}
+	/* All of it, and not cut to an error's length: the user wants to mend everything at once. */
+	fprintf(stderr, "%s\n", problem);
+	return gs_fail(err, GS_ERROR_INPUT, 0, "not started, since the config is not valid");
+}
+
+/* --- the label --- */
+
+static void reload(struct node *node)
+{
+	if (node_config_reload(node, false))
+		node_republish(node);
+	node_report(node);
+}
+
+static void on_label_wait_over(uv_timer_t *timer)
+{
+	struct node *node = timer->loop->data;
+	if (!node->config_waits_for_label)
+		return;
+	gs_log(GS_LOG_WARNING, "the API server does not say which configuration this node has; taking the default");
+	node->config_waits_for_label = false;
+	reload(node);
+}
+
+void node_config_label(struct node *node, const char *value)
+{
+	if (!node->options->config_dir || node->stopping)
+		return;
+	gs_log(GS_LOG_INFO, "the node's label chooses the configuration", GS_STR("label", SELECTION_LABEL),
+	       GS_STR("value", value ? value : ""));
+	free(node->config_label);
+	node->config_label = value ? gs_strdup(value) : NULL;
+	node->config_waits_for_label = false;
+	reload(node);
+}
+
+void node_config_begin(struct node *node)
+{
+	if (!node->options->config_dir)
+		return;
+	if (node->cluster) {
+		/* Until the label is known: what was in force last, else a short wait. */
+		node->config_waits_for_label = true;
+		node->config_ready = recall(node);
+		if (!node->config_ready)
+			uv_timer_start(&node->config_timer, on_label_wait_over, LABEL_WAIT_MS, 0);
+		else
+			gs_log(GS_LOG_INFO, "config kept from before", GS_STR("name", node->config_name));
+		return;
+	}
+	node_config_reload(node, false);
+}
+
+/* --- watching --- */
 
 static void on_config_timer(uv_timer_t *timer)
 {
 	struct node *node = timer->loop->data;
-	if (node_config_reload(node, false))
-		node_republish(node);
+	node_config_watch(node);
+	reload(node);
 }
 
 static void on_config_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
 	struct node *node = event->loop->data;
-	uv_timer_start(&node->config_timer, on_config_timer, DEBOUNCE_MS, 0);
+	if (!node->config_waits_for_label)
+		uv_timer_start(&node->config_timer, on_config_timer, DEBOUNCE_MS, 0);
 }
 
-/* The directory is watched, not the file: editors rename, and a ConfigMap volume swaps a link beside it. */
+static int watch(struct node *node, size_t which, const char *directory)
+{
+	uv_fs_event_stop(&node->config_events[which]);
+	return uv_fs_event_start(&node->config_events[which], on_config_event, directory, 0);
+}
+
+/* Directories are watched, not the file: editors rename, and the kubelet swaps the link ..data of a volume. Where the
+ * path is a link, the directory that it leads to as well. Armed anew at every change, since either may be another one. */
 void node_config_watch(struct node *node)
 {
-	if (!node->options->config_path)
+	const struct node_options *options = node->options;
+	if (!options->config_path && !options->config_dir)
 		return;
-	GS_AUTO_FREE char *copy = gs_strdup(node->options->config_path);
-	const char *directory = dirname(copy);
-	int failed = uv_fs_event_start(&node->config_event, on_config_event, directory, 0);
-	if (failed)
-		gs_log(GS_LOG_WARNING, "the config file can't be watched; send SIGHUP after an edit",
-		       GS_STR("directory", directory), GS_STR("error", uv_strerror(failed)));
+	GS_AUTO_FREE char *copy = gs_strdup(options->config_path ? options->config_path : "");
+	const char *directory = options->config_dir ? options->config_dir : dirname(copy);
+	GS_AUTO_FREE char *chosen = node->config_name ? path_of(node, node->config_name) : NULL;
+	GS_AUTO_FREE char *target =
+		realpath(options->config_dir ? (chosen ? chosen : directory) : options->config_path, NULL);
+	int failed = watch(node, 0, directory);
+	if (failed) {
+		if (!node->config_unwatched)
+			gs_log(GS_LOG_WARNING, "the configuration can't be watched; looking every second",
+			       GS_STR("directory", directory), GS_STR("error", uv_strerror(failed)));
+		node->config_unwatched = true;
+		if (!node->config_waits_for_label)
+			uv_timer_start(&node->config_timer, on_config_timer, LOOK_AGAIN_MS, 0);
+		return;
+	}
+	node->config_unwatched = false;
+	if (target && watch(node, 1, dirname(target)) != 0)
+		uv_fs_event_stop(&node->config_events[1]);
 }

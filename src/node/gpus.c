@@ -273,10 +273,13 @@ static void look_when_due(struct gpus *gpus)
 
 static void set_waiting_reason(struct gpus *gpus, const char *reason)
 {
-	if (reason && (!gpus->waiting_reason || strcmp(reason, gpus->waiting_reason) != 0))
+	bool changed = reason && (!gpus->waiting_reason || strcmp(reason, gpus->waiting_reason) != 0);
+	if (changed)
 		gs_log(GS_LOG_WARNING, "NVML is not there; trying again", GS_STR("error", reason));
 	free(gpus->waiting_reason);
 	gpus->waiting_reason = reason ? gs_strdup(reason) : NULL;
+	if (changed)
+		gpus->owner.health(gpus->owner.user);
 }
 
 static void start_watch(struct gpus *gpus)

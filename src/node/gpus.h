@@ -16,7 +16,7 @@ struct gpus_owner {
 	void *user;
 	/* The set of GPUs, or what a plan depends on, changed; also the first reading. */
 	void (*inventory)(void *user, const struct gs_inventory *inventory);
-	/* The health of one or more GPUs changed. */
+	/* The health of one or more GPUs changed, or why there is no NVML. */
 	void (*health)(void *user);
 };
 

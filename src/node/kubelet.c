@@ -22,12 +22,8 @@ static void check_sockets(struct node *node)
 {
 	for (size_t i = 0; i < node->plugins.count; i++) {
 		struct gs_error err;
-		if (kube_plugin_check_socket(node->plugins.items[i], &err) < 0) {
-			gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again",
-			       GS_STR("resource", kube_plugin_resource_name(node->plugins.items[i])),
-			       GS_STR("error", err.text));
-			node_kubelet_look_again(node);
-		}
+		if (kube_plugin_check_socket(node->plugins.items[i], &err) < 0)
+			node_serve_problem(node, kube_plugin_resource_name(node->plugins.items[i]), &err);
 	}
 }
 

@@ -31,7 +31,8 @@ static void close_handles(struct node *node)
 {
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++)
 		uv_close((uv_handle_t *)&node->signals[i], NULL);
-	uv_close((uv_handle_t *)&node->config_event, NULL);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->config_events); i++)
+		uv_close((uv_handle_t *)&node->config_events[i], NULL);
 	uv_close((uv_handle_t *)&node->plugin_event, NULL);
 	uv_close((uv_handle_t *)&node->config_timer, NULL);
 	uv_close((uv_handle_t *)&node->plugin_timer, NULL);
@@ -58,6 +59,8 @@ static void stop(struct node *node)
 	node_unpublish(node);
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
+	cluster_stop(node->cluster);
+	node->cluster = NULL;
 	if (node->gpus)
 		gpus_stop(node->gpus, on_gpus_stopped, node);
 	close_handles(node);
@@ -70,6 +73,7 @@ static void on_signal(uv_signal_t *handle, int number)
 		gs_log(GS_LOG_INFO, "SIGHUP: reading the config and looking at the GPUs again");
 		if (node_config_reload(node, true))
 			node_republish(node);
+		node_report(node);
 		gpus_rescan(node->gpus);
 		return;
 	}
@@ -131,7 +135,8 @@ static void init_handles(struct node *node)
 		uv_signal_init(&node->loop, &node->signals[i]);
 		uv_signal_start(&node->signals[i], on_signal, numbers[i]);
 	}
-	uv_fs_event_init(&node->loop, &node->config_event);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->config_events); i++)
+		uv_fs_event_init(&node->loop, &node->config_events[i]);
 	uv_fs_event_init(&node->loop, &node->plugin_event);
 	uv_timer_init(&node->loop, &node->config_timer);
 	uv_timer_init(&node->loop, &node->plugin_timer);
@@ -169,6 +174,8 @@ static int start(struct node *node, struct gs_error *err)
 	const struct gpus_owner owner = {.user = node, .inventory = on_inventory, .health = on_health};
 	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
 		return -1;
+	node_join_cluster(node);
+	node_config_begin(node);
 	node_config_watch(node);
 	node_kubelet_watch(node);
 	return 0;
@@ -182,6 +189,12 @@ static void free_node(struct node *node)
 	ledger_free(node->ledger);
 	GS_VEC_FREE(&node->plugins);
 	free(node->config_text);
+	free(node->config_name);
+	free(node->config_label);
+	free(node->cluster_problem);
+	for (size_t i = 0; i < node->reported_sick.count; i++)
+		free(node->reported_sick.items[i]);
+	GS_VEC_FREE(&node->reported_sick);
 	free(node->config_problem);
 	free(node->plan_problem);
 	free(node->serve_problem);

@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/share.h"
 #include "kube/plugin.h"
+#include "node/cluster.h"
 #include "node/gpus.h"
 #include "node/ledger.h"
 #include "node/node.h"
@@ -21,13 +22,26 @@ struct node {
 
 	/* Desired: the last good config and what the GPU room last saw. */
 	struct gs_config config;
-	char *config_text;    /* of the file as last read, good or bad; NULL without a file */
+	bool config_ready;           /* there is one in force; else nothing is published */
+	bool config_waits_for_label; /* nothing is chosen yet */
+	bool config_unwatched;       /* said once */
+	char *config_text;           /* of the file in force; NULL without a file */
+	char *config_name;    /* of that file in the directory of configurations; NULL: not chosen, or a single file */
+	char *config_label;   /* of the node; NULL: it has none */
 	char *config_problem; /* why the file that is there now is not in force; NULL when it is */
-	char *serve_problem;  /* the last reason why a resource could not be served, so that it is logged once */
+	char *serve_problem;  /* why a resource could not be served; NULL when all are */
+	bool serve_conflict;  /* because another process serves it */
 	char *plan_problem;   /* why the config does not fit the hardware; NULL when it does */
 	struct gpus *gpus;
+	struct cluster *cluster; /* NULL: no API server */
+	char *cluster_problem;   /* why there is none though the config wants it; NULL: all is well */
 	struct gs_inventory inventory;
+	bool inventory_known; /* the GPUs were read at least once */
 	bool gpu_healthy[GS_GPUS_MAX];
+
+	/* What the cluster was told. */
+	bool config_bad_reported;
+	GS_VEC(char *) reported_sick; /* UUIDs */
 
 	/* Actual: what is published. */
 	struct gs_plan plan;
@@ -44,12 +58,12 @@ struct node {
 	int plugin_dir_lock, state_dir_lock;
 
 	uv_signal_t signals[4];
-	uv_fs_event_t config_event, plugin_event;
+	uv_fs_event_t config_events[2], plugin_event;
 	bool plugin_event_active;
 	ino_t plugin_dir_inode;
 	ino_t kubelet_inode; /* of the kubelet.sock that was there last; another one is another kubelet */
 	struct timespec kubelet_time;
-	uv_timer_t config_timer; /* debounce */
+	uv_timer_t config_timer; /* debounce; until the label is known: how long to wait for it */
 	uv_timer_t plugin_timer; /* the kubelet's directory is missing, or a socket could not be bound: look again */
 	uv_timer_t ledger_timer;
 };
@@ -59,6 +73,10 @@ struct node {
 int node_config_load(struct node *node, struct gs_error *err);
 bool node_config_reload(struct node *node, bool force);
 void node_config_watch(struct node *node);
+/* Once, when it is known whether there is a cluster: chooses and loads from the directory of configurations. */
+void node_config_begin(struct node *node);
+/* The node's label has this value (NULL: the node does not have it). */
+void node_config_label(struct node *node, const char *value);
 
 /* publish.c: makes what is published equal to what should be. Safe to call at any time; touches only what changed. */
 void node_publish(struct node *node, const struct gs_inventory *inventory);
@@ -70,6 +88,12 @@ void node_unpublish(struct node *node);
 /* kubelet.c: the kubelet's directory: sockets that vanished are bound again, a new kubelet is registered with. */
 void node_kubelet_watch(struct node *node);
 void node_kubelet_look_again(struct node *node);
+
+/* A resource could not be served (or, with NULL, all can): says so once and looks again. */
+void node_serve_problem(struct node *node, const char *resource, const struct gs_error *err);
+/* report.c: the cluster learns what an operator must know. Safe to call at any time; says only what changed. */
+void node_join_cluster(struct node *node);
+void node_report(struct node *node);
 
 /* status.c */
 extern const struct rpc_method node_status_methods[];

@@ -1,4 +1,5 @@
 /* Desired against actual: the plan that config and inventory give, and the device plugins that serve it. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -109,12 +110,14 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 
 static void on_registration(void *user, struct kube_plugin *plugin, const struct gs_error *err)
 {
+	struct node *node = user;
 	if (err)
 		gs_log(GS_LOG_WARNING, "not registered with the kubelet",
 		       GS_STR("resource", kube_plugin_resource_name(plugin)), GS_STR("error", err->text));
 	else
 		gs_log(GS_LOG_INFO, "registered with the kubelet",
 		       GS_STR("resource", kube_plugin_resource_name(plugin)));
+	node_report(node);
 }
 
 /* --- plugins --- */
@@ -144,6 +147,19 @@ static void stop_plugin(struct node *node, size_t which)
 	kube_plugin_stop(plugin, NULL, NULL);
 }
 
+void node_serve_problem(struct node *node, const char *resource, const struct gs_error *err)
+{
+	if (err && (!node->serve_problem || strcmp(node->serve_problem, err->text) != 0))
+		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource),
+		       GS_STR("error", err->text));
+	free(node->serve_problem);
+	node->serve_problem = err ? gs_strdup(err->text) : NULL;
+	node->serve_conflict = err && err->source == GS_ERROR_SYSTEM && err->code == EADDRINUSE;
+	if (err)
+		node_kubelet_look_again(node);
+	node_report(node);
+}
+
 static void start_plugin(struct node *node, const struct gs_resource *resource)
 {
 	const struct kube_plugin_owner owner = {.user = node, .allocate = allocate, .registration = on_registration};
@@ -152,12 +168,7 @@ static void start_plugin(struct node *node, const struct gs_resource *resource)
 	struct gs_error err;
 	if (kube_plugin_start(&node->loop, node->options->plugin_dir, node->options->kubelet_socket, &view, &owner,
 			      &plugin, &err) < 0) {
-		if (!node->serve_problem || strcmp(node->serve_problem, err.text) != 0)
-			gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again",
-			       GS_STR("resource", resource->name), GS_STR("error", err.text));
-		free(node->serve_problem);
-		node->serve_problem = gs_strdup(err.text);
-		node_kubelet_look_again(node);
+		node_serve_problem(node, resource->name, &err);
 		return;
 	}
 	*GS_VEC_PUSH(&node->plugins) = plugin;
@@ -216,9 +227,15 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 /* Resources that could not be served before: a directory that was missing, a socket that could not be bound. */
 void node_retry_publish(struct node *node)
 {
-	for (size_t i = 0; i < node->plan.resource_count; i++)
+	bool complete = true;
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		if (!find_plugin(node, node->plan.resources[i].name))
 			start_plugin(node, &node->plan.resources[i]);
+		const struct kube_plugin *plugin = find_plugin(node, node->plan.resources[i].name);
+		complete &= plugin && kube_plugin_served(plugin);
+	}
+	if (complete && node->serve_problem)
+		node_serve_problem(node, NULL, NULL);
 }
 
 static void refresh_health(struct node *node)
@@ -232,14 +249,18 @@ static void refresh_health(struct node *node)
 void node_publish(struct node *node, const struct gs_inventory *inventory)
 {
 	struct gs_plan plan = {0};
-	if (node->stopping || !replan(node, inventory, &plan))
+	/* Without a config the GPUs are known, and none is shared. */
+	if (node->stopping || (node->config_ready && !replan(node, inventory, &plan))) {
+		node_report(node);
 		return;
+	}
 
 	/* Plugins hold views into the old inventory and plan until each was given its new view or stopped. */
 	struct gs_inventory old_inventory = node->inventory;
 	struct gs_plan old_plan = node->plan;
 	gs_inventory_copy(&node->inventory, inventory);
 	node->plan = plan;
+	node->inventory_known = true;
 	refresh_health(node);
 	write_cdi(node);
 
@@ -258,6 +279,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	ledger_prune(node->ledger, is_planned, &node->plan);
 	gs_plan_free(&old_plan);
 	gs_inventory_free(&old_inventory);
+	node_report(node);
 }
 
 /* The config changed: the same hardware is planned anew. */
@@ -277,6 +299,7 @@ void node_publish_health(struct node *node)
 			view_of(node, gs_plan_find(&node->plan, kube_plugin_resource_name(node->plugins.items[i])));
 		kube_plugin_update(node->plugins.items[i], &view);
 	}
+	node_report(node);
 }
 
 void node_unpublish(struct node *node)

@@ -41,6 +41,14 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
+	if (node->cluster_problem)
+		add_problem(problems, "the API server is not used", node->cluster_problem);
+	struct cluster_state cluster;
+	cluster_get_state(node->cluster, &cluster);
+	if (*cluster.problem)
+		add_problem(problems, "the API server", cluster.problem);
+	if (node->serve_conflict)
+		add_problem(problems, "conflict", node->serve_problem);
 	if (node->cdi_failed)
 		add_problem(problems, "the CDI spec could not be written", node->options->cdi_dir);
 	if (node->ledger_failed)
@@ -82,6 +90,25 @@ static json_t *resources_of(const struct node *node)
 						(json_int_t)resource->share_count, "healthy", (json_int_t)healthy));
 	}
 	return resources;
+}
+
+static json_t *config_of(const struct node *node)
+{
+	const char *name = node->config_name ? node->config_name : node->options->config_path;
+	return json_pack("{s:b, s:s}", "ready", node->config_ready, "name", name ? name : "");
+}
+
+/* null where there is no API server to talk to. */
+static json_t *kubernetes_of(const struct node *node)
+{
+	if (!node->cluster)
+		return json_null();
+	struct cluster_state state;
+	cluster_get_state(node->cluster, &state);
+	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "server", state.server, "nodeName",
+			 state.node_name, "state", state.state, "since", timestamp(state.since_seconds), "problem",
+			 state.problem, "requests", (json_int_t)state.requests, "watches", (json_int_t)state.watches,
+			 "waiting", (json_int_t)state.waiting);
 }
 
 static void set_bytes(json_t *object, const char *key, bool valid, uint64_t bytes)
@@ -201,9 +228,10 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
 		json_array_append_new(gpus,
 				      gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
-	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
+	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
 				   timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
-				   "problems", problems_of(node), "resources", resources_of(node), "gpus", gpus);
+				   "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config",
+				   config_of(node), "resources", resources_of(node), "gpus", gpus);
 	char *text = json_dumps(status, JSON_COMPACT);
 	json_decref(status);
 	if (!text) {

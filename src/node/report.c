@@ -1,0 +1,188 @@
+/* What an operator must know, as conditions and events of the Node. docs/cluster-api.md lists them. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "node/node_internal.h"
+#include "node/selection.h"
+
+/* --- joining --- */
+
+static void on_config_label(void *user, const char *value)
+{
+	node_config_label(user, value);
+}
+
+/* What is missing for talking to an API server; NULL: nothing. Owned by the caller. */
+static char *missing(const struct node *node, const char *host, const char *port)
+{
+	const char *directory = node->config.kubernetes.service_account_dir;
+	GS_AUTO_FREE char *token = gs_printf("%s/token", directory);
+	if (!host || !*host || !port || !*port)
+		return gs_strdup(
+			"KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod");
+	if (access(token, R_OK) < 0)
+		return gs_printf("there is no service account's token in %s", directory);
+	if (!node->config.kubernetes.node_name || !*node->config.kubernetes.node_name)
+		return gs_strdup("the node's name is not known; set NODE_NAME from spec.nodeName");
+	return NULL;
+}
+
+void node_join_cluster(struct node *node)
+{
+	enum gs_tristate wanted = node->config.kubernetes.api;
+	if (wanted == GS_FALSE)
+		return;
+	const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
+	struct gs_error err;
+	node->cluster_problem = missing(node, host, port);
+	if (!node->cluster_problem) {
+		const struct cluster_options options = {
+			.node_name = node->config.kubernetes.node_name,
+			.host = host,
+			.port = port,
+			.service_account_dir = node->config.kubernetes.service_account_dir,
+		};
+		if (cluster_start(&node->loop, &options, &node->cluster, &err) < 0)
+			node->cluster_problem = gs_strdup(err.text);
+	}
+	if (node->cluster) {
+		if (node->options->config_dir)
+			cluster_watch_label(node->cluster, SELECTION_LABEL, on_config_label, node);
+		return;
+	}
+	/* Outside of a pod there is nothing to miss. */
+	if (wanted == GS_UNSET && !(host && *host)) {
+		free(node->cluster_problem);
+		node->cluster_problem = NULL;
+		return;
+	}
+	gs_log(GS_LOG_WARNING, "the API server is not used; set kubernetes.api to false if it should not be",
+	       GS_STR("reason", node->cluster_problem));
+}
+
+/* --- the configuration --- */
+
+static void report_config(struct node *node)
+{
+	const char *problem = node->config_problem ? node->config_problem : node->plan_problem;
+	if (node->config_waits_for_label)
+		return;
+	if (problem) {
+		const char *reason = node->config_problem ? "ConfigRejected" : "ConfigDoesNotFit";
+		GS_AUTO_FREE char *message = gs_printf("%s: %s",
+						       node->config_ready ? "the last good configuration stays in force"
+									  : "nothing is shared",
+						       problem);
+		cluster_set_condition(node->cluster, "GPUShareConfigured", false, reason, message);
+		cluster_event(node->cluster, true, reason, "LoadConfig", message);
+	} else if (node->config_ready) {
+		GS_AUTO_FREE char *message = node->config_name && *node->config_name
+						     ? gs_printf("configuration \"%s\" is in force", node->config_name)
+						     : gs_strdup("the configuration is in force");
+		cluster_set_condition(node->cluster, "GPUShareConfigured", true, "ConfigInForce", message);
+		if (node->config_bad_reported)
+			cluster_event(node->cluster, false, "ConfigLoaded", "LoadConfig", message);
+	}
+	node->config_bad_reported = problem != NULL;
+}
+
+/* --- the GPUs --- */
+
+static bool was_reported(const struct node *node, const char *uuid, size_t *where)
+{
+	for (size_t i = 0; i < node->reported_sick.count; i++) {
+		if (strcmp(node->reported_sick.items[i], uuid) != 0)
+			continue;
+		*where = i;
+		return true;
+	}
+	return false;
+}
+
+static void report_gpu(struct node *node, size_t which, struct gs_strbuf *sick)
+{
+	const struct gs_gpu *gpu = &node->inventory.gpus[which];
+	const char *reason = "";
+	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
+	size_t where = 0;
+	bool reported = was_reported(node, gpu->uuid, &where);
+	GS_AUTO_FREE char *name = gs_printf("GPU %u (%s)", (unsigned)gpu->index, gpu->uuid);
+	if (!healthy) {
+		gs_strbuf_printf(sick, "%s%s: %s", sick->length ? "; " : "", name, reason);
+		if (reported)
+			return;
+		GS_AUTO_FREE char *message = gs_printf("%s is unhealthy, and new pods do not get it: %s", name, reason);
+		cluster_event(node->cluster, true, "GPUUnhealthy", "CheckHealth", message);
+		*GS_VEC_PUSH(&node->reported_sick) = gs_strdup(gpu->uuid);
+	} else if (reported) {
+		GS_AUTO_FREE char *message = gs_printf("%s is healthy again", name);
+		cluster_event(node->cluster, false, "GPUHealthy", "CheckHealth", message);
+		free(node->reported_sick.items[where]);
+		node->reported_sick.items[where] = node->reported_sick.items[--node->reported_sick.count];
+	}
+}
+
+static void report_gpus(struct node *node)
+{
+	const char *waiting = gpus_waiting_reason(node->gpus);
+	if (waiting) {
+		GS_AUTO_FREE char *message = gs_printf("waiting for the NVIDIA driver: %s", waiting);
+		cluster_set_condition(node->cluster, "GPUShareHealthy", false, "DriverMissing", message);
+		return;
+	}
+	if (!node->inventory_known)
+		return;
+	GS_AUTO_STRBUF struct gs_strbuf sick = {0};
+	for (size_t i = 0; i < node->inventory.gpu_count; i++)
+		report_gpu(node, i, &sick);
+	/* A GPU that was taken out is sick no more. */
+	for (size_t i = node->reported_sick.count; i > 0; i--) {
+		bool there = false;
+		for (size_t j = 0; j < node->inventory.gpu_count; j++)
+			there |= strcmp(node->inventory.gpus[j].uuid, node->reported_sick.items[i - 1]) == 0;
+		if (there)
+			continue;
+		free(node->reported_sick.items[i - 1]);
+		node->reported_sick.items[i - 1] = node->reported_sick.items[--node->reported_sick.count];
+	}
+	if (sick.length)
+		cluster_set_condition(node->cluster, "GPUShareHealthy", false, "GPUUnhealthy", sick.data);
+	else
+		cluster_set_condition(node->cluster, "GPUShareHealthy", true, "GPUsHealthy",
+				      node->inventory.gpu_count ? "all GPUs are healthy" : "this node has no GPU");
+}
+
+/* --- the kubelet and other plugins --- */
+
+static void report_serving(struct node *node)
+{
+	const char *problem = node->serve_problem;
+	const char *reason = node->serve_conflict ? "PluginConflict" : "NotServed";
+	for (size_t i = 0; !problem && i < node->plugins.count; i++)
+		if (*kube_plugin_problem(node->plugins.items[i])) {
+			problem = kube_plugin_problem(node->plugins.items[i]);
+			reason = "NotRegistered";
+		}
+	if (problem) {
+		cluster_set_condition(node->cluster, "GPUShareServing", false, reason, problem);
+		if (node->serve_conflict)
+			cluster_event(node->cluster, true, reason, "Serve", problem);
+	} else if (node->config_ready && node->inventory_known) {
+		cluster_set_condition(node->cluster, "GPUShareServing", true, "Serving",
+				      "every resource is served and registered with the kubelet");
+	}
+}
+
+void node_report(struct node *node)
+{
+	if (!node->cluster || !node->gpus || node->stopping)
+		return;
+	report_config(node);
+	report_gpus(node);
+	report_serving(node);
+}
