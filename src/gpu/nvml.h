@@ -14,7 +14,7 @@
 #include "gpushare/nvml.h"
 
 /* Name in the table, symbol, and the symbol of older drivers with the same arguments and structs (or the same again). */
-#define GS_NVML_CALLS(X)                                                                                             \
+#define GS_NVML_GPU_CALLS(X)                                                                                         \
 	X(Init, nvmlInit_v2, nvmlInit_v2)                                                                            \
 	X(Shutdown, nvmlShutdown, nvmlShutdown)                                                                      \
 	X(ErrorString, nvmlErrorString, nvmlErrorString)                                                             \
@@ -30,6 +30,11 @@
 	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                            \
 	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability)    \
 	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                                              \
+	X(DeviceGetMaxMigDeviceCount, nvmlDeviceGetMaxMigDeviceCount, nvmlDeviceGetMaxMigDeviceCount)                \
+	X(DeviceGetMigDeviceHandleByIndex, nvmlDeviceGetMigDeviceHandleByIndex, nvmlDeviceGetMigDeviceHandleByIndex) \
+	X(DeviceGetGpuInstanceId, nvmlDeviceGetGpuInstanceId, nvmlDeviceGetGpuInstanceId)                            \
+	X(DeviceGetComputeInstanceId, nvmlDeviceGetComputeInstanceId, nvmlDeviceGetComputeInstanceId)                \
+	X(DeviceGetAttributes, nvmlDeviceGetAttributes_v2, nvmlDeviceGetAttributes)                                  \
 	X(DeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity, nvmlDeviceGetMemoryAffinity)                         \
 	X(DeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor, nvmlDeviceGetTopologyCommonAncestor) \
 	X(DeviceGetNvLinkState, nvmlDeviceGetNvLinkState, nvmlDeviceGetNvLinkState)                                  \
@@ -54,6 +59,36 @@
 	X(EventSetWait, nvmlEventSetWait_v2, nvmlEventSetWait_v2)                                                    \
 	X(DeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes, nvmlDeviceGetSupportedEventTypes)          \
 	X(DeviceRegisterEvents, nvmlDeviceRegisterEvents, nvmlDeviceRegisterEvents)
+
+/* Those that divide GPUs. */
+#define GS_NVML_MIG_CALLS(X)                                                                                         \
+	X(DeviceSetMigMode, nvmlDeviceSetMigMode, nvmlDeviceSetMigMode)                                              \
+	X(DeviceGetGpuInstanceProfileInfo, nvmlDeviceGetGpuInstanceProfileInfo, nvmlDeviceGetGpuInstanceProfileInfo) \
+	X(DeviceGetGpuInstanceProfileInfoV, nvmlDeviceGetGpuInstanceProfileInfoV,                                    \
+	  nvmlDeviceGetGpuInstanceProfileInfoV)                                                                      \
+	X(DeviceGetGpuInstancePossiblePlacements, nvmlDeviceGetGpuInstancePossiblePlacements_v2,                     \
+	  nvmlDeviceGetGpuInstancePossiblePlacements)                                                                \
+	X(DeviceCreateGpuInstanceWithPlacement, nvmlDeviceCreateGpuInstanceWithPlacement,                            \
+	  nvmlDeviceCreateGpuInstanceWithPlacement)                                                                  \
+	X(GpuInstanceDestroy, nvmlGpuInstanceDestroy, nvmlGpuInstanceDestroy)                                        \
+	X(DeviceGetGpuInstances, nvmlDeviceGetGpuInstances, nvmlDeviceGetGpuInstances)                               \
+	X(DeviceGetGpuInstanceById, nvmlDeviceGetGpuInstanceById, nvmlDeviceGetGpuInstanceById)                      \
+	X(GpuInstanceGetInfo, nvmlGpuInstanceGetInfo, nvmlGpuInstanceGetInfo)                                        \
+	X(GpuInstanceGetComputeInstanceProfileInfo, nvmlGpuInstanceGetComputeInstanceProfileInfo,                    \
+	  nvmlGpuInstanceGetComputeInstanceProfileInfo)                                                              \
+	X(GpuInstanceCreateComputeInstance, nvmlGpuInstanceCreateComputeInstance,                                    \
+	  nvmlGpuInstanceCreateComputeInstance)                                                                      \
+	X(GpuInstanceCreateComputeInstanceWithPlacement, nvmlGpuInstanceCreateComputeInstanceWithPlacement,          \
+	  nvmlGpuInstanceCreateComputeInstanceWithPlacement)                                                         \
+	X(ComputeInstanceDestroy, nvmlComputeInstanceDestroy, nvmlComputeInstanceDestroy)                            \
+	X(GpuInstanceGetComputeInstances, nvmlGpuInstanceGetComputeInstances, nvmlGpuInstanceGetComputeInstances)    \
+	X(GpuInstanceGetComputeInstanceById, nvmlGpuInstanceGetComputeInstanceById,                                  \
+	  nvmlGpuInstanceGetComputeInstanceById)                                                                     \
+	X(ComputeInstanceGetInfo_v2, nvmlComputeInstanceGetInfo_v2, nvmlComputeInstanceGetInfo_v2)
+
+#define GS_NVML_CALLS(X)     \
+	GS_NVML_GPU_CALLS(X) \
+	GS_NVML_MIG_CALLS(X)
 
 struct gs_nvml {
 #define GS_NVML_MEMBER(name, symbol, older) __typeof__(&symbol) name;

@@ -399,9 +399,38 @@ void fake_hurry(void)
 	pthread_mutex_unlock(&fake.lock);
 }
 
+/* No MIG devices. */
+static nvmlReturn_t DeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count)
+{
+	ON_GPU(device);
+	*count = 0;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig)
+{
+	ON_GPU(device);
+	return NVML_ERROR_NOT_FOUND;
+}
+
+static nvmlReturn_t DeviceGetGpuInstanceId(nvmlDevice_t mig, uint32_t *id)
+{
+	return NVML_ERROR_INVALID_ARGUMENT;
+}
+
+static nvmlReturn_t DeviceGetComputeInstanceId(nvmlDevice_t mig, uint32_t *id)
+{
+	return NVML_ERROR_INVALID_ARGUMENT;
+}
+
+static nvmlReturn_t DeviceGetAttributes(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
+{
+	return NVML_ERROR_NOT_SUPPORTED;
+}
+
 void fake_table(struct gs_nvml *nvml)
 {
 #define FAKE_FILL(name, newest, older) .name = name,
-	*nvml = (struct gs_nvml){GS_NVML_CALLS(FAKE_FILL)};
+	*nvml = (struct gs_nvml){GS_NVML_GPU_CALLS(FAKE_FILL)};
 #undef FAKE_FILL
 }
