@@ -360,7 +360,12 @@ uint32_t sim_client_take_fault(struct sim_node *node, int slot)
 /* How much longer an MPS client's work takes because the others want more of the GPU than there is, in permille. */
 static uint64_t crowding_permille(const struct sim_state *state, const struct sim_client *client, uint64_t now_ns)
 {
+	const struct sim_mig_gi *gi = client->gpu_instance < SIM_MIG_INSTANCES_MAX
+					      ? &state->migs[client->gpu].gis[client->gpu_instance]
+					      : NULL;
 	uint64_t wanted = client->share_permille, whole = 1000;
+	if (gi && client->compute_instance < SIM_MIG_COMPUTES_MAX) /* of the instance there is no more than that */
+		whole = sim_mig_share_permille(&state->gpus[client->gpu], gi, &gi->cis[client->compute_instance]);
 	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
 		const struct sim_client *other = &state->clients[slot];
 		if (other != client && other->kind == SIM_CLIENT_MPS && other->queued_ns &&
@@ -368,7 +373,7 @@ static uint64_t crowding_permille(const struct sim_state *state, const struct si
 		    is_on_instance(other, client->gpu, client->gpu_instance, client->compute_instance))
 			wanted += other->share_permille;
 	}
-	return wanted > whole ? wanted : whole;
+	return wanted > whole && whole ? wanted * 1000 / whole : 1000;
 }
 
 /* What clients may have in all: the GPU's memory, or that of the GPU instance. */

@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "sim/layout.h"
+
+#define CAP_NODE "nvidia-caps/nvidia-cap"
 
 enum { ARCHITECTURE_HOPPER = 9 };
 
@@ -452,4 +456,31 @@ uint32_t sim_mig_cap_minor(uint32_t gpu_minor, uint32_t gpu_instance, uint32_t c
 {
 	uint32_t minor = 3 + 9 * (SIM_MIG_INSTANCES_MAX * gpu_minor + gpu_instance);
 	return compute_instance == SIM_MIG_NONE ? minor : minor + 1 + compute_instance;
+}
+
+/* Whether the container has a device node. Without the variable there is no container: everything is there. */
+static bool has_node(const char *kind, uint32_t minor)
+{
+	const char *directory = getenv("GPUSHARE_SIM_DEVICES");
+	if (!directory || !directory[0])
+		return true;
+	char name[48];
+	snprintf(name, sizeof name, "%s%u", kind, minor);
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", directory, name);
+	return access(path, F_OK) == 0;
+}
+
+bool sim_may_see(const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance)
+{
+	if (!has_node("nvidia", gpu->minor))
+		return false;
+	if (gpu_instance == SIM_MIG_NONE)
+		return true;
+	return has_node(CAP_NODE, sim_mig_cap_minor(gpu->minor, gpu_instance, SIM_MIG_NONE)) &&
+	       has_node(CAP_NODE, sim_mig_cap_minor(gpu->minor, gpu_instance, compute_instance));
+}
+
+bool sim_may_partition(void)
+{
+	return geteuid() == 0 && has_node(CAP_NODE, SIM_MIG_CAP_CONFIG);
 }

@@ -93,4 +93,10 @@ enum { SIM_MIG_CAP_CONFIG = 1, SIM_MIG_CAP_MONITOR = 2 };
 /* compute_instance SIM_MIG_NONE: of the GPU instance. */
 uint32_t sim_mig_cap_minor(uint32_t gpu_minor, uint32_t gpu_instance, uint32_t compute_instance);
 
+/* What a container may use. With GPUSHARE_SIM_DEVICES=DIR (in a container: /dev) a process sees the GPUs whose device
+ * node is there, and the instances of whom both capability nodes are; without it, all. SIM_MIG_NONE: the whole GPU. */
+bool sim_may_see(const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance);
+/* Whether the process may make, destroy and list instances: root, with the node of the capability "config". */
+bool sim_may_partition(void);
+
 #endif

@@ -29,7 +29,7 @@ static void find_instances(struct candidate *candidate, const char *only)
 		for (uint32_t ci = 0; candidate->mig.gis[gi].serial && ci < SIM_MIG_COMPUTES_MAX; ci++) {
 			uint64_t serial = candidate->mig.gis[gi].cis[ci].serial;
 			struct simcu_instance *instance = &candidate->instances[candidate->instance_count];
-			if (!serial)
+			if (!serial || !sim_may_see(&candidate->gpu, gi, ci))
 				continue;
 			sim_mig_uuid(&candidate->gpu, gi, ci, instance->uuid);
 			if (only && strcmp(instance->uuid, only) != 0)
@@ -44,7 +44,8 @@ static bool read_gpu(struct sim_node *node, uint32_t slot, const char *only, str
 {
 	candidate->slot = slot;
 	candidate->instance_count = 0;
-	if (!sim_gpu_get(node, slot, &candidate->gpu) || !candidate->gpu.present || candidate->gpu.lost)
+	if (!sim_gpu_get(node, slot, &candidate->gpu) || !candidate->gpu.present || candidate->gpu.lost ||
+	    !sim_may_see(&candidate->gpu, SIM_MIG_NONE, SIM_MIG_NONE))
 		return false;
 	if (candidate->gpu.mig_mode && sim_mig_get(node, slot, &candidate->mig))
 		find_instances(candidate, only);

@@ -2,15 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "sim/nvml/library.h"
-
-/* Making, destroying and listing takes the right that /dev/nvidia-caps/nvidia-cap1 stands for: root's. */
-static bool may_configure(void)
-{
-	return geteuid() == 0;
-}
 
 /* How the driver chooses a place; GPUSHARE_SIM_MIG_PLACEMENT says otherwise. */
 static enum sim_mig_choice choice(void)
@@ -196,7 +189,7 @@ static nvmlReturn_t create_instance(struct nvml_call *call, uint32_t profile_id,
 		return code;
 	if (!call->gpu.mig_mode)
 		return NVML_ERROR_NOT_SUPPORTED;
-	if (!may_configure())
+	if (!sim_may_partition())
 		return NVML_ERROR_NO_PERMISSION;
 	code = sim_mig_create(call->node, call->slot, position, start, choice(), &made);
 	if (code != NVML_SUCCESS)
@@ -222,14 +215,14 @@ nvmlReturn_t nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, uint3
 nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance)
 {
 	NVML_INSTANCE_CALL(call, instance, true);
-	return may_configure() ? sim_mig_destroy(call.node, &call.instance) : NVML_ERROR_NO_PERMISSION;
+	return sim_may_partition() ? sim_mig_destroy(call.node, &call.instance) : NVML_ERROR_NO_PERMISSION;
 }
 
 static nvmlReturn_t read_instances(struct nvml_call *call, struct sim_mig *mig)
 {
 	if (!call->gpu.mig_mode || !sim_mig_get(call->node, call->slot, mig))
 		return NVML_ERROR_NOT_SUPPORTED;
-	return may_configure() ? NVML_SUCCESS : NVML_ERROR_NO_PERMISSION;
+	return sim_may_partition() ? NVML_SUCCESS : NVML_ERROR_NO_PERMISSION;
 }
 
 nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, uint32_t profile_id, nvmlGpuInstance_t *instances,
@@ -369,7 +362,7 @@ static nvmlReturn_t create_compute(struct nvml_call *call, uint32_t profile_id, 
 	nvmlReturn_t code = find_compute(call, profile_id, NVML_ERROR_INVALID_ARGUMENT);
 	if (code != NVML_SUCCESS)
 		return code;
-	if (!may_configure())
+	if (!sim_may_partition())
 		return NVML_ERROR_NO_PERMISSION;
 	code = sim_mig_create_compute(call->node, &call->instance, profile_id, start, &made);
 	if (code != NVML_SUCCESS)
@@ -396,7 +389,7 @@ nvmlReturn_t nvmlGpuInstanceCreateComputeInstanceWithPlacement(nvmlGpuInstance_t
 nvmlReturn_t nvmlComputeInstanceDestroy(nvmlComputeInstance_t compute)
 {
 	NVML_COMPUTE_CALL(call, compute, true);
-	return may_configure() ? sim_mig_destroy_compute(call.node, &call.instance) : NVML_ERROR_NO_PERMISSION;
+	return sim_may_partition() ? sim_mig_destroy_compute(call.node, &call.instance) : NVML_ERROR_NO_PERMISSION;
 }
 
 nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t instance, uint32_t profile_id,
@@ -406,7 +399,7 @@ nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t instance, uint
 	nvmlReturn_t code = find_compute(&call, profile_id, NVML_ERROR_INVALID_ARGUMENT);
 	if (code != NVML_SUCCESS)
 		return code;
-	if (!may_configure())
+	if (!sim_may_partition())
 		return NVML_ERROR_NO_PERMISSION;
 	*count = 0;
 	for (uint32_t id = 0; id < SIM_MIG_COMPUTES_MAX; id++) {

@@ -350,7 +350,8 @@ uint32_t nvml_present(struct sim_node *node, uint32_t slots[SIM_GPUS_MAX])
 	uint32_t count = 0, slot_count = sim_gpu_count(node);
 	for (uint32_t slot = 0; slot < slot_count && slot < SIM_GPUS_MAX; slot++) {
 		struct sim_gpu gpu;
-		if (library.listed >> slot & 1 && sim_gpu_get(node, slot, &gpu) && gpu.present)
+		if (library.listed >> slot & 1 && sim_gpu_get(node, slot, &gpu) && gpu.present &&
+		    sim_may_see(&gpu, SIM_MIG_NONE, SIM_MIG_NONE))
 			slots[count++] = slot;
 	}
 	return count;

@@ -168,11 +168,25 @@ static bool remaps_rows(const struct sim_model *model)
 	return model->ecc && model->architecture >= NVML_DEVICE_ARCH_AMPERE;
 }
 
+/* The header says that this is not told of a GPU that has MIG instances. */
+static bool tells_rows(const struct nvml_call *call)
+{
+	struct sim_mig mig;
+	if (!remaps_rows(call->model))
+		return false;
+	if (!call->gpu.mig_mode || !sim_mig_get(call->node, call->slot, &mig))
+		return true;
+	for (uint32_t id = 0; id < SIM_MIG_INSTANCES_MAX; id++)
+		if (mig.gis[id].serial)
+			return false;
+	return true;
+}
+
 nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correctable, uint32_t *uncorrectable,
 				       uint32_t *pending, uint32_t *failed)
 {
 	NVML_DEVICE_CALL(call, device, correctable && uncorrectable && pending && failed);
-	if (!remaps_rows(call.model))
+	if (!tells_rows(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	*correctable = call.gpu.remap_correctable;
 	*uncorrectable = call.gpu.remap_uncorrectable;
@@ -184,7 +198,7 @@ nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, uint32_t *correctabl
 nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, nvmlRemappedRowsInfo_v2_t *info)
 {
 	NVML_DEVICE_CALL(call, device, info != NULL);
-	if (!remaps_rows(call.model))
+	if (!tells_rows(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	*info = (nvmlRemappedRowsInfo_v2_t){
 		.corrActiveRemaps = call.gpu.remap_correctable,

@@ -1,6 +1,4 @@
 /* NVML calls about MIG mode, and about MIG devices: the compute instances of a GPU as things to run on. */
-#include <unistd.h>
-
 #include "sim/nvml/library.h"
 
 nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uint32_t *pending)
@@ -18,7 +16,7 @@ nvmlReturn_t nvmlDeviceSetMigMode(nvmlDevice_t device, uint32_t mode, nvmlReturn
 	NVML_DEVICE_CALL(call, device, activation && mode <= NVML_DEVICE_MIG_ENABLE);
 	if (!call.model->mig_capable)
 		return NVML_ERROR_NOT_SUPPORTED;
-	if (geteuid() != 0)
+	if (!sim_may_partition())
 		return NVML_ERROR_NO_PERMISSION;
 	return sim_mig_set_mode(call.node, call.slot, mode == NVML_DEVICE_MIG_ENABLE, activation);
 }
@@ -31,12 +29,12 @@ nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count
 	return NVML_SUCCESS;
 }
 
-/* The index-th compute instance of a GPU, by id of its GPU instance and its own. */
-static bool find_nth(const struct sim_mig *mig, uint32_t index, struct sim_mig_name *name)
+/* The index-th compute instance that can be seen of a GPU, by id of its GPU instance and its own. */
+static bool find_nth(const struct sim_gpu *gpu, const struct sim_mig *mig, uint32_t index, struct sim_mig_name *name)
 {
 	for (uint32_t gi = 0; gi < SIM_MIG_INSTANCES_MAX; gi++)
 		for (uint32_t ci = 0; mig->gis[gi].serial && ci < SIM_MIG_COMPUTES_MAX; ci++) {
-			if (!mig->gis[gi].cis[ci].serial || index--)
+			if (!mig->gis[gi].cis[ci].serial || !sim_may_see(gpu, gi, ci) || index--)
 				continue;
 			name->gpu_instance = gi;
 			name->compute_instance = ci;
@@ -53,7 +51,7 @@ nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t i
 	struct sim_mig_name name = {.gpu = call.slot};
 	if (!call.model->mig_capable || !sim_mig_get(call.node, call.slot, &mig))
 		return NVML_ERROR_NOT_SUPPORTED;
-	if (!call.gpu.mig_mode || !find_nth(&mig, index, &name))
+	if (!call.gpu.mig_mode || !find_nth(&call.gpu, &mig, index, &name))
 		return NVML_ERROR_NOT_FOUND;
 	*mig_device = nvml_mig_handle(&call.gpu, &name);
 	return *mig_device ? NVML_SUCCESS : NVML_ERROR_MEMORY;
@@ -65,7 +63,7 @@ nvmlReturn_t nvml_mig_index(const struct nvml_call *call, uint32_t *index)
 	struct sim_mig_name name;
 	if (!sim_mig_get(call->node, call->slot, &mig))
 		return NVML_ERROR_NOT_SUPPORTED;
-	for (*index = 0; find_nth(&mig, *index, &name); ++*index)
+	for (*index = 0; find_nth(&call->gpu, &mig, *index, &name); ++*index)
 		if (name.serial == call->instance.serial)
 			return NVML_SUCCESS;
 	return NVML_ERROR_INVALID_ARGUMENT; /* destroyed since the call began */

@@ -264,6 +264,8 @@ static nvmlReturn_t find_by_uuid(struct sim_node *node, const char *uuid, nvmlDe
 	struct sim_gpu gpu;
 	if (!sim_mig_find(node, uuid, &name) || !sim_gpu_get(node, name.gpu, &gpu))
 		return find(node, uuid_is, uuid, device);
+	if (!sim_may_see(&gpu, name.gpu_instance, name.compute_instance))
+		return NVML_ERROR_NOT_FOUND;
 	*device = nvml_mig_handle(&gpu, &name);
 	return *device ? NVML_SUCCESS : NVML_ERROR_MEMORY;
 }

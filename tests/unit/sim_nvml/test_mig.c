@@ -458,6 +458,11 @@ static void mig_devices_answer_for_their_part(void **state)
 	assert_int_equal(nvmlDeviceGetUtilizationRates(board, &rates), NVML_ERROR_NOT_SUPPORTED);
 	assert_int_equal(nvmlDeviceGetUtilizationRates(device, &rates), NVML_ERROR_NOT_SUPPORTED);
 	assert_int_equal(nvmlDeviceGetUtilizationRates(node_device(0), &rates), NVML_SUCCESS);
+	uint32_t rows[4];
+	assert_int_equal(nvmlDeviceGetRemappedRows(board, &rows[0], &rows[1], &rows[2], &rows[3]),
+			 NVML_ERROR_NOT_SUPPORTED);
+	assert_int_equal(nvmlDeviceGetRemappedRows(node_device(0), &rows[0], &rows[1], &rows[2], &rows[3]),
+			 NVML_SUCCESS);
 	end();
 }
 
@@ -556,6 +561,64 @@ static void a_new_board_and_a_reset_board_have_no_instances(void **state)
 	end();
 }
 
+static void touch(const char *directory, const char *name)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	FILE *file = fopen(path, "w");
+	assert_non_null(file);
+	fclose(file);
+}
+
+/* A container sees what it has the device nodes of. */
+static void a_container_sees_what_it_was_given(void **state)
+{
+	char directory[256], path[320], name[64], uuid[96];
+	nvmlDevice_t device, board, other;
+	nvmlGpuInstance_t none;
+	uint32_t count, profile_count;
+	begin("2xA100-80GB");
+	set_mode(1, 1);
+	nvmlGpuInstance_t first = make(1, 19), second = make(1, 19);
+	make_compute(first, 0);
+	make_compute(second, 0);
+	uint32_t id = info_of(second).id;
+	assert_int_equal(nvmlDeviceGetMigDeviceHandleByIndex(node_device(1), 1, &device), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetUUID(device, uuid, sizeof uuid),
+			 NVML_SUCCESS); /* listed by id, so it is the first's */
+
+	snprintf(directory, sizeof directory, "%s/root/container", sim_node_dir(node));
+	snprintf(path, sizeof path, "%s/nvidia-caps", directory);
+	assert_int_equal(mkdir(directory, 0700), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	setenv("GPUSHARE_SIM_DEVICES", directory, 1);
+	assert_int_equal(nvmlDeviceGetCount_v2(&count), NVML_SUCCESS);
+	assert_int_equal(count, 0);
+	touch(directory, "nvidia1");
+	assert_int_equal(nvmlDeviceGetCount_v2(&count), NVML_SUCCESS);
+	assert_int_equal(count, 1);
+	board = node_device(0);
+	assert_int_equal(nvmlDeviceGetMigDeviceHandleByIndex(board, 0, &device), NVML_ERROR_NOT_FOUND);
+	snprintf(name, sizeof name, "nvidia-caps/nvidia-cap%u", sim_mig_cap_minor(1, id, SIM_MIG_NONE));
+	touch(directory, name);
+	assert_int_equal(nvmlDeviceGetMigDeviceHandleByIndex(board, 0, &device), NVML_ERROR_NOT_FOUND);
+	snprintf(name, sizeof name, "nvidia-caps/nvidia-cap%u", sim_mig_cap_minor(1, id, 0));
+	touch(directory, name);
+	assert_int_equal(nvmlDeviceGetMigDeviceHandleByIndex(board, 0, &device), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetGpuInstanceId(device, &count), NVML_SUCCESS);
+	assert_int_equal(count, id);
+	assert_int_equal(nvmlDeviceGetIndex(device, &count), NVML_SUCCESS);
+	assert_int_equal(count, 0);
+	assert_int_equal(nvmlDeviceGetMigDeviceHandleByIndex(board, 1, &other), NVML_ERROR_NOT_FOUND);
+	assert_int_equal(nvmlDeviceGetHandleByUUID(uuid, &other), NVML_ERROR_NOT_FOUND);
+	/* And it may not partition. */
+	assert_int_equal(nvmlDeviceCreateGpuInstance(board, 9, &none), NVML_ERROR_NO_PERMISSION);
+	assert_int_equal(nvmlDeviceGetGpuInstances(board, 19, &none, &profile_count), NVML_ERROR_NO_PERMISSION);
+	assert_int_equal(nvmlGpuInstanceDestroy(first), NVML_ERROR_NO_PERMISSION);
+	unsetenv("GPUSHARE_SIM_DEVICES");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -571,6 +634,7 @@ int main(void)
 		cmocka_unit_test(mig_devices_answer_for_their_part),
 		cmocka_unit_test(capability_files_come_and_go),
 		cmocka_unit_test(changes_are_events),
+		cmocka_unit_test(a_container_sees_what_it_was_given),
 		cmocka_unit_test(a_new_board_and_a_reset_board_have_no_instances),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
