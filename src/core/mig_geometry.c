@@ -82,9 +82,9 @@ static int check_profile(const struct gs_mig_gpu *gpu, size_t index, struct gs_e
 				profile->name, place.start, place.size, GS_MIG_SLICES_MAX);
 	}
 	for (size_t i = 0; i < index; i++)
-		if (gpu->profiles[i].id == profile->id || strcmp(gpu->profiles[i].name, profile->name) == 0)
-			return gs_fail(err, GS_ERROR_NVML, 0, "the driver lists MIG profile %s (id %u) twice",
-				       profile->name, profile->id);
+		if (gpu->profiles[i].id == profile->id)
+			return gs_fail(err, GS_ERROR_NVML, 0, "the driver lists two MIG profiles with id %u: %s and %s",
+				       profile->id, gpu->profiles[i].name, profile->name);
 	return 0;
 }
 
@@ -143,7 +143,8 @@ const char *gs_mig_compute_name(const struct gs_mig_profile *profile, uint32_t s
 	return text;
 }
 
-bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *sizes, size_t count, uint8_t *starts)
+/* The first of `sizes` at each of its places in turn, and the rest beside it. */
+static bool arrange(uint32_t slices, uint32_t taken, const uint8_t *sizes, size_t count, uint8_t *starts)
 {
 	if (!count)
 		return true;
@@ -151,15 +152,24 @@ bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *size
 	bool offered = size == slices || size == 1 || size == 2 || size == 4 || (size == 3 && slices == 7);
 	while (step < size)
 		step *= 2;
-	for (uint32_t start = 0; offered && size && start + size <= slices; start += step) {
+	for (uint32_t start = 0; offered && start + size <= slices; start += step) {
 		uint32_t mask = ((1U << size) - 1) << start;
 		if (taken & mask)
 			continue;
 		starts[0] = (uint8_t)start;
-		if (gs_mig_compute_arrange(slices, taken | mask, sizes + 1, count - 1, starts + 1))
+		if (arrange(slices, taken | mask, sizes + 1, count - 1, starts + 1))
 			return true;
 	}
 	return false;
+}
+
+bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *sizes, size_t count, uint8_t *starts)
+{
+	uint32_t sum = (uint32_t)__builtin_popcount(taken);
+	for (size_t i = 0; i < count; i++)
+		sum += sizes[i];
+	/* Without this, too many small ones would be tried in every order. */
+	return sum <= slices && slices <= GS_MIG_SLICES_MAX && arrange(slices, taken, sizes, count, starts);
 }
 
 uint32_t gs_mig_open_places(const struct gs_mig_gpu *gpu, uint32_t taken)
@@ -174,10 +184,20 @@ uint32_t gs_mig_open_places(const struct gs_mig_gpu *gpu, uint32_t taken)
 uint32_t gs_mig_room(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, uint8_t profile)
 {
 	const struct gs_mig_profile *p = &gpu->profiles[profile];
-	uint32_t taken = gs_mig_layout_mask(layout), fits = 0, have = 0;
+	uint32_t taken = gs_mig_layout_mask(layout), fits = 0, left = p->max_count, used[GS_MIG_ENGINES] = {0};
 
-	for (size_t i = 0; i < layout->count; i++)
-		have += layout->instances[i].profile == profile;
+	for (size_t i = 0; i < layout->count; i++) {
+		uint8_t other = layout->instances[i].profile;
+		left -= other == profile && left;
+		for (size_t k = 0; other < gpu->profile_count && k < GS_MIG_ENGINES; k++)
+			used[k] += gpu->profiles[other].engines[k];
+	}
+	for (size_t k = 0; k < GS_MIG_ENGINES; k++) {
+		if (!gpu->engines[k] || !p->engines[k])
+			continue;
+		uint32_t served = used[k] < gpu->engines[k] ? (gpu->engines[k] - used[k]) / p->engines[k] : 0;
+		left = served < left ? served : left;
+	}
 	/* Places in order of their ends: taking the first that is free, again and again, gives the most. */
 	for (unsigned end = 1; end <= gpu->slice_count; end++) {
 		for (size_t i = 0; i < p->placement_count; i++) {
@@ -188,6 +208,5 @@ uint32_t gs_mig_room(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 			fits++;
 		}
 	}
-	uint32_t left = have < p->max_count ? p->max_count - have : 0;
 	return fits < left ? fits : left;
 }

@@ -91,7 +91,7 @@ struct gs_mig_layout {
  * used: more profiles or slices than there can be, a placement that is empty, two profiles with one id, no profile. */
 int gs_mig_gpu_complete(struct gs_mig_gpu *gpu, struct gs_error *err);
 
-/* Position of the profile, or -1. Names are matched exactly; "MIG 1g.10gb", as nvidia-smi prints it, is fine too. */
+/* Position of the (first) profile, or -1. Names are matched exactly; "MIG 1g.10gb", as nvidia-smi prints it, is fine too. */
 int gs_mig_profile_by_id(const struct gs_mig_gpu *gpu, uint32_t id);
 int gs_mig_profile_by_name(const struct gs_mig_gpu *gpu, const char *name);
 
@@ -113,7 +113,7 @@ uint32_t gs_mig_layout_mask(const struct gs_mig_layout *layout);
 uint32_t gs_mig_open_places(const struct gs_mig_gpu *gpu, uint32_t taken);
 
 /* How many more instances of the profile fit beside what there is: free places that do not overlap one another, at
- * most what max_count leaves. */
+ * most what max_count and the engines leave. */
 uint32_t gs_mig_room(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, uint8_t profile);
 
 #endif

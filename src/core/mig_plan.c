@@ -28,27 +28,22 @@ static void name_of(const struct gs_mig_gpu *gpu, uint8_t profile, char text[GS_
 		snprintf(text, GS_MIG_NAME_SIZE, "unknown profile");
 }
 
-/* "GPU instance 9 (1g.10gb on slice 2)". */
+/* "GPU instance 9 (1g.10gb on slice 2, used by process 4711)". */
 static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance)
 {
 	char name[GS_MIG_NAME_SIZE];
 	unsigned start = instance->place.start, size = instance->place.size;
 
 	name_of(gpu, instance->profile, name);
+	say(plan, "GPU instance %u (%s on slice%s %u", instance->id, name, size > 1 ? "s" : "", start);
 	if (size > 1)
-		say(plan, "GPU instance %u (%s on slices %u-%u)", instance->id, name, start, start + size - 1);
-	else
-		say(plan, "GPU instance %u (%s on slice %u)", instance->id, name, start);
-}
-
-static void say_holder(struct gs_mig_plan *plan, const struct gs_mig_instance *instance)
-{
+		say(plan, "-%u", start + size - 1);
 	if (!instance->busy)
-		say(plan, " is idle");
+		say(plan, ", idle)");
 	else if (instance->holder[0])
-		say(plan, " is in use by %s", instance->holder);
+		say(plan, ", used by %s)", instance->holder);
 	else
-		say(plan, " is in use");
+		say(plan, ", in use)");
 }
 
 /* Counts and engines, which hold whatever the places are.
@@ -124,21 +119,23 @@ static bool check_totals(const struct gs_mig_gpu *gpu, const struct gs_mig_layou
 /* Why not
  * ---- */
 
-/* Which of the wishes is one too many: the first without which the rest would fit on an empty GPU, or NULL. */
-static const struct gs_mig_want *one_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish)
+/* Which of the wanted instances is one too many: the smallest without which the rest would fit on an empty GPU. */
+static const struct gs_mig_profile *one_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish)
 {
 	static const struct gs_mig_layout empty;
+	const struct gs_mig_profile *best = NULL;
 	struct gs_mig_way way;
 
 	for (size_t i = 0; i < wish->count; i++) {
+		const struct gs_mig_profile *profile = &gpu->profiles[wish->items[i].profile];
 		struct gs_mig_wish rest = *wish;
-		if (i && gs_mig_want_same(&wish->items[i - 1], &wish->items[i]))
-			continue;
 		rest.items[i] = rest.items[--rest.count];
+		if (best && best->placements[0].size <= profile->placements[0].size)
+			continue;
 		if (gs_mig_find_way(gpu, &empty, &rest, GS_MIG_BECOME, &way))
-			return &wish->items[i];
+			best = profile;
 	}
-	return NULL;
+	return best;
 }
 
 static void say_places(struct gs_mig_plan *plan, const struct gs_mig_profile *profile)
@@ -173,9 +170,9 @@ static void explain_never(const struct gs_mig_gpu *gpu, const struct gs_mig_wish
 			told[profile] = true;
 		}
 	}
-	const struct gs_mig_want *extra = one_too_many(gpu, wish);
+	const struct gs_mig_profile *extra = one_too_many(gpu, wish);
 	if (extra)
-		say(plan, "; without one %s the rest would fit", gpu->profiles[extra->profile].name);
+		say(plan, "; without one %s the rest would fit", extra->name);
 }
 
 static bool is_wanted(const struct gs_mig_wish *wish, uint8_t profile)
@@ -192,17 +189,19 @@ static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_l
 	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
 
 	if (goal == GS_MIG_ADD)
-		say(plan, "there is no room for %s beside what the GPU has; the least that stands in the way: ", text);
+		say(plan, "there is no place for %s beside what the GPU has; there would be without ", text);
 	else
 		say(plan,
-		    "the GPU can't become %s while all that is in use stays; the least that stands in the way: ", text);
+		    "the GPU can't become %s: no arrangement of it leaves every instance in use where it is; there "
+		    "would "
+		    "be one without ",
+		    text);
 	for (size_t i = 0; i < plan->blocker_count; i++) {
 		const struct gs_mig_instance *instance = &layout->instances[plan->blockers[i]];
-		say(plan, "%s", i ? "; " : "");
+		say(plan, "%s", !i ? "" : i + 1u < plan->blocker_count ? ", " : " and ");
 		say_instance(plan, gpu, instance);
-		say_holder(plan, instance);
 		if (goal == GS_MIG_BECOME && !is_wanted(wish, instance->profile))
-			say(plan, " and is not wished for");
+			say(plan, ", which is not wished for");
 	}
 }
 

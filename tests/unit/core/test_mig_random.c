@@ -301,10 +301,12 @@ static void test_against_all_arrangements(void **state)
 
 	for (size_t i = 0; i < MODELS; i++)
 		gpus[i] = mig_fixture(models[i]);
-	gpus[MODELS] = mig_dense_12();
+	gpus[MODELS + 1] = mig_dense_12();
 	for (uint32_t i = 0; tally.possible + tally.blocked + tally.never < CASES; i++) {
-		gpus[MODELS + 1] = random_gpu();
-		check_case(&gpus[i % (MODELS + 2)], random_below(3) ? GS_MIG_BECOME : GS_MIG_ADD, &tally);
+		gpus[MODELS] = random_gpu();
+		/* The one that does not exist comes seldom: all its arrangements are very many. */
+		check_case(&gpus[i % 50 ? i % (MODELS + 1) : MODELS + 1], random_below(3) ? GS_MIG_BECOME : GS_MIG_ADD,
+			   &tally);
 	}
 	print_message("# possible %u (with %u busy instances), blocked %u, never possible %u\n", tally.possible,
 		      tally.busy, tally.blocked, tally.never);
@@ -313,10 +315,135 @@ static void test_against_all_arrangements(void **state)
 	assert_true(tally.busy > CASES / 5);
 }
 
+/* Compute instances at random places, and a wish for others: what busy ones need, and what the steps do. */
+struct parts {
+	uint8_t sizes[GS_MIG_COMPUTE_MAX];
+	uint8_t count;
+};
+
+static struct parts random_parts(uint32_t slices)
+{
+	struct parts parts = {0};
+	uint8_t starts[GS_MIG_COMPUTE_MAX];
+
+	for (uint32_t tries = 1 + random_below(6); tries; tries--) {
+		parts.sizes[parts.count] = (uint8_t)(1 + random_below(slices));
+		parts.count += gs_mig_compute_arrange(slices, 0, parts.sizes, parts.count + 1u, starts);
+	}
+	return parts;
+}
+
+static uint32_t part_mask(uint8_t start, uint8_t size)
+{
+	return ((1U << size) - 1) << start;
+}
+
+/* Whether busy parts, at their places, leave room for all else that is wanted. */
+static bool parts_possible(const struct gs_mig_instance *instance, const struct parts *wanted, uint32_t slices)
+{
+	struct parts rest = *wanted;
+	uint8_t starts[GS_MIG_COMPUTE_MAX];
+	uint32_t taken = 0;
+
+	for (size_t i = 0; i < instance->compute_count; i++) {
+		const struct gs_mig_compute *compute = &instance->compute[i];
+		size_t at = 0;
+		if (!compute->busy)
+			continue;
+		while (at < rest.count && rest.sizes[at] != compute->slices)
+			at++;
+		if (at == rest.count)
+			return false;
+		rest.sizes[at] = rest.sizes[--rest.count];
+		taken |= part_mask(compute->start, compute->slices);
+	}
+	return gs_mig_compute_arrange(slices, taken, rest.sizes, rest.count, starts);
+}
+
+static void play_parts(const struct gs_mig_instance *instance, const struct gs_mig_plan *plan,
+		       const struct parts *wanted)
+{
+	struct gs_mig_instance now = *instance;
+	uint32_t taken = 0;
+
+	for (size_t i = 0; i < now.compute_count; i++)
+		taken |= part_mask(now.compute[i].start, now.compute[i].slices);
+	for (size_t i = 0; i < plan->step_count; i++) {
+		const struct gs_mig_step *step = &plan->steps[i];
+		uint32_t mask = part_mask(step->compute_start[0], step->compute[0]);
+		assert_int_equal(step->compute_count, 1);
+		assert_int_equal(step->instance_id, instance->id);
+		if (step->kind == GS_MIG_CREATE_COMPUTE) {
+			assert_false(taken & mask);
+			now.compute[now.compute_count++] =
+				(struct gs_mig_compute){.id = 99, .slices = step->compute[0]};
+			taken |= mask;
+			continue;
+		}
+		assert_int_equal(step->kind, GS_MIG_DESTROY_COMPUTE);
+		size_t at = 0;
+		while (at < now.compute_count && now.compute[at].id != step->compute_id)
+			at++;
+		assert_true(at < now.compute_count && !now.compute[at].busy);
+		now.compute[at] = now.compute[--now.compute_count];
+		taken &= ~mask;
+	}
+	assert_int_equal(now.compute_count, wanted->count);
+	for (size_t i = 0; i < wanted->count; i++) {
+		size_t at = 0;
+		while (at < now.compute_count && now.compute[at].slices != wanted->sizes[i])
+			at++;
+		assert_true(at < now.compute_count);
+		now.compute[at] = now.compute[--now.compute_count];
+	}
+}
+
+static void test_compute_instances(void **state)
+{
+	(void)state;
+	const struct gs_mig_gpu gpu = mig_fixture("A100-80GB");
+	uint32_t possible = 0, kept = 0;
+
+	for (uint32_t i = 0; i < CASES; i++) {
+		struct gs_mig_layout layout = {.count = 1};
+		struct gs_mig_instance *instance = &layout.instances[0];
+		struct gs_mig_wish wish = {.count = 1};
+		struct gs_mig_plan plan;
+		uint8_t profile = (uint8_t)(3 + random_below(4)), starts[GS_MIG_COMPUTE_MAX];
+		uint32_t slices = gpu.profiles[profile].compute_slices;
+		struct parts have = random_parts(slices), wanted = random_parts(slices);
+
+		assert_true(gs_mig_compute_arrange(slices, 0, have.sizes, have.count, starts));
+		*instance = (struct gs_mig_instance){
+			.id = 7, .profile = profile, .place = gpu.profiles[profile].placements[0]};
+		for (uint8_t k = 0; k < have.count; k++) {
+			bool busy = random_below(4) == 0;
+			instance->compute[instance->compute_count++] = (struct gs_mig_compute){
+				.id = k, .start = starts[k], .slices = have.sizes[k], .busy = busy};
+			instance->busy = instance->busy || busy;
+		}
+		wish.items[0] = (struct gs_mig_want){
+			.profile = profile, .start = GS_MIG_ANYWHERE, .compute_count = wanted.count};
+		memcpy(wish.items[0].compute, wanted.sizes, wanted.count);
+		int result = gs_mig_plan_make(&gpu, &layout, &wish, GS_MIG_BECOME, &plan);
+		assert_int_equal(result, parts_possible(instance, &wanted, slices) ? 0 : -1);
+		assert_int_equal(plan.blocker_count, result ? 1 : 0);
+		if (result)
+			continue;
+		assert_int_equal(plan.created + plan.destroyed, 0);
+		assert_int_equal(plan.step_count, plan.compute_created + plan.compute_destroyed);
+		play_parts(instance, &plan, &wanted);
+		possible++;
+		kept += have.count - plan.compute_destroyed;
+	}
+	assert_true(possible > CASES / 4 && possible < CASES && kept > CASES / 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_all_arrangements),
+		cmocka_unit_test(test_compute_instances),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

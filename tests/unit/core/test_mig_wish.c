@@ -133,7 +133,7 @@ static void test_drivers_that_make_no_sense(void **state)
 	gpu = good;
 	gpu.profiles[1].id = 19;
 	assert_int_equal(gs_mig_gpu_complete(&gpu, &err), -1);
-	assert_string_equal(err.text, "the driver lists MIG profile 1g.10gb+me (id 19) twice");
+	assert_string_equal(err.text, "the driver lists two MIG profiles with id 19: 1g.10gb and 1g.10gb+me");
 	gpu = good;
 	gpu.profiles[6].placements[0].size = 13;
 	assert_int_equal(gs_mig_gpu_complete(&gpu, &err), -1);
@@ -175,6 +175,14 @@ static void test_facts(void **state)
 	for (uint8_t i = 0; i < gpu.profile_count; i++)
 		assert_int_equal(gs_mig_room(&gpu, &layout, i), room[i]);
 	assert_int_equal(gs_mig_layout_mask(&layout), 2);
+
+	/* One that has all media engines leaves room only for those that have none. */
+	struct gs_mig_gpu rtx = mig_fixture("RTX-PRO-6000");
+	struct gs_mig_layout taken = {.count = 1};
+	int all = gs_mig_profile_by_name(&rtx, "1g.24gb+me.all"), none = gs_mig_profile_by_name(&rtx, "1g.24gb-me");
+	taken.instances[0] = (struct gs_mig_instance){.profile = (uint8_t)all, .place = {0, 3}};
+	assert_int_equal(gs_mig_room(&rtx, &taken, (uint8_t)gs_mig_profile_by_name(&rtx, "1g.24gb")), 0);
+	assert_int_equal(gs_mig_room(&rtx, &taken, (uint8_t)none), 3);
 	assert_int_equal(gs_mig_open_places(&gpu, 0xff), 0);
 	/* 7 x 1, 4 x 2, 3 x 2, 2 x 4, 4 and 8, and those that slice 1 closes */
 	assert_int_equal(gs_mig_open_places(&gpu, 0), 7 + 8 + 6 + 8 + 4 + 8);
