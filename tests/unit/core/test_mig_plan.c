@@ -11,11 +11,32 @@ static struct gs_mig_wish wish_of(const struct gs_mig_gpu *gpu, const char *text
 	return wish;
 }
 
-/* "1g.10gb:6 3g.40gb:0!" puts instances at their slices; ! marks a busy one. */
+/* "(1@0,2@2!)": compute instances with their first slices; ! marks a busy one. */
+static const char *parse_parts(const char *text, struct gs_mig_instance *instance)
+{
+	unsigned size, start;
+	int used;
+
+	instance->compute_count = 0;
+	while (sscanf(text + 1, "%u@%u%n", &size, &start, &used) == 2) {
+		struct gs_mig_compute *compute = &instance->compute[instance->compute_count];
+		text += 1 + used;
+		*compute = (struct gs_mig_compute){.id = instance->compute_count++,
+						   .start = (uint8_t)start,
+						   .slices = (uint8_t)size,
+						   .busy = *text == '!'};
+		instance->busy = instance->busy || compute->busy;
+		text += compute->busy;
+	}
+	assert_int_equal(*text, ')');
+	return text + 1;
+}
+
+/* "1g.10gb:6 3g.40gb:0!" puts instances at their slices; ! marks a busy one. Their ids count from 100. */
 static struct gs_mig_layout layout_of(const struct gs_mig_gpu *gpu, const char *text)
 {
 	struct gs_mig_layout layout = {0};
-	char name[32], mark;
+	char name[32];
 	unsigned start;
 	int used;
 
@@ -24,15 +45,17 @@ static struct gs_mig_layout layout_of(const struct gs_mig_gpu *gpu, const char *
 		int profile = gs_mig_profile_by_name(gpu, name);
 		assert_true(profile >= 0);
 		text += used;
-		mark = *text == '!' ? *text++ : 0;
 		*instance = (struct gs_mig_instance){
 			.id = 100 + layout.count,
 			.profile = (uint8_t)profile,
 			.place = {(uint8_t)start, gpu->profiles[profile].placements[0].size},
-			.busy = mark == '!',
+			.busy = *text == '!',
 			.compute = {{.slices = (uint8_t)gpu->profiles[profile].compute_slices}},
 			.compute_count = 1,
 		};
+		text += instance->busy;
+		if (*text == '(')
+			text = parse_parts(text, instance);
 		layout.count++;
 	}
 	assert_string_equal(text, "");
