@@ -28,8 +28,9 @@ static void name_of(const struct gs_mig_gpu *gpu, uint8_t profile, char text[GS_
 		snprintf(text, GS_MIG_NAME_SIZE, "unknown profile");
 }
 
-/* "GPU instance 9 (1g.10gb on slice 2, used by process 4711)". */
-static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance)
+/* "GPU instance 9 (1g.10gb on slice 2, used by process 4711, not wished for)". */
+static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance,
+			 bool wished)
 {
 	char name[GS_MIG_NAME_SIZE];
 	unsigned start = instance->place.start, size = instance->place.size;
@@ -39,11 +40,12 @@ static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu,
 	if (size > 1)
 		say(plan, "-%u", start + size - 1);
 	if (!instance->busy)
-		say(plan, ", idle)");
+		say(plan, ", idle");
 	else if (instance->holder[0])
-		say(plan, ", used by %s)", instance->holder);
+		say(plan, ", used by %s", instance->holder);
 	else
-		say(plan, ", in use)");
+		say(plan, ", in use");
+	say(plan, wished ? ")" : ", not wished for)");
 }
 
 /* Counts and engines, which hold whatever the places are.
@@ -199,9 +201,7 @@ static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_l
 	for (size_t i = 0; i < plan->blocker_count; i++) {
 		const struct gs_mig_instance *instance = &layout->instances[plan->blockers[i]];
 		say(plan, "%s", !i ? "" : i + 1u < plan->blocker_count ? ", " : " and ");
-		say_instance(plan, gpu, instance);
-		if (goal == GS_MIG_BECOME && !is_wanted(wish, instance->profile))
-			say(plan, ", which is not wished for");
+		say_instance(plan, gpu, instance, goal == GS_MIG_ADD || is_wanted(wish, instance->profile));
 	}
 }
 

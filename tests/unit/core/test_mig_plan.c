@@ -77,7 +77,6 @@ static void expect(const char *model, const char *now, const char *wanted, enum 
 		for (size_t i = 0; i < plan.blocker_count; i++)
 			length += (size_t)snprintf(text + length, sizeof text - length, " %u", 100 + plan.blockers[i]);
 		assert_true(plan.reason[0]);
-		print_message("# %s -> %s: %s\n", now, wanted, plan.reason);
 	}
 	for (size_t i = 0; i < plan.step_count; i++) {
 		const struct gs_mig_step *step = &plan.steps[i];
@@ -146,6 +145,60 @@ static void test_compute_instances(void **state)
 	expect("A100-80GB", "3g.40gb:4", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "-100/3c +100/2c +100/1c");
 	expect("A100-80GB", "3g.40gb:4!", "1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "impossible 100");
 	expect("A100-80GB", "", "1c.3g.40gb,2c.3g.40gb,1c.3g.40gb,2c.3g.40gb", GS_MIG_BECOME, "+3g.40gb:0 +3g.40gb:4");
+	/* Which instance becomes which is chosen so that nothing has to change. */
+	expect("A100-80GB", "3g.40gb:0(2@0,1@2) 3g.40gb:4", "1c.3g.40gb,2c.3g.40gb,3c.3g.40gb", GS_MIG_BECOME, "");
+	/* One goes rather than two: 3c can begin at 0 or 4. */
+	expect("A100-80GB", "7g.80gb:0(1@0,1@1,1@4)", "3c.7g.80gb,1c.7g.80gb,1c.7g.80gb", GS_MIG_BECOME,
+	       "-100/1c +100/3c");
+	expect("A100-80GB", "7g.80gb:0(1@0,1@1,1@4!)", "3c.7g.80gb,1c.7g.80gb,1c.7g.80gb", GS_MIG_BECOME,
+	       "-100/1c -100/1c +100/3c +100/1c");
+	expect("A100-80GB", "7g.80gb:0(1@0,1@1!,1@4!)", "3c.7g.80gb,1c.7g.80gb,1c.7g.80gb", GS_MIG_BECOME,
+	       "impossible 100");
+	expect("A100-80GB", "3g.40gb:0(1@0,1@1!)", "2g.20gb,1c.3g.40gb", GS_MIG_BECOME, "+2g.20gb:4 -100/1c");
+}
+
+static void expect_reason(const char *model, const char *now, const char *wanted, enum gs_mig_goal goal,
+			  const char *reason)
+{
+	struct gs_mig_gpu gpu = mig_fixture(model);
+	struct gs_mig_layout layout = layout_of(&gpu, now);
+	struct gs_mig_wish wish = wish_of(&gpu, wanted);
+	struct gs_mig_plan plan;
+
+	if (layout.count)
+		snprintf(layout.instances[0].holder, sizeof layout.instances[0].holder, "process 4711 (python)");
+	assert_int_equal(gs_mig_plan_make(&gpu, &layout, &wish, goal, &plan), -1);
+	assert_string_equal(plan.reason, reason);
+}
+
+static void test_reasons(void **state)
+{
+	(void)state;
+	expect_reason(
+		"A100-80GB", "1g.10gb:1! 1g.10gb:6!", "3g.40gb,1g.10gb,1g.10gb", GS_MIG_BECOME,
+		"the GPU can't become 2x 1g.10gb, 1x 3g.40gb: no arrangement of it leaves every instance in use where "
+		"it is; there would be one without GPU instance 101 (1g.10gb on slice 6, in use)");
+	expect_reason(
+		"A100-80GB", "2g.20gb:0! 3g.40gb:4!", "7g.80gb", GS_MIG_BECOME,
+		"the GPU can't become 1x 7g.80gb: no arrangement of it leaves every instance in use where it is; there "
+		"would be one without GPU instance 100 (2g.20gb on slices 0-1, used by process 4711 (python), not "
+		"wished for) and GPU instance 101 (3g.40gb on slices 4-7, in use, not wished for)");
+	expect_reason(
+		"A100-80GB", "1g.10gb:0 1g.10gb:1! 1g.10gb:4!", "4g.40gb", GS_MIG_ADD,
+		"there is no place for 1x 4g.40gb beside what the GPU has; there would be without GPU instance 100 "
+		"(1g.10gb on slice 0, idle) and GPU instance 101 (1g.10gb on slice 1, in use)");
+	expect_reason("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD,
+		      "at most 1 of 1g.10gb+me can be on one GPU: 1 more wanted, and it has 1");
+	expect_reason(
+		"A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME,
+		"1x 2g.20gb, 1x 3g.40gb, 1x 4g.40gb can't be on one GPU together, not even on an empty one: they take "
+		"10 memory slices, and it has 8; without one 2g.20gb the rest would fit");
+	expect_reason(
+		"A100-80GB", "", "4g.40gb,2g.20gb,2g.20gb", GS_MIG_BECOME,
+		"2x 2g.20gb, 1x 4g.40gb can't be on one GPU together, not even on an empty one: 4g.40gb can begin at "
+		"slice 0; 2g.20gb can begin at slice 0, 2 or 4; without one 2g.20gb the rest would fit");
+	expect_reason("RTX-PRO-6000", "", "1g.24gb+me.all,1g.24gb", GS_MIG_BECOME,
+		      "together they need 5 video decoders, and the GPU has 4");
 }
 
 int main(void)
@@ -156,6 +209,7 @@ int main(void)
 		cmocka_unit_test(test_busy_ones_stay),
 		cmocka_unit_test(test_never_possible),
 		cmocka_unit_test(test_compute_instances),
+		cmocka_unit_test(test_reasons),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
