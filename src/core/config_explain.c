@@ -62,13 +62,25 @@ static char *describe_devices(const struct gs_sharing_resource *entry)
 	return gs_strbuf_take(&text);
 }
 
-static char *describe_entry(const struct gs_sharing *sharing, const struct gs_sharing_resource *entry,
-			    const struct strategy_words *words)
+/* Whether a pattern of resources.mig publishes something under this name. */
+static bool is_given_to_mig(const struct gs_config *config, const char *name)
+{
+	for (size_t i = 0; i < config->mig_pattern_count; i++)
+		if (strcmp(config->mig_patterns[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static char *describe_entry(const struct gs_config *config, const struct gs_sharing *sharing,
+			    const struct gs_sharing_resource *entry, const struct strategy_words *words)
 {
 	GS_AUTO_FREE char *devices = describe_devices(entry), *published = published_name(sharing, entry);
-	/* As NVIDIA's plugin with migStrategy none, which is the only one that this version accepts. */
-	if (names_mig(entry))
+	if (names_mig(entry) && config->flags.mig_strategy == GS_MIG_NONE)
 		return gs_printf("nothing: migStrategy is none, so no MIG device is published as %s", published);
+	if (names_mig(entry) && config->flags.mig_strategy == GS_MIG_SINGLE && !is_given_to_mig(config, entry->name))
+		return gs_printf("nothing: migStrategy is single, so MIG devices are published as nvidia.com/gpu, not "
+				 "as %s",
+				 published);
 	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s", devices, entry->replicas,
 			 entry->replicas == 1 ? "" : "s", published, words->by, words->isolation,
 			 one_share_per_request(sharing, words)
@@ -76,12 +88,12 @@ static char *describe_entry(const struct gs_sharing *sharing, const struct gs_sh
 				 : "A container may ask for several shares, but gets no more time for them.");
 }
 
-static void explain_section(const struct gs_sharing *sharing, const struct strategy_words *words, const char *name,
-			    struct gs_strbuf *text)
+static void explain_section(const struct gs_config *config, const struct gs_sharing *sharing,
+			    const struct strategy_words *words, const char *name, struct gs_strbuf *text)
 {
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
-		GS_AUTO_FREE char *sentence = describe_entry(sharing, entry, words);
+		GS_AUTO_FREE char *sentence = describe_entry(config, sharing, entry, words);
 		gs_strbuf_printf(text, "  %s: %s\n    (%s:%d:%d)\n", entry->name, sentence, name, entry->line,
 				 entry->column);
 	}
@@ -130,10 +142,11 @@ void gs_config_explain(const struct gs_config *config, const struct gs_config_or
 		       struct gs_strbuf *text)
 {
 	gs_strbuf_add(text, "What is shared\n");
-	explain_section(&config->time_slicing, &time_slicing_words, name, text);
-	explain_section(&config->mps, &mps_words, name, text);
+	explain_section(config, &config->time_slicing, &time_slicing_words, name, text);
+	explain_section(config, &config->mps, &mps_words, name, text);
 	if (config->time_slicing.resource_count + config->mps.resource_count == 0)
-		gs_strbuf_add(text, "  nothing: each GPU is published whole, to one container at a time\n");
+		gs_strbuf_printf(text, "  nothing: each %s is published whole, to one container at a time\n",
+				 config->flags.mig_strategy == GS_MIG_NONE ? "GPU" : "GPU or MIG device");
 	else
 		gs_strbuf_add(text, "  Every other device is published whole, to one container at a time.\n");
 	if (config->gpu_pattern_count + config->mig_pattern_count) {
@@ -165,12 +178,13 @@ static json_t *selector_json(const struct gs_device_selector *devices)
 	return list;
 }
 
-static void shares_json(json_t *list, const struct gs_sharing *sharing, const struct strategy_words *words)
+static void shares_json(const struct gs_config *config, json_t *list, const struct gs_sharing *sharing,
+			const struct strategy_words *words)
 {
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
 		GS_AUTO_FREE char *published = published_name(sharing, entry),
-				  *sentence = describe_entry(sharing, entry, words);
+				  *sentence = describe_entry(config, sharing, entry, words);
 		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:o, s:b, s:b, s:s, s:i, s:i}", "strategy",
 						      words->name, "resource", entry->name, "publishedAs", published,
 						      "replicas", (int)entry->replicas, "devices",
@@ -207,8 +221,8 @@ static json_t *value_json(const struct gs_config *config, const struct gs_config
 json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name)
 {
 	json_t *shares = json_array(), *names = json_array(), *values = json_array();
-	shares_json(shares, &config->time_slicing, &time_slicing_words);
-	shares_json(shares, &config->mps, &mps_words);
+	shares_json(config, shares, &config->time_slicing, &time_slicing_words);
+	shares_json(config, shares, &config->mps, &mps_words);
 	names_json(names, config->gpu_patterns, config->gpu_pattern_count, "gpu");
 	names_json(names, config->mig_patterns, config->mig_pattern_count, "mig");
 	for (size_t i = 0; i < gs_config_key_count; i++)

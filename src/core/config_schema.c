@@ -7,9 +7,6 @@
 #define PLACE(member)      offsetof(struct gs_config, member)
 #define FLAG_PLACE(member) offsetof(struct gs_config, flags.member)
 
-#define NO_MIG                                                                                                       \
-	"this version cannot publish MIG devices yet; write none: GPUs are then shared whole, and leave MIG off on " \
-	"them"
 #define NO_MPS                                                                                                      \
 	"this version cannot run MPS yet; use sharing.timeSlicing meanwhile, which shares a GPU in turns and does " \
 	"not bound memory"
@@ -18,8 +15,8 @@
 
 static const struct gs_config_choice mig_strategies[] = {
 	{"none", GS_MIG_NONE},
-	{"single", GS_MIG_SINGLE, NO_MIG},
-	{"mixed", GS_MIG_MIXED, NO_MIG},
+	{"single", GS_MIG_SINGLE},
+	{"mixed", GS_MIG_MIXED},
 	{NULL},
 };
 static const struct gs_config_choice list_strategies[] = {

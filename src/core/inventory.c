@@ -44,7 +44,8 @@ static bool gpu_equal(const struct gs_gpu *a, const struct gs_gpu *b)
 static bool device_equal(const struct gs_device *a, const struct gs_device *b)
 {
 	return !strcmp(a->uuid, b->uuid) && !strcmp(a->index, b->index) && a->gpu == b->gpu && a->mig == b->mig &&
-	       !strcmp(a->mig_profile, b->mig_profile) && a->memory_bytes == b->memory_bytes &&
+	       !strcmp(a->mig_profile, b->mig_profile) && a->gpu_instance == b->gpu_instance &&
+	       a->compute_instance == b->compute_instance && a->memory_bytes == b->memory_bytes &&
 	       a->gi_cap == b->gi_cap && a->ci_cap == b->ci_cap;
 }
 

@@ -33,7 +33,8 @@ struct gs_device {
 	char index[16];          /* "0" or "0:1", as NVIDIA's device plugin numbers them */
 	uint32_t gpu;            /* position in gs_inventory.gpus */
 	bool mig;
-	char mig_profile[32]; /* "1g.10gb"; empty for a GPU */
+	char mig_profile[32];                    /* "1g.10gb", "1c.3g.40gb", "1g.10gb+me"; empty for a GPU */
+	uint32_t gpu_instance, compute_instance; /* NVML's ids, as in events and process lists; UINT32_MAX for a GPU */
 	uint64_t memory_bytes;
 	/* /dev/nvidia-caps/nvidia-cap<n> of the GPU instance and the compute instance, from
 	 * /proc/driver/nvidia-caps/mig-minors; 0: none or unknown (1 and 2 are the driver's own). */

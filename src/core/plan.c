@@ -107,8 +107,8 @@ static int name_mig_device(const struct gs_config *config, const struct gs_devic
 	GS_AUTO_FREE char *full =
 		configured ? gs_strdup(configured) : gs_printf("nvidia.com/mig-%s", device->mig_profile);
 	if (!configured)
-		for (char *plus = full; (plus = strchr(plus, '+'));)
-			*plus = '.';
+		for (char *attribute = full; (attribute = strpbrk(attribute, "+,"));)
+			*attribute = '.';
 	if (check_name(full, err))
 		return -1;
 	snprintf(name->text, sizeof name->text, "%s", full);
@@ -147,45 +147,143 @@ static int name_devices(const struct gs_config *config, const struct gs_inventor
 	return 0;
 }
 
-/* migStrategy single promises that every nvidia.com/gpu is alike. */
-static int check_single(const struct gs_config *config, const struct gs_inventory *inventory, struct gs_error *err)
+/* What is alike: whole GPUs, or a profile on one GPU model. */
+static bool same_kind(const struct gs_inventory *inventory, const struct gs_device *a, const struct gs_device *b)
 {
-	const struct gs_device *first = NULL;
-	const struct gs_gpu *with = NULL, *without = NULL;
+	if (a->mig != b->mig)
+		return false;
+	return !a->mig || (!strcmp(a->mig_profile, b->mig_profile) &&
+			   !strcmp(inventory->gpus[a->gpu].name, inventory->gpus[b->gpu].name));
+}
 
-	if (config->flags.mig_strategy != GS_MIG_SINGLE)
-		return 0;
-	for (size_t i = 0; i < inventory->gpu_count; i++)
-		*(inventory->gpus[i].mig_enabled ? &with : &without) = &inventory->gpus[i];
-	if (with && without)
-		return gs_fail(err, GS_ERROR_INPUT, 0,
-			       "migStrategy single: GPU %u has MIG enabled and GPU %u has not; make them alike or use "
-			       "migStrategy mixed",
-			       with->index, without->index);
-	for (size_t i = 0; i < inventory->gpu_count; i++) {
-		bool empty = inventory->gpus[i].mig_enabled;
-		for (size_t j = 0; j < inventory->device_count; j++)
-			empty = empty && !(inventory->devices[j].mig && inventory->devices[j].gpu == i);
-		if (empty)
-			return gs_fail(err, GS_ERROR_INPUT, 0,
-				       "migStrategy single: GPU %u has MIG enabled but no MIG devices; create some, "
-				       "disable MIG on it, or use migStrategy mixed",
-				       inventory->gpus[i].index);
+static uint64_t memory_of_kind(const struct gs_inventory *inventory, const struct base_name *names, size_t which)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++)
+		if (!strcmp(names[i].text, names[which].text) &&
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[which]))
+			bytes += inventory->devices[i].memory_bytes + 1; /* a GPU may tell no memory of its own */
+	return bytes;
+}
+
+static const char *kind_text(const struct gs_device *device)
+{
+	return device->mig ? device->mig_profile : "whole GPU";
+}
+
+struct notes {
+	char **items;
+	size_t count, capacity;
+};
+
+/* migStrategy single promises that every device of a name is alike. Where they are not, one kind is chosen rather than
+ * none: workloads that run on it keep a node that takes more of them. A name without MIG devices is left as it is. */
+static void keep_one_kind(const struct gs_inventory *inventory, struct base_name *names, size_t first,
+			  struct notes *notes)
+{
+	char name[GS_RESOURCE_NAME_MAX + 1];
+	size_t best = first, left_out = 0, example = 0;
+	uint64_t most = memory_of_kind(inventory, names, first);
+
+	memcpy(name, names[first].text, sizeof name);
+	for (size_t i = first + 1; i < inventory->device_count; i++) {
+		if (strcmp(names[i].text, name) ||
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[best]))
+			continue;
+		uint64_t bytes = memory_of_kind(inventory, names, i);
+		if (bytes > most) {
+			best = i;
+			most = bytes;
+		}
 	}
 	for (size_t i = 0; i < inventory->device_count; i++) {
-		const struct gs_device *device = &inventory->devices[i];
-		if (!device->mig)
+		if (strcmp(names[i].text, name) ||
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[best]))
 			continue;
-		if (!first)
-			first = device;
-		if (strcmp(first->mig_profile, device->mig_profile))
-			return gs_fail(
-				err, GS_ERROR_INPUT, 0,
-				"migStrategy single: MIG devices %s (%s) and %s (%s) differ; make them alike or use "
-				"migStrategy mixed",
-				first->index, first->mig_profile, device->index, device->mig_profile);
+		names[i].text[0] = '\0';
+		example = i;
+		left_out++;
 	}
-	return 0;
+	const struct gs_device *kept = &inventory->devices[best], *lost = &inventory->devices[example];
+	if (left_out)
+		*GS_VEC_PUSH(notes) = gs_printf(
+			"migStrategy single: all of %s must be alike, and this node has %s (device %s) and %s (device "
+			"%s); %zu device%s not like %s %s left out (NVIDIA's device plugin would exit); make them "
+			"alike, or use migStrategy mixed",
+			name, kind_text(kept), kept->index, kind_text(lost), lost->index, left_out,
+			left_out == 1 ? "" : "s", kept->index, left_out == 1 ? "is" : "are");
+}
+
+static void make_uniform(const struct gs_inventory *inventory, struct base_name *names, struct notes *notes)
+{
+	GS_AUTO_FREE bool *done = gs_calloc(inventory->device_count, sizeof *done);
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		bool any_mig = false;
+		if (done[i] || !names[i].text[0])
+			continue;
+		for (size_t j = i; j < inventory->device_count; j++) {
+			if (strcmp(names[i].text, names[j].text))
+				continue;
+			done[j] = true;
+			any_mig |= inventory->devices[j].mig;
+		}
+		if (any_mig)
+			keep_one_kind(inventory, names, i, notes);
+	}
+}
+
+/* What MIG keeps from being published as somebody may expect. */
+static void note_gpus(const struct gs_config *config, const struct gs_inventory *inventory, struct notes *notes)
+{
+	static const char *const strategy_names[] = {
+		[GS_MIG_NONE] = "none", [GS_MIG_SINGLE] = "single", [GS_MIG_MIXED] = "mixed"};
+	enum gs_mig_strategy strategy = config->flags.mig_strategy;
+
+	for (size_t i = 0; i < inventory->gpu_count; i++) {
+		bool empty = true;
+		if (!inventory->gpus[i].mig_enabled)
+			continue;
+		for (size_t j = 0; j < inventory->device_count; j++)
+			empty = empty && !(inventory->devices[j].mig && inventory->devices[j].gpu == i);
+		if (strategy == GS_MIG_NONE)
+			*GS_VEC_PUSH(notes) = gs_printf(
+				"GPU %u has MIG enabled, and migStrategy none publishes it whole: a program finds %s "
+				"on it; use migStrategy mixed or single, or disable MIG",
+				inventory->gpus[i].index, empty ? "nothing" : "one MIG device at most");
+		else if (empty)
+			*GS_VEC_PUSH(notes) =
+				gs_printf("GPU %u has MIG enabled but no MIG devices, so migStrategy %s publishes "
+					  "nothing of it%s; "
+					  "create some, or disable MIG on it",
+					  inventory->gpus[i].index, strategy_names[strategy],
+					  strategy == GS_MIG_SINGLE ? " (NVIDIA's device plugin would exit)" : "");
+	}
+}
+
+/* A container needs the capability nodes of its instance wherever the container runtime does not add them itself. */
+static void note_capabilities(const struct gs_config *config, const struct gs_inventory *inventory,
+			      const struct base_name *names, struct notes *notes)
+{
+	const unsigned by_cdi = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
+	const struct gs_device *first = NULL;
+	size_t count = 0;
+
+	if (!config->flags.plugin.pass_device_specs && !(config->flags.plugin.device_list_strategy & by_cdi))
+		return;
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		if (!device->mig || !names[i].text[0] || (device->gi_cap && device->ci_cap))
+			continue;
+		first = first ? first : device;
+		count++;
+	}
+	if (count)
+		*GS_VEC_PUSH(notes) = gs_printf("the driver's proc/driver/nvidia-caps/mig-minors does not list MIG "
+						"device %s%s, so no container "
+						"can get it; set nvidiaDriverRoot to where the driver's /proc is seen",
+						first->index, count > 1 ? " and others" : "");
 }
 
 static bool selector_names(const struct gs_device_selector *selector, const struct gs_device *device)
@@ -328,10 +426,20 @@ int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inv
 	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
 	GS_AUTO_FREE struct claim *claims = gs_calloc(inventory->device_count, sizeof *claims);
 	struct gs_plan built = {0};
+	struct notes notes = {0};
 
-	if (check_single(config, inventory, err) || name_devices(config, inventory, names, err) ||
-	    claim_devices(config, inventory, strategies, strategy_count, names, claims, err))
+	if (name_devices(config, inventory, names, err))
 		return -1;
+	if (config->flags.mig_strategy == GS_MIG_SINGLE)
+		make_uniform(inventory, names, &notes);
+	note_gpus(config, inventory, &notes);
+	note_capabilities(config, inventory, names, &notes);
+	built.notes = notes.items;
+	built.note_count = notes.count;
+	if (claim_devices(config, inventory, strategies, strategy_count, names, claims, err)) {
+		gs_plan_free(&built);
+		return -1;
+	}
 	for (uint32_t i = 0; i < inventory->device_count; i++) {
 		if (!names[i].text[0])
 			continue;
@@ -354,6 +462,9 @@ void gs_plan_free(struct gs_plan *plan)
 		free(plan->resources[i].devices);
 		free(plan->resources[i].slots);
 	}
+	for (size_t i = 0; i < plan->note_count; i++)
+		free(plan->notes[i]);
+	free(plan->notes);
 	free(plan->resources);
 	*plan = (struct gs_plan){0};
 }
@@ -366,14 +477,8 @@ const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *n
 	return NULL;
 }
 
-struct warnings {
-	char **items;
-	size_t count, capacity;
-};
-
 static void warn_selectors(const struct gs_sharing_resource *entry, const char *where,
-			   const struct gs_inventory *inventory, const struct base_name *names,
-			   struct warnings *warnings)
+			   const struct gs_inventory *inventory, const struct base_name *names, struct notes *warnings)
 {
 	for (size_t i = 0; i < entry->devices.list_length; i++) {
 		const struct gs_device_selector one = {
@@ -399,7 +504,7 @@ static void warn_selectors(const struct gs_sharing_resource *entry, const char *
 }
 
 static void warn_entry(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
-		       const struct base_name *names, struct warnings *warnings)
+		       const struct base_name *names, struct notes *warnings)
 {
 	unsigned available = 0;
 
@@ -419,11 +524,16 @@ static void warn_entry(const struct gs_sharing_resource *entry, const char *wher
 size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings)
 {
 	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
-	struct warnings found = {0};
+	struct notes found = {0};
 
 	*warnings = NULL;
 	if (name_devices(config, inventory, names, NULL))
 		return 0; /* gs_plan_build says why */
+	if (config->flags.mig_strategy == GS_MIG_SINGLE) {
+		struct notes notes = {0}; /* gs_plan_build tells them */
+		make_uniform(inventory, names, &notes);
+		gs_plan_warnings_free(notes.items, notes.count);
+	}
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
 		const struct gs_sharing *sharing = section_of(config, &sections[i]);
 		for (size_t j = 0; sharing->present && j < sharing->resource_count; j++) {

@@ -54,6 +54,8 @@ struct gs_resource {
 struct gs_plan {
 	struct gs_resource *resources; /* in the order of their first device */
 	size_t resource_count;
+	char **notes; /* sentences: what could not be published as the config wants it, and why */
+	size_t note_count;
 };
 
 /* A sharing strategy: one file implements one of these, and nothing else knows it. */
@@ -78,12 +80,13 @@ struct gs_strategy {
  * A GPU is published as resources.gpus says (first pattern that matches its name), else as nvidia.com/gpu. With
  * migStrategy none, MIG devices are left out; with single they are published like GPUs (resources.mig, else
  * nvidia.com/gpu), with mixed as resources.mig says, else as nvidia.com/mig-<profile>, and a GPU with MIG enabled is not
- * published itself. `strategies` holds the ones this build can run, exclusive first. A device that a sharing entry
+ * published itself. Single promises that all devices of one name are alike: of several kinds (whole GPUs, a profile on a
+ * GPU model) the one that has the most memory is published, and a note tells what is left out. `strategies` holds the ones this build can run, exclusive first. A device that a sharing entry
  * names goes to that entry, under its `rename`, or name.shared with renameByDefault; what is left stays exclusive under
  * its own name.
  *
- * Errors: two entries claim one device; a sharing section that no strategy runs; a name or a list that got too long;
- * with migStrategy single, a node that is not uniform. A selector that names a device the node lacks is no error (it
+ * Errors: two entries claim one device; a sharing section that no strategy runs; a name or a list that got too long.
+ * A selector that names a device the node lacks is no error (it
  * may come by hot-plug), see gs_plan_unmatched. On failure `plan` is untouched; what it held before is never freed. */
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
 		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,

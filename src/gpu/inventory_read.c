@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "gpu/inventory_mig.h"
 #include "gpu/links.h"
 
 void gs_problems_free(struct gs_problems *problems)
@@ -202,19 +203,6 @@ static bool same_gpus(const struct gs_inventory *a, const struct gs_inventory *b
 	return true;
 }
 
-static void add_devices(struct gs_inventory *inventory)
-{
-	inventory->devices = gs_calloc(inventory->gpu_count, sizeof *inventory->devices);
-	inventory->device_count = inventory->gpu_count;
-	for (size_t i = 0; i < inventory->gpu_count; i++) {
-		struct gs_device *device = &inventory->devices[i];
-		memcpy(device->uuid, inventory->gpus[i].uuid, sizeof device->uuid);
-		snprintf(device->index, sizeof device->index, "%u", inventory->gpus[i].index);
-		device->gpu = (uint32_t)i;
-		device->memory_bytes = inventory->gpus[i].memory_bytes;
-	}
-}
-
 /* A GPU that can't be asked now keeps the scores that it had. */
 static void read_links(const struct gs_nvml *nvml, const struct gs_inventory *previous, const nvmlDevice_t *handles,
 		       struct gs_inventory *inventory)
@@ -270,8 +258,9 @@ static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t in
 	slot->state = SLOT_READ;
 }
 
-int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struct gs_inventory *previous,
-		      struct gs_inventory *inventory, struct gs_problems *problems, struct gs_error *err)
+int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_places *places,
+		      const struct gs_inventory *previous, struct gs_inventory *inventory, struct gs_problems *problems,
+		      struct gs_error *err)
 {
 	uint32_t count = 0;
 	nvmlReturn_t code = GS_NVML(nvml, DeviceGetCount, &count);
@@ -283,7 +272,7 @@ int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struc
 	for (uint32_t i = 0; i < count; i++)
 		slots[i].state = SLOT_UNREADABLE;
 	for (uint32_t i = 0; i < count; i++)
-		read_slot(nvml, sysfs, i, previous, slots, problems);
+		read_slot(nvml, places->sysfs, i, previous, slots, problems);
 
 	nvmlDevice_t handles[GS_GPUS_MAX] = {0};
 	inventory->gpus = gs_calloc(count, sizeof *inventory->gpus);
@@ -300,7 +289,7 @@ int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struc
 		handles[inventory->gpu_count] = slots[i].handle;
 		inventory->gpus[inventory->gpu_count++] = slots[i].gpu;
 	}
-	add_devices(inventory);
+	gs_inventory_add_devices(nvml, places->driver_roots, previous, handles, inventory, problems);
 	size_t cells = inventory->gpu_count * inventory->gpu_count;
 	inventory->link_score = gs_calloc(cells, sizeof *inventory->link_score);
 	if (previous && previous->link_score && same_gpus(previous, inventory))
@@ -328,6 +317,8 @@ bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory 
 		}
 		const struct gs_gpu *before = find_gpu(known, gpu.uuid);
 		if (before && before->index != i)
+			return true;
+		if (before && gs_inventory_mig_differs(nvml, device, known, before))
 			return true;
 		if (before)
 			accounted++;

@@ -14,17 +14,26 @@ struct gs_problems {
 };
 void gs_problems_free(struct gs_problems *problems);
 
+/* Where to look beside NVML. `driver_roots` ends with NULL: the folders below which the driver's
+ * proc/driver/nvidia-caps/mig-minors may lie ("" for the system's own); the first that has it counts. */
+struct gs_inventory_places {
+	const char *sysfs;
+	const char *driver_roots[4];
+};
+
 /* GPUs in NVML's order. One that can't be read does not cost the others: it is taken over from `previous`, because
  * a GPU that fell off the bus comes back with its UUID and its shares must keep their ids; where it was never known it
  * is left out. A value that can't be read for now stays as it was. Each failure adds a sentence to `problems`; a value
  * that the driver does not offer is no failure. No two GPUs have the same UUID. NUMA nodes come from SYSFS/bus/pci/devices, else
- * from NVML's memory affinity. Link scores are taken from `previous` while the set of GPUs is the same.
+ * from NVML's memory affinity. MIG devices of a GPU follow it in NVML's order; while they can't all be read, those of
+ * `previous` stay. Link scores are taken from `previous` while the set of GPUs is the same.
  * `inventory` is empty before. Fails only when NVML can't even count GPUs. */
-int gs_inventory_read(const struct gs_nvml *nvml, const char *sysfs, const struct gs_inventory *previous,
-		      struct gs_inventory *inventory, struct gs_problems *problems, struct gs_error *err);
+int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_places *places,
+		      const struct gs_inventory *previous, struct gs_inventory *inventory, struct gs_problems *problems,
+		      struct gs_error *err);
 
-/* Whether NVML shows other GPUs than `known`, at the price of two cheap calls for each. GPUs that do not answer are taken
- * for known ones. */
+/* Whether NVML shows other GPUs than `known`, other MIG modes or other MIG devices, at the price of three cheap calls for
+ * each GPU and two for each place of a MIG device. GPUs that do not answer are taken for known ones. */
 bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory *known);
 
 #endif

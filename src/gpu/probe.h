@@ -9,4 +9,8 @@
  * does not know is lost; one that fails in another way has failed. */
 void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe *probe);
 
+/* The same for a MIG device: whether it answers, and what its GPU says of resets. Its GPU's memory errors are not its own:
+ * they count for all devices of the GPU. */
+void gs_probe_read_mig(const struct gs_nvml *nvml, const char *gpu_uuid, const char *uuid, struct gs_probe *probe);
+
 #endif

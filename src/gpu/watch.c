@@ -16,7 +16,8 @@ enum {
 	PAUSE_MOST_MS = 5000,
 };
 
-#define WATCHED_EVENTS (nvmlEventTypeXidCriticalError | nvmlEventTypeDoubleBitEccError | nvmlEventTypeSingleBitEccError)
+#define FAULT_EVENTS   (nvmlEventTypeXidCriticalError | nvmlEventTypeDoubleBitEccError | nvmlEventTypeSingleBitEccError)
+#define WATCHED_EVENTS (FAULT_EVENTS | nvmlEventMigConfigChange)
 
 struct registration {
 	nvmlDevice_t device;
@@ -45,24 +46,28 @@ struct gs_watch {
 	nvmlReturn_t set_failure; /* last told */
 };
 
-static void tell(struct gs_watch *watch, enum gs_watch_event_kind kind, const char *uuid, uint64_t data,
-		 const char *text)
+static void pass_event(struct gs_watch *watch, const struct gs_watch_event *event)
 {
-	struct gs_watch_event event = {.kind = kind, .data = data};
-	snprintf(event.uuid, sizeof event.uuid, "%s", uuid);
-	snprintf(event.text, sizeof event.text, "%s", text);
 	/* Under the lock, so that stop knows that no call is under way once it has set `stopped`. */
 	pthread_mutex_lock(&watch->lock);
 	if (!watch->stopped)
-		watch->notify(watch->user, &event);
+		watch->notify(watch->user, event);
 	pthread_mutex_unlock(&watch->lock);
+}
+
+static void tell(struct gs_watch *watch, enum gs_watch_event_kind kind, const char *uuid, const char *text)
+{
+	struct gs_watch_event event = {.kind = kind, .gpu_instance = UINT32_MAX, .compute_instance = UINT32_MAX};
+	snprintf(event.uuid, sizeof event.uuid, "%s", uuid);
+	snprintf(event.text, sizeof event.text, "%s", text);
+	pass_event(watch, &event);
 }
 
 static void tell_problem(struct gs_watch *watch, const char *uuid, nvmlReturn_t code, const char *call)
 {
 	struct gs_error err;
 	gs_nvml_fail(watch->nvml, code, call, &err);
-	tell(watch, GS_WATCH_PROBLEM, uuid, 0, err.text);
+	tell(watch, GS_WATCH_PROBLEM, uuid, err.text);
 }
 
 static struct registration *find_registration(struct gs_watch *watch, const char *uuid)
@@ -107,7 +112,14 @@ static void register_gpu(struct gs_watch *watch, nvmlEventSet_t set, struct regi
 	if (code == NVML_SUCCESS) {
 		call = "nvmlDeviceRegisterEvents";
 		code = GS_NVML(watch->nvml, DeviceRegisterEvents, gpu->device, supported & WATCHED_EVENTS, set);
+		/* Faults matter more than layouts, which can be looked at. */
+		if (code != NVML_SUCCESS && supported & nvmlEventMigConfigChange) {
+			supported &= FAULT_EVENTS;
+			code = GS_NVML(watch->nvml, DeviceRegisterEvents, gpu->device, supported, set);
+		}
 	}
+	if (code == NVML_SUCCESS && supported & nvmlEventMigConfigChange)
+		tell(watch, GS_WATCH_MIG_WATCHED, gpu->uuid, "");
 	gpu->done = code == NVML_SUCCESS || code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_FUNCTION_NOT_FOUND;
 	/* Tried again with every wait, told once. */
 	if (code != NVML_SUCCESS && code != gpu->failure)
@@ -177,10 +189,18 @@ static void pass_on(struct gs_watch *watch, const nvmlEventData_t *data)
 	if (!*uuid && data->device &&
 	    GS_NVML(watch->nvml, DeviceGetUUID, data->device, uuid, sizeof uuid) != NVML_SUCCESS)
 		*uuid = '\0';
-	if (data->eventType & nvmlEventTypeXidCriticalError)
-		tell(watch, GS_WATCH_XID, uuid, data->eventData, "");
-	else if (data->eventType & nvmlEventTypeDoubleBitEccError)
-		tell(watch, GS_WATCH_ECC_DOUBLE, uuid, 0, "");
+	if (data->eventType & nvmlEventTypeXidCriticalError) {
+		struct gs_watch_event event = {.kind = GS_WATCH_XID,
+					       .data = data->eventData,
+					       .gpu_instance = data->gpuInstanceId,
+					       .compute_instance = data->computeInstanceId};
+		memcpy(event.uuid, uuid, sizeof event.uuid);
+		pass_event(watch, &event);
+	} else if (data->eventType & nvmlEventTypeDoubleBitEccError) {
+		tell(watch, GS_WATCH_ECC_DOUBLE, uuid, "");
+	} else if (data->eventType & nvmlEventMigConfigChange) {
+		tell(watch, GS_WATCH_MIG_CHANGED, uuid, "");
+	}
 }
 
 /* Waits on one event set until it fails or the end. Whether the set worked at all. GPUs that come are added to the set
@@ -223,13 +243,13 @@ static bool reopen(struct gs_watch *watch)
 {
 	struct gs_error err;
 	if (gs_nvml_reopen(watch->nvml, &err) < 0) {
-		tell(watch, GS_WATCH_PROBLEM, "", 0, err.text);
+		tell(watch, GS_WATCH_PROBLEM, "", err.text);
 		return false;
 	}
 	pthread_mutex_lock(&watch->lock);
 	watch->reopen = false;
 	pthread_mutex_unlock(&watch->lock);
-	tell(watch, GS_WATCH_REOPENED, "", 0, "");
+	tell(watch, GS_WATCH_REOPENED, "", "");
 	return true;
 }
 

@@ -15,11 +15,11 @@
 #include "core/share.h"
 
 /* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop.
- * `gpu_healthy[i]` speaks for inventory->gpus[i]. */
+ * `device_healthy[i]` speaks for inventory->devices[i]. */
 struct kube_view {
 	const struct gs_resource *resource;
 	const struct gs_inventory *inventory;
-	const bool *gpu_healthy;
+	const bool *device_healthy;
 	enum gs_allocation_policy policy;
 };
 

@@ -58,7 +58,7 @@ bool kube_plugin_encode_list(struct kube_plugin *plugin)
 	GS_AUTO_FREE V1beta1__Device **list = gs_calloc(count, sizeof *list);
 	for (size_t i = 0; i < view->resource->device_count; i++) {
 		const struct gs_resource_device *device = &view->resource->devices[i];
-		bool healthy = view->gpu_healthy[device->gpu];
+		bool healthy = view->device_healthy[device->device];
 		bool located = inventory->gpus[device->gpu].numa_node >= 0;
 		for (uint32_t j = device->first_share; j < device->first_share + device->share_count; j++) {
 			v1beta1__device__init(&devices[j]);

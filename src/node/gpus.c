@@ -17,15 +17,16 @@ enum {
 	EVENTS_MAX = 128,     /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
 	RETRY_FIRST_MS = 100, /* until NVML is there */
 	RETRY_MOST_MS = 5000,
-	LOOK_MS = 15000, /* for GPUs that came or went, and for the health of those that are due */
+	LOOK_MS = 15000,    /* for GPUs that came or went, and for the health of those that are due */
+	LOOK_MIG_MS = 2000, /* for MIG devices that came or went, where the driver does not tell */
 };
 
 /* What a job on a worker thread is to do, and what it found. One at a time. */
 struct job {
 	uv_work_t work;
-	bool rescan;             /* read the inventory even if the cheap check sees no change */
-	bool probe[GS_GPUS_MAX]; /* which GPUs of `before` to look at */
+	bool rescan; /* read the inventory even if the cheap check sees no change */
 	struct gs_inventory before;
+	bool *probe; /* which devices of `before` to look at */
 
 	struct gs_nvml *nvml; /* the owner's, or newly opened */
 	char driver_version[80];
@@ -34,7 +35,7 @@ struct job {
 	bool changed; /* `inventory` was read */
 	struct gs_inventory inventory;
 	struct gs_problems problems;
-	struct gs_probe probes[GS_GPUS_MAX];
+	struct gs_probe *probes;
 	bool stale; /* the driver has another number of GPUs than NVML lists */
 	size_t driver_count;
 };
@@ -42,7 +43,7 @@ struct job {
 struct gpus {
 	uv_loop_t *loop;
 	struct gpus_owner owner;
-	char *driver_root;
+	char *driver_root, *host_driver_root;
 	struct gs_nvml *nvml; /* NULL until a job opened it; used by jobs, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;
@@ -51,7 +52,8 @@ struct gpus {
 	struct gs_inventory inventory;
 	bool read_once;
 	struct gs_xid_filter filter;
-	struct gs_health health[GS_GPUS_MAX]; /* health[i] of inventory.gpus[i] */
+	struct gs_health *health;    /* health[i] of inventory.devices[i] */
+	bool tells_mig[GS_GPUS_MAX]; /* the watch tells changes of inventory.gpus[i]'s MIG layout */
 
 	struct job job;
 	bool working, again, rescan_due;
@@ -81,15 +83,23 @@ static void start_job(struct gpus *gpus, bool rescan);
 
 /* --- the job, on a worker thread --- */
 
-static void look(struct job *job)
+static void look(const struct gpus *gpus, struct job *job)
 {
-	for (size_t i = 0; i < job->before.gpu_count; i++)
-		if (job->probe[i])
-			gs_probe_read(job->nvml, job->before.gpus[i].uuid, &job->probes[i]);
+	const struct gs_inventory_places places = {
+		.sysfs = "/sys",
+		.driver_roots = {gpus->driver_root, gpus->host_driver_root, "", NULL},
+	};
+	for (size_t i = 0; i < job->before.device_count; i++) {
+		const struct gs_device *device = &job->before.devices[i];
+		if (job->probe[i] && device->mig)
+			gs_probe_read_mig(job->nvml, job->before.gpus[device->gpu].uuid, device->uuid, &job->probes[i]);
+		else if (job->probe[i])
+			gs_probe_read(job->nvml, device->uuid, &job->probes[i]);
+	}
 	job->stale = gs_nvml_is_stale(job->nvml, "/proc", &job->driver_count);
 	if (!job->rescan && !gs_inventory_differs(job->nvml, &job->before))
 		return;
-	if (gs_inventory_read(job->nvml, "/sys", &job->before, &job->inventory, &job->problems, &job->err) < 0)
+	if (gs_inventory_read(job->nvml, &places, &job->before, &job->inventory, &job->problems, &job->err) < 0)
 		job->failed = true;
 	else
 		job->changed = true;
@@ -109,16 +119,17 @@ static void run_job(uv_work_t *work)
 			job->driver_version[0] = '\0';
 	}
 	gs_nvml_hold(job->nvml);
-	look(job);
+	look(gpus, job);
 	gs_nvml_release(job->nvml);
 }
 
 /* --- results, on the loop's thread --- */
 
+/* Of the device with this UUID; -1: none. */
 static long position_of(const struct gs_inventory *inventory, const char *uuid)
 {
-	for (size_t i = 0; i < inventory->gpu_count; i++)
-		if (strcmp(inventory->gpus[i].uuid, uuid) == 0)
+	for (size_t i = 0; i < inventory->device_count; i++)
+		if (strcmp(inventory->devices[i].uuid, uuid) == 0)
 			return (long)i;
 	return -1;
 }
@@ -126,38 +137,69 @@ static long position_of(const struct gs_inventory *inventory, const char *uuid)
 static void log_health(const struct gpus *gpus, size_t which)
 {
 	const struct gs_health *health = &gpus->health[which];
+	const struct gs_device *device = &gpus->inventory.devices[which];
 	bool healthy = gs_health_is_healthy(health);
-	gs_log(healthy ? GS_LOG_INFO : GS_LOG_WARNING, healthy ? "GPU healthy again" : "GPU unhealthy",
-	       GS_STR("gpu", gpus->inventory.gpus[which].uuid), GS_INT("index", gpus->inventory.gpus[which].index),
-	       GS_STR("reason", gs_health_reason(health)));
+	const char *text = device->mig ? healthy ? "MIG device healthy again" : "MIG device unhealthy"
+				       : (healthy ? "GPU healthy again" : "GPU unhealthy");
+	gs_log(healthy ? GS_LOG_INFO : GS_LOG_WARNING, text, GS_STR("gpu", device->uuid),
+	       GS_STR("index", device->index), GS_STR("reason", gs_health_reason(health)));
 }
 
-/* Takes over a new inventory; health goes with the UUID. */
+static void log_found(const struct gs_inventory *inventory, const struct gs_device *device)
+{
+	if (device->mig)
+		gs_log(GS_LOG_INFO, "MIG device found", GS_STR("index", device->index), GS_STR("device", device->uuid),
+		       GS_STR("profile", device->mig_profile));
+	else
+		gs_log(GS_LOG_INFO, "GPU found", GS_STR("index", device->index), GS_STR("gpu", device->uuid),
+		       GS_STR("name", inventory->gpus[device->gpu].name));
+}
+
+/* Health goes with the UUID. */
+static struct gs_health *carry_health(struct gpus *gpus, const struct gs_inventory *inventory)
+{
+	struct gs_health *health = gs_calloc(inventory->device_count, sizeof *health);
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		long before = position_of(&gpus->inventory, inventory->devices[i].uuid);
+		if (before >= 0) {
+			health[i] = gpus->health[before];
+			continue;
+		}
+		gs_health_init(&health[i], &gs_health_defaults, &gpus->filter, now_ns());
+		log_found(inventory, &inventory->devices[i]);
+	}
+	for (size_t i = 0; i < gpus->inventory.device_count; i++) {
+		const struct gs_device *device = &gpus->inventory.devices[i];
+		if (position_of(inventory, device->uuid) < 0)
+			gs_log(device->mig ? GS_LOG_INFO : GS_LOG_WARNING, device->mig ? "MIG device gone" : "GPU gone",
+			       GS_STR("index", device->index), GS_STR("gpu", device->uuid));
+	}
+	return health;
+}
+
+static void carry_tells_mig(struct gpus *gpus, const struct gs_inventory *inventory)
+{
+	bool tells[GS_GPUS_MAX] = {false};
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		for (size_t j = 0; j < gpus->inventory.gpu_count; j++)
+			if (strcmp(inventory->gpus[i].uuid, gpus->inventory.gpus[j].uuid) == 0)
+				tells[i] = gpus->tells_mig[j];
+	memcpy(gpus->tells_mig, tells, sizeof tells);
+}
+
+/* Takes over a new inventory. */
 static void adopt_inventory(struct gpus *gpus, struct gs_inventory *inventory)
 {
 	if (gpus->read_once && gs_inventory_equal(&gpus->inventory, inventory)) {
 		gs_inventory_free(inventory);
 		return;
 	}
-	struct gs_health health[GS_GPUS_MAX];
-	for (size_t i = 0; i < inventory->gpu_count; i++) {
-		const struct gs_gpu *gpu = &inventory->gpus[i];
-		long before = position_of(&gpus->inventory, gpu->uuid);
-		if (before >= 0) {
-			health[i] = gpus->health[before];
-			continue;
-		}
-		gs_health_init(&health[i], &gs_health_defaults, &gpus->filter, now_ns());
-		gs_log(GS_LOG_INFO, "GPU found", GS_INT("index", gpu->index), GS_STR("gpu", gpu->uuid),
-		       GS_STR("name", gpu->name));
-	}
-	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
-		if (position_of(inventory, gpus->inventory.gpus[i].uuid) < 0)
-			gs_log(GS_LOG_WARNING, "GPU gone", GS_INT("index", gpus->inventory.gpus[i].index),
-			       GS_STR("gpu", gpus->inventory.gpus[i].uuid));
+	struct gs_health *health = carry_health(gpus, inventory);
+	carry_tells_mig(gpus, inventory);
 	if (inventory->gpu_count == 0)
 		gs_log(GS_LOG_WARNING, "no GPU found; waiting for one");
-	memcpy(gpus->health, health, sizeof *health * inventory->gpu_count);
+	free(gpus->health);
+	gpus->health = health;
 	gs_inventory_free(&gpus->inventory);
 	gpus->inventory = *inventory;
 	gpus->read_once = true;
@@ -170,9 +212,9 @@ static void adopt_inventory(struct gpus *gpus, struct gs_inventory *inventory)
 static void adopt_probes(struct gpus *gpus, const struct job *job)
 {
 	bool changed = false;
-	for (size_t i = 0; i < job->before.gpu_count; i++) {
-		long which = position_of(&gpus->inventory, job->before.gpus[i].uuid);
-		if (!job->probe[i] || which < 0 || !gs_health_probe(&gpus->health[which], &job->probes[i], now_ns()))
+	for (size_t i = 0; i < job->before.device_count; i++) {
+		long which = job->probe[i] ? position_of(&gpus->inventory, job->before.devices[i].uuid) : -1;
+		if (which < 0 || !gs_health_probe(&gpus->health[which], &job->probes[i], now_ns()))
 			continue;
 		log_health(gpus, (size_t)which);
 		changed = true;
@@ -195,24 +237,30 @@ static void on_watch_event(void *user, const struct gs_watch_event *event)
 	uv_async_send(&gpus->arrived);
 }
 
-/* An event that names no GPU may be any GPU's. */
-static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
+/* Whether a fault is this device's: an event that names no GPU may be any GPU's, and one that names a MIG instance is of
+ * that instance only. One of a GPU is not counted for its MIG devices too, which are no healthier than it anyway. */
+static bool concerns(const struct gpus *gpus, const struct gs_device *device, const struct gs_watch_event *event)
+{
+	if (*event->uuid && strcmp(event->uuid, gpus->inventory.gpus[device->gpu].uuid) != 0)
+		return false;
+	if (event->gpu_instance == UINT32_MAX)
+		return !device->mig;
+	return device->mig && device->gpu_instance == event->gpu_instance &&
+	       (event->compute_instance == UINT32_MAX || device->compute_instance == event->compute_instance);
+}
+
+/* Whether health changed. */
+static bool apply_fault(struct gpus *gpus, const struct gs_watch_event *event)
 {
 	bool changed = false;
-	if (event->kind == GS_WATCH_PROBLEM) {
-		gs_log(GS_LOG_WARNING, "NVML's events can't be had; health is looked at every now and then",
-		       GS_STR("gpu", event->uuid), GS_STR("error", event->text));
-		return false;
-	}
-	if (event->kind == GS_WATCH_REOPENED)
-		return false;
-	for (size_t i = 0; i < gpus->inventory.gpu_count; i++) {
-		if (*event->uuid && strcmp(event->uuid, gpus->inventory.gpus[i].uuid) != 0)
-			continue;
+	for (size_t i = 0; i < gpus->inventory.device_count; i++) {
+		const struct gs_device *device = &gpus->inventory.devices[i];
 		struct gs_health *health = &gpus->health[i];
+		if (!concerns(gpus, device, event))
+			continue;
 		if (event->kind == GS_WATCH_XID)
-			gs_log(GS_LOG_INFO, "XID", GS_INT("index", gpus->inventory.gpus[i].index),
-			       GS_INT("xid", event->data), GS_STR("meaning", gs_xid_text(event->data)));
+			gs_log(GS_LOG_INFO, "XID", GS_STR("index", device->index), GS_INT("xid", event->data),
+			       GS_STR("meaning", gs_xid_text(event->data)));
 		if (event->kind == GS_WATCH_XID ? gs_health_xid(health, event->data, now_ns())
 						: gs_health_ecc_double(health, now_ns())) {
 			log_health(gpus, i);
@@ -220,6 +268,36 @@ static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event)
 		}
 	}
 	return changed;
+}
+
+static void set_tells_mig(struct gpus *gpus, const char *uuid, bool tells)
+{
+	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+		if (!*uuid || strcmp(uuid, gpus->inventory.gpus[i].uuid) == 0)
+			gpus->tells_mig[i] = tells;
+}
+
+/* Whether health changed; `rescan` is set when there is something to look for. */
+static bool apply_event(struct gpus *gpus, const struct gs_watch_event *event, bool *rescan)
+{
+	switch (event->kind) {
+	case GS_WATCH_XID:
+	case GS_WATCH_ECC_DOUBLE:
+		return apply_fault(gpus, event);
+	case GS_WATCH_MIG_WATCHED:
+		set_tells_mig(gpus, event->uuid, true);
+		break;
+	case GS_WATCH_MIG_CHANGED:
+	case GS_WATCH_REOPENED:
+		*rescan = true;
+		break;
+	case GS_WATCH_PROBLEM:
+		set_tells_mig(gpus, event->uuid, false);
+		gs_log(GS_LOG_WARNING, "NVML's events can't be had; health is looked at every now and then",
+		       GS_STR("gpu", event->uuid), GS_STR("error", event->text));
+		break;
+	}
+	return false;
 }
 
 static void on_arrived(uv_async_t *async)
@@ -238,10 +316,8 @@ static void on_arrived(uv_async_t *async)
 	uv_mutex_unlock(&gpus->lock);
 
 	bool changed = false;
-	for (size_t i = 0; i < count; i++) {
-		changed |= apply_event(gpus, &events[i]);
-		rescan |= events[i].kind == GS_WATCH_REOPENED;
-	}
+	for (size_t i = 0; i < count; i++)
+		changed |= apply_event(gpus, &events[i], &rescan);
 	if (changed)
 		gpus->owner.health(gpus->owner.user);
 	if (changed || rescan)
@@ -261,11 +337,16 @@ static void look_in(struct gpus *gpus, uint64_t delay_ms)
 		uv_timer_start(&gpus->look, on_look, delay_ms, 0);
 }
 
-/* The next look is due when the most impatient GPU's is, or when it is time to see whether GPUs came or went. */
+/* The next look is due when the most impatient GPU's is, or when it is time to see whether GPUs or MIG devices came or
+ * went. */
 static void look_when_due(struct gpus *gpus)
 {
-	int64_t now = now_ns(), due = now + (int64_t)LOOK_MS * 1000000;
+	int64_t now = now_ns(), look_ms = LOOK_MS;
 	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+		if (gpus->inventory.gpus[i].mig_enabled && !gpus->tells_mig[i])
+			look_ms = LOOK_MIG_MS;
+	int64_t due = now + look_ms * 1000000;
+	for (size_t i = 0; i < gpus->inventory.device_count; i++)
 		if (gs_health_next_look(&gpus->health[i]) < due)
 			due = gs_health_next_look(&gpus->health[i]);
 	look_in(gpus, due <= now ? 1 : (uint64_t)(due - now) / 1000000 + 1);
@@ -320,13 +401,15 @@ static void after_job(uv_work_t *work, int status)
 	bool retry = job->failed || (job->changed && job->problems.count > 0);
 	if (!gpus->stopping) {
 		set_waiting_reason(gpus, job->failed ? job->err.text : NULL);
-		adopt_probes(gpus, job);
 		if (job->changed)
 			adopt_inventory(gpus, &job->inventory);
+		adopt_probes(gpus, job); /* after it: what is gone is not sick */
 		if (gpus->nvml)
 			start_watch(gpus);
 		reopen_when_stale(gpus, job);
 	}
+	free(job->probe);
+	free(job->probes);
 	gs_inventory_free(&job->before);
 	gs_inventory_free(&job->inventory);
 	gs_problems_free(&job->problems);
@@ -357,8 +440,11 @@ static void start_job(struct gpus *gpus, bool rescan)
 	gpus->again = false;
 	gpus->rescan_due = false;
 	gs_inventory_copy(&job->before, &gpus->inventory);
+	size_t devices = job->before.device_count;
+	job->probe = gs_calloc(devices, sizeof *job->probe);
+	job->probes = gs_calloc(devices, sizeof *job->probes);
 	int64_t soon = now_ns() + 1000000;
-	for (size_t i = 0; i < gpus->inventory.gpu_count; i++)
+	for (size_t i = 0; i < devices; i++)
 		job->probe[i] = rescan || gs_health_next_look(&gpus->health[i]) <= soon;
 	job->work.data = gpus;
 	gpus->working = true;
@@ -426,6 +512,7 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->loop = loop;
 	gpus->owner = *owner;
 	gpus->driver_root = gs_strdup(options->driver_root);
+	gpus->host_driver_root = gs_strdup(options->host_driver_root);
 	gpus->retry_ms = RETRY_FIRST_MS;
 	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
 		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID",
@@ -448,7 +535,9 @@ static void free_when_stopped(struct gpus *gpus)
 	void *user = gpus->stopped_user;
 	uv_mutex_destroy(&gpus->lock);
 	gs_inventory_free(&gpus->inventory);
+	free(gpus->health);
 	free(gpus->driver_root);
+	free(gpus->host_driver_root);
 	free(gpus->waiting_reason);
 	/* The watch's thread may be inside NVML for some seconds more, so NVML stays open until the process ends. */
 	if (!gpus->watch)
@@ -493,6 +582,13 @@ const char *gpus_driver_version(const struct gpus *gpus)
 bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason)
 {
 	long which = position_of(&gpus->inventory, uuid);
-	*reason = which < 0 ? "the GPU is gone" : gs_health_reason(&gpus->health[which]);
-	return which >= 0 && gs_health_is_healthy(&gpus->health[which]);
+	if (which < 0) {
+		*reason = "the device is gone";
+		return false;
+	}
+	*reason = gs_health_reason(&gpus->health[which]);
+	if (!gs_health_is_healthy(&gpus->health[which]))
+		return false;
+	const struct gs_device *device = &gpus->inventory.devices[which];
+	return !device->mig || gpus_healthy(gpus, gpus->inventory.gpus[device->gpu].uuid, reason);
 }

@@ -21,7 +21,8 @@ struct gpus_owner {
 };
 
 struct gpus_options {
-	const char *driver_root; /* where to look for libnvidia-ml.so.1 besides the default path */
+	const char *driver_root;      /* where to look for libnvidia-ml.so.1 besides the default path */
+	const char *host_driver_root; /* another place where the driver's proc may be */
 	const char *disable_healthchecks, *enable_healthchecks;
 };
 
@@ -35,7 +36,8 @@ void gpus_rescan(struct gpus *gpus);
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
-/* Health of the GPU with this UUID; `reason` is "" when healthy, else a sentence, valid until the next callback. */
+/* Health of the device (a GPU or a MIG device) with this UUID; `reason` is "" when healthy, else a sentence, valid until
+ * the next callback. A MIG device is no healthier than its GPU. */
 bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason);
 
 /* Samples every GPU of `inventory` on a worker thread. `done` runs later on the loop's thread; samples[i] belongs to

@@ -168,6 +168,7 @@ static int start(struct node *node, struct gs_error *err)
 		return -1;
 	const struct gpus_options gpus_options = {
 		.driver_root = node->config.flags.plugin.container_driver_root,
+		.host_driver_root = node->config.flags.nvidia_driver_root,
 		.disable_healthchecks = options->disable_healthchecks,
 		.enable_healthchecks = options->enable_healthchecks,
 	};
@@ -185,6 +186,7 @@ static void free_node(struct node *node)
 {
 	gs_plan_free(&node->plan);
 	gs_inventory_free(&node->inventory);
+	free(node->device_healthy);
 	gs_config_free(&node->config);
 	ledger_free(node->ledger);
 	GS_VEC_FREE(&node->plugins);

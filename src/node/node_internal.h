@@ -37,7 +37,7 @@ struct node {
 	char *cluster_problem;   /* why there is none though the config wants it; NULL: all is well */
 	struct gs_inventory inventory;
 	bool inventory_known; /* the GPUs were read at least once */
-	bool gpu_healthy[GS_GPUS_MAX];
+	bool *device_healthy; /* of inventory.devices, as published */
 
 	/* What the cluster was told. */
 	bool config_bad_reported;
@@ -84,6 +84,8 @@ void node_republish(struct node *node);
 void node_retry_publish(struct node *node);
 /* Health alone changed: the lists are sent again where they differ. */
 void node_publish_health(struct node *node);
+/* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */
+bool node_device_healthy(const struct node *node, uint32_t which, const char **reason);
 void node_unpublish(struct node *node);
 /* kubelet.c: the kubelet's directory: sockets that vanished are bound again, a new kubelet is registered with. */
 void node_kubelet_watch(struct node *node);

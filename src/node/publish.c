@@ -127,7 +127,7 @@ static struct kube_view view_of(struct node *node, const struct gs_resource *res
 	return (struct kube_view){
 		.resource = resource,
 		.inventory = &node->inventory,
-		.gpu_healthy = node->gpu_healthy,
+		.device_healthy = node->device_healthy,
 		.policy = node->config.flags.plugin.allocation_policy,
 	};
 }
@@ -238,12 +238,49 @@ void node_retry_publish(struct node *node)
 		node_serve_problem(node, NULL, NULL);
 }
 
+bool node_device_healthy(const struct node *node, uint32_t which, const char **reason)
+{
+	const struct gs_inventory *inventory = &node->inventory;
+	const struct gs_device *device = &inventory->devices[which];
+	if (!gpus_healthy(node->gpus, device->uuid, reason))
+		return false;
+	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
+	bool whole = node->config.flags.mig_strategy == GS_MIG_NONE && inventory->gpus[device->gpu].mig_enabled;
+	for (size_t i = 0; whole && !device->mig && i < inventory->device_count; i++)
+		if (inventory->devices[i].mig && inventory->devices[i].gpu == device->gpu &&
+		    !gpus_healthy(node->gpus, inventory->devices[i].uuid, reason))
+			return false;
+	return true;
+}
+
 static void refresh_health(struct node *node)
 {
-	for (size_t i = 0; i < node->inventory.gpu_count; i++) {
+	node->device_healthy =
+		gs_reallocarray(node->device_healthy, node->inventory.device_count, sizeof *node->device_healthy);
+	for (uint32_t i = 0; i < node->inventory.device_count; i++) {
 		const char *reason;
-		node->gpu_healthy[i] = gpus_healthy(node->gpus, node->inventory.gpus[i].uuid, &reason);
+		node->device_healthy[i] = node_device_healthy(node, i, &reason);
 	}
+}
+
+static bool same_notes(const struct gs_plan *a, const struct gs_plan *b)
+{
+	if (a->note_count != b->note_count)
+		return false;
+	for (size_t i = 0; i < a->note_count; i++)
+		if (strcmp(a->notes[i], b->notes[i]) != 0)
+			return false;
+	return true;
+}
+
+static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
+{
+	if (same_notes(before, now))
+		return;
+	for (size_t i = 0; i < now->note_count; i++)
+		gs_log(GS_LOG_WARNING, now->notes[i]);
+	if (now->note_count == 0)
+		gs_log(GS_LOG_INFO, "every device is published as the config asks again");
 }
 
 void node_publish(struct node *node, const struct gs_inventory *inventory)
@@ -261,6 +298,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	gs_inventory_copy(&node->inventory, inventory);
 	node->plan = plan;
 	node->inventory_known = true;
+	log_notes(&old_plan, &plan);
 	refresh_health(node);
 	write_cdi(node);
 

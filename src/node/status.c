@@ -39,6 +39,8 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the config file is not in force", node->config_problem);
 	if (node->plan_problem)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
+	for (size_t i = 0; i < node->plan.note_count; i++)
+		json_array_append_new(problems, json_string(node->plan.notes[i]));
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
 	if (node->cluster_problem)
@@ -77,7 +79,7 @@ static json_t *resources_of(const struct node *node)
 		json_t *strategies = json_array();
 		for (size_t j = 0; j < resource->device_count; j++) {
 			const struct gs_resource_device *device = &resource->devices[j];
-			healthy += node->gpu_healthy[device->gpu] ? device->share_count : 0;
+			healthy += node->device_healthy[device->device] ? device->share_count : 0;
 			if (j == 0 || device->strategy != resource->devices[j - 1].strategy)
 				json_array_append_new(strategies, json_string(device->strategy->name));
 		}
@@ -151,7 +153,7 @@ static json_t *share_json(const struct node *node, const struct gs_resource *res
 	int64_t allocated = ledger_get(node->ledger, share->id);
 	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "id", share->id, "resource", resource->name,
 			 "strategy", device->strategy->name, "state",
-			 node->gpu_healthy[device->gpu] ? "Healthy" : "Unhealthy", "memoryBytes",
+			 node->device_healthy[device->device] ? "Healthy" : "Unhealthy", "memoryBytes",
 			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
 			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "holders", holders);
 }

@@ -80,7 +80,7 @@ static void make_plugin(struct kube_plugin *plugin)
 	}
 	check(gs_plan_build(&config, &inventory, gs_strategies, gs_strategy_count, &plan, NULL) == 0);
 	plugin->view =
-		(struct kube_view){.resource = &plan.resources[0], .inventory = &inventory, .gpu_healthy = healthy};
+		(struct kube_view){.resource = &plan.resources[0], .inventory = &inventory, .device_healthy = healthy};
 	plugin->owner = (struct kube_plugin_owner){.user = &config, .allocate = allocate};
 	check(kube_plugin_encode_list(plugin));
 }

@@ -28,10 +28,15 @@ static void put(json_t *line)
 
 static void on_event(void *user, const struct gs_watch_event *event)
 {
-	static const char *const names[] = {
-		[GS_WATCH_XID] = "xid", [GS_WATCH_ECC_DOUBLE] = "ecc", [GS_WATCH_PROBLEM] = "problem"};
-	put(json_pack("{ss ss sI ss}", "event", names[event->kind], "uuid", event->uuid, "data",
-		      (json_int_t)event->data, "text", event->text));
+	static const char *const names[] = {[GS_WATCH_XID] = "xid",
+					    [GS_WATCH_ECC_DOUBLE] = "ecc",
+					    [GS_WATCH_MIG_CHANGED] = "mig",
+					    [GS_WATCH_PROBLEM] = "problem"};
+	if (event->kind == GS_WATCH_MIG_WATCHED || event->kind == GS_WATCH_REOPENED)
+		return; /* nothing happened to a GPU */
+	put(json_pack("{ss ss sI sI sI ss}", "event", names[event->kind], "uuid", event->uuid, "data",
+		      (json_int_t)event->data, "gpu_instance", (json_int_t)event->gpu_instance, "compute_instance",
+		      (json_int_t)event->compute_instance, "text", event->text));
 }
 
 static json_t *probe_of(const struct gs_nvml *nvml, const char *uuid)
@@ -70,8 +75,24 @@ static json_t *gpus_of(const struct gs_nvml *nvml, const struct gs_inventory *in
 	return gpus;
 }
 
-int main(void)
+static json_t *devices_of(const struct gs_inventory *inventory)
 {
+	json_t *devices = json_array();
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		json_array_append_new(devices,
+				      json_pack("{ss ss si ss sI si si}", "uuid", device->uuid, "index", device->index,
+						"gpu", (int)device->gpu, "profile", device->mig_profile, "memory",
+						(json_int_t)device->memory_bytes, "gi_cap", (int)device->gi_cap,
+						"ci_cap", (int)device->ci_cap));
+	}
+	return devices;
+}
+
+int main(int count, char **arguments)
+{
+	const struct gs_inventory_places places = {.sysfs = "/sys",
+						   .driver_roots = {count > 1 ? arguments[1] : "", NULL}};
 	static struct gs_nvml *nvml; /* the watch's thread may use it until the end */
 	struct gs_watch *watch = NULL;
 	struct gs_inventory before = {0};
@@ -85,7 +106,7 @@ int main(void)
 		struct gs_problems problems = {0};
 		struct gs_inventory now = {0};
 		bool differs = gs_inventory_differs(nvml, &before);
-		if (gs_inventory_read(nvml, "/sys", &before, &now, &problems, &err) < 0) {
+		if (gs_inventory_read(nvml, &places, &before, &now, &problems, &err) < 0) {
 			put(json_pack("{ss si}", "error", err.text, "code", err.code));
 			continue;
 		}
@@ -94,8 +115,8 @@ int main(void)
 			json_array_append_new(links, json_integer(now.link_score[i]));
 		for (size_t i = 0; i < problems.count; i++)
 			json_array_append_new(texts, json_string(problems.items[i]));
-		put(json_pack("{sb so so so}", "differs", differs, "gpus", gpus_of(nvml, &now), "links", links,
-			      "problems", texts));
+		put(json_pack("{sb so so so so}", "differs", differs, "gpus", gpus_of(nvml, &now), "devices",
+			      devices_of(&now), "links", links, "problems", texts));
 		gs_problems_free(&problems);
 		gs_inventory_free(&before);
 		before = now;

@@ -165,9 +165,8 @@ static void test_refusals(void **state)
 		{"flags: {pasDeviceSpecs: true}", "f:1:9:", "\"passDeviceSpecs\", which belongs under flags.plugin"},
 		{"zzz: 1", "f:1:1:", "known here: version, flags, resources, sharing, imex"},
 		{"flags.migStrategy: none", "f:1:1:", "unknown key"},
-		{"flags: {migStrategy: mixed}", "f:1:22:", "cannot publish MIG devices yet"},
 		{"flags: {migStrategy: bad}", "f:1:22:", "write one of: none"},
-		{"flags: {migStrategy: mixd}", "f:1:22:", "\"mixed\" does, but this version cannot"},
+		{"flags: {migStrategy: mixd}", "f:1:22:", "did you mean \"mixed\"?"},
 		{"flags: {plugin: {deviceIDStrategy: uid}}", "f:1:36:", "did you mean \"uuid\"? One of: uuid, index"},
 		{"flags: {migStrategy: [none]}", "f:1:22:", "must be a single value, not a list"},
 		{"flags: 3", "f:1:8:", "must be a mapping"},
@@ -410,7 +409,7 @@ static void test_bad_environment_and_flags(void **state)
 	struct gs_config_source source = {.name = "f", .text = "", .length = 0};
 	const char *env[] = {"MIG_STRATEGY=", "PASS_DEVICE_SPECS=maybe", "DEVICE_LIST_STRATEGY=envvar,",
 			     "MPS_ROOT=x",    "NVIDIA_DEV_ROOT=/\xff",   NULL};
-	struct gs_config_override flags[] = {{"no-such-flag", "1"}, {"mig-strategy", "single"}};
+	struct gs_config_override flags[] = {{"no-such-flag", "1"}, {"mig-strategy", "double"}};
 	struct gs_config config;
 	struct gs_diagnostics diags = {0};
 	assert_int_equal(gs_config_parse(&source, look_up, env, flags, 2, &config, &diags), -1);

@@ -186,19 +186,166 @@ static void assert_plan_fails(const struct gs_config *config, const struct gs_in
 	assert_int_equal(plan.resource_count, 77);
 }
 
-static void test_single_wants_a_uniform_node(void **state)
+static void assert_note(const struct gs_plan *plan, const char *part)
+{
+	for (size_t i = 0; i < plan->note_count; i++)
+		if (strstr(plan->notes[i], part))
+			return;
+	fail_msg("no note of %zu says \"%s\"; the first: %s", plan->note_count, part,
+		 plan->note_count ? plan->notes[0] : "-");
+}
+
+/* What NVIDIA's plugin exits for: one kind is published, the rest is left out with a note. */
+static void test_single_publishes_one_kind(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(2, 2);
+
+	config.flags.mig_strategy = GS_MIG_SINGLE;
+	snprintf(inventory.devices[5].mig_profile, sizeof inventory.devices[5].mig_profile, "2g.20gb");
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 1);
+	assert_int_equal(plan.resources[0].share_count, 3);
+	assert_int_equal(plan.note_count, 1);
+	assert_note(&plan, "1g.10gb (device 0:0) and 2g.20gb (device 1:1); 1 device not like 0:0 is left out (NVIDIA's "
+			   "device plugin would exit)");
+	gs_plan_free(&plan);
+
+	/* Memory decides, not number. */
+	inventory.devices[5].memory_bytes = 40ull << 30;
+	plan = fixture_plan(&config, &inventory);
+	assert_string_equal(plan.resources[0].shares[0].id, inventory.devices[5].uuid);
+	assert_int_equal(plan.resources[0].share_count, 1);
+	assert_note(&plan, "3 devices not like 1:1 are left out");
+	gs_plan_free(&plan);
+
+	/* A GPU without MIG has more than the instances of another. */
+	inventory.gpus[1].mig_enabled = false;
+	inventory.device_count = 4;
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 1);
+	assert_string_equal(plan.resources[0].shares[0].id, inventory.gpus[1].uuid);
+	assert_note(&plan, "whole GPU (device 1) and 1g.10gb");
+	free_both(&plan, &inventory);
+}
+
+static void test_single_with_an_empty_gpu(void **state)
 {
 	struct gs_config config = {0};
 	struct gs_inventory inventory = fixture_inventory(2, 1);
 
 	config.flags.mig_strategy = GS_MIG_SINGLE;
-	snprintf(inventory.devices[3].mig_profile, sizeof inventory.devices[3].mig_profile, "2g.20gb");
-	assert_plan_fails(&config, &inventory, "0:0 (1g.10gb) and 1:0 (2g.20gb) differ");
-	inventory.devices[3].gpu = 0;
-	assert_plan_fails(&config, &inventory, "GPU 1 has MIG enabled but no MIG devices");
-	inventory.gpus[1].mig_enabled = false;
-	assert_plan_fails(&config, &inventory, "GPU 0 has MIG enabled and GPU 1 has not");
-	gs_inventory_free(&inventory);
+	inventory.device_count = 3; /* GPU 1 has MIG on and nothing else */
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 1);
+	assert_int_equal(plan.note_count, 1);
+	assert_note(&plan, "GPU 1 has MIG enabled but no MIG devices");
+	assert_note(&plan, "NVIDIA's device plugin would exit");
+	gs_plan_free(&plan);
+	inventory.devices[1] = inventory.devices[2];
+	inventory.device_count = 2;
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 0);
+	assert_int_equal(plan.note_count, 2);
+	gs_plan_free(&plan);
+	config.flags.mig_strategy = GS_MIG_MIXED; /* NVIDIA's plugin only warns */
+	plan = fixture_plan(&config, &inventory);
+	assert_note(&plan, "migStrategy mixed publishes nothing of it; create some");
+	free_both(&plan, &inventory);
+}
+
+/* Patterns may take the odd ones out: each name is judged by itself. */
+static void test_single_with_patterns(void **state)
+{
+	struct gs_resource_pattern pattern = {.pattern = TEXT("2g.*"), .name = TEXT("example.com/half")};
+	struct gs_config config = {.mig_patterns = &pattern, .mig_pattern_count = 1};
+	struct gs_inventory inventory = fixture_inventory(1, 3);
+
+	config.flags.mig_strategy = GS_MIG_SINGLE;
+	snprintf(inventory.devices[2].mig_profile, sizeof inventory.devices[2].mig_profile, "2g.20gb");
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.note_count, 0);
+	assert_int_equal(gs_plan_find(&plan, "nvidia.com/gpu")->share_count, 2);
+	assert_int_equal(gs_plan_find(&plan, "example.com/half")->share_count, 1);
+	free_both(&plan, &inventory);
+}
+
+/* The same profile of another GPU model has other sizes: NVIDIA compares the attributes. */
+static void test_single_tells_models_apart(void **state)
+{
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(2, 2);
+
+	config.flags.mig_strategy = GS_MIG_SINGLE;
+	snprintf(inventory.gpus[1].name, sizeof inventory.gpus[1].name, "NVIDIA H100 80GB HBM3");
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 2);
+	assert_int_equal(plan.note_count, 1);
+	free_both(&plan, &inventory);
+}
+
+static void test_mixed_names(void **state)
+{
+	static const struct {
+		const char *profile, *name;
+	} cases[] = {{"1c.3g.40gb", "nvidia.com/mig-1c.3g.40gb"},
+		     {"1g.24gb+me.all", "nvidia.com/mig-1g.24gb.me.all"},
+		     {"1g.24gb-me", "nvidia.com/mig-1g.24gb-me"},
+		     {"2g.48gb+gfx,me", "nvidia.com/mig-2g.48gb.gfx.me"}};
+	struct gs_config config = {.flags.mig_strategy = GS_MIG_MIXED};
+	struct gs_inventory inventory = fixture_inventory(1, GS_ARRAY_LENGTH(cases));
+
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++)
+		snprintf(inventory.devices[i + 1].mig_profile, sizeof inventory.devices[0].mig_profile, "%s",
+			 cases[i].profile);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, GS_ARRAY_LENGTH(cases));
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++)
+		assert_string_equal(plan.resources[i].name, cases[i].name);
+	free_both(&plan, &inventory);
+}
+
+/* Replicas of MIG devices, chosen by index and by UUID in either case. */
+static void test_replicas_of_mig_devices(void **state)
+{
+	struct gs_sharing_resource entry;
+	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/mig-1g.10gb", 3);
+	struct gs_inventory inventory = fixture_inventory(2, 2);
+	char *list[] = {TEXT("1:0"), inventory.devices[1].uuid};
+
+	config.flags.mig_strategy = GS_MIG_MIXED;
+	entry.rename = TEXT("nvidia.com/mig-small");
+	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 2};
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	const struct gs_resource *shared = gs_plan_find(&plan, "nvidia.com/mig-small");
+	assert_int_equal(shared->share_count, 6);
+	assert_int_equal(shared->shares[0].memory_bytes, (10ull << 30) / 3);
+	assert_int_equal(shared->devices[1].gpu, 1);
+	char expected[GS_SHARE_ID_SIZE];
+	snprintf(expected, sizeof expected, "%s::2", inventory.devices[4].uuid);
+	assert_string_equal(shared->shares[5].id, expected);
+	assert_int_equal(gs_plan_find(&plan, "nvidia.com/mig-1g.10gb")->share_count, 2);
+	free_both(&plan, &inventory);
+}
+
+static void test_notes_on_what_cannot_be_given(void **state)
+{
+	struct gs_config config = {.flags.mig_strategy = GS_MIG_MIXED};
+	struct gs_inventory inventory = fixture_inventory(1, 2);
+
+	inventory.devices[2].ci_cap = 0;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.note_count, 0); /* NVIDIA's container runtime finds the nodes itself */
+	gs_plan_free(&plan);
+	config.flags.plugin.pass_device_specs = true;
+	plan = fixture_plan(&config, &inventory);
+	assert_note(&plan, "does not list MIG device 0:1, so no container can get it");
+	gs_plan_free(&plan);
+	config.flags = (__typeof__(config.flags)){.plugin.device_list_strategy = GS_DEVICE_LIST_CDI_CRI};
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.note_count, 1); /* migStrategy none: of the MIG devices nothing is wanted */
+	assert_note(&plan, "migStrategy none publishes it whole: a program finds one MIG device at most on it");
+	free_both(&plan, &inventory);
 }
 
 static void test_patterns(void **state)
@@ -486,7 +633,13 @@ int main(void)
 		cmocka_unit_test(test_one_replica_is_still_a_replica),
 		cmocka_unit_test(test_selectors_by_uuid_and_index),
 		cmocka_unit_test(test_mig_strategies),
-		cmocka_unit_test(test_single_wants_a_uniform_node),
+		cmocka_unit_test(test_single_publishes_one_kind),
+		cmocka_unit_test(test_single_with_an_empty_gpu),
+		cmocka_unit_test(test_single_with_patterns),
+		cmocka_unit_test(test_single_tells_models_apart),
+		cmocka_unit_test(test_mixed_names),
+		cmocka_unit_test(test_replicas_of_mig_devices),
+		cmocka_unit_test(test_notes_on_what_cannot_be_given),
 		cmocka_unit_test(test_patterns),
 		cmocka_unit_test(test_overlap_names_both_entries),
 		cmocka_unit_test(test_section_that_nobody_runs),

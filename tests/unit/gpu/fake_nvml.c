@@ -11,7 +11,7 @@ void fake_reset(uint32_t count)
 	pthread_mutex_lock(&fake.lock);
 	memset(fake.gpus, 0, sizeof fake.gpus);
 	fake.count = count;
-	fake.count_lies = fake.hurry = false;
+	fake.count_lies = fake.hurry = fake.mig_events = false;
 	fake.calls = fake.fail_call = fake.event_count = fake.event_taken = 0;
 	fake.sets_made = fake.sets_freed = fake.waits = fake.fail_times = 0;
 	fake.fail_name = NULL;
@@ -33,9 +33,35 @@ nvmlDevice_t fake_handle(uint32_t gpu)
 	return (nvmlDevice_t)(void *)&fake.gpus[gpu];
 }
 
+/* NULL: the handle is a GPU's. */
+static struct fake_mig *mig_of(nvmlDevice_t device)
+{
+	struct fake_mig *mig = (struct fake_mig *)(void *)device;
+	for (int i = 0; i < FAKE_GPUS_MAX; i++)
+		if (mig >= fake.gpus[i].migs && mig < fake.gpus[i].migs + FAKE_MIGS_MAX)
+			return mig;
+	return NULL;
+}
+
 static struct fake_gpu *gpu_of(nvmlDevice_t device)
 {
+	struct fake_mig *mig = mig_of(device);
+	for (int i = 0; mig && i < FAKE_GPUS_MAX; i++)
+		if (mig >= fake.gpus[i].migs && mig < fake.gpus[i].migs + FAKE_MIGS_MAX)
+			return &fake.gpus[i];
 	return (struct fake_gpu *)(void *)device;
+}
+
+struct fake_mig *fake_add_mig(uint32_t gpu, uint32_t place, uint32_t slices, unsigned generation)
+{
+	struct fake_mig *mig = &fake.gpus[gpu].migs[place];
+	fake.gpus[gpu].mig_enabled = true;
+	*mig = (struct fake_mig){.there = true, .gpu_instance = 7 + place};
+	snprintf(mig->uuid, sizeof mig->uuid, "MIG-%08x-%04x-%04x-0000-000000000000", gpu, place, generation);
+	snprintf(mig->name, sizeof mig->name, "NVIDIA Fake %u MIG %ug.%ugb", gpu, slices, slices * 10);
+	mig->attributes = (nvmlDeviceAttributes_t){
+		.gpuInstanceSliceCount = slices, .computeInstanceSliceCount = slices, .memorySizeMB = 9728 * slices};
+	return mig;
 }
 
 static nvmlReturn_t fault(const char *name)
@@ -60,11 +86,13 @@ static nvmlReturn_t fault(const char *name)
 		if (fault_code != NVML_SUCCESS)            \
 			return fault_code;                 \
 	} while (0)
-#define ON_GPU(device)                                 \
-	do {                                           \
-		MAY_FAIL();                            \
-		if (gpu_of(device)->lost)              \
-			return NVML_ERROR_GPU_IS_LOST; \
+#define ON_GPU(device)                                        \
+	do {                                                  \
+		MAY_FAIL();                                   \
+		if (gpu_of(device)->lost)                     \
+			return NVML_ERROR_GPU_IS_LOST;        \
+		if (mig_of(device) && !mig_of(device)->there) \
+			return NVML_ERROR_INVALID_ARGUMENT;   \
 	} while (0)
 
 static nvmlReturn_t Init(void)
@@ -116,20 +144,29 @@ static nvmlReturn_t DeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device
 		*device = (nvmlDevice_t)(void *)fake.order[i];
 		return NVML_SUCCESS;
 	}
+	for (uint32_t i = 0; i < fake.count; i++) {
+		for (uint32_t j = 0; j < FAKE_MIGS_MAX; j++) {
+			struct fake_mig *mig = &fake.order[i]->migs[j];
+			if (!mig->there || strcmp(mig->uuid, uuid) != 0)
+				continue;
+			*device = (nvmlDevice_t)(void *)mig;
+			return NVML_SUCCESS;
+		}
+	}
 	return NVML_ERROR_NOT_FOUND;
 }
 
 static nvmlReturn_t DeviceGetName(nvmlDevice_t device, char *name, uint32_t length)
 {
 	ON_GPU(device);
-	snprintf(name, length, "%s", gpu_of(device)->name);
+	snprintf(name, length, "%s", mig_of(device) ? mig_of(device)->name : gpu_of(device)->name);
 	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t DeviceGetUUID(nvmlDevice_t device, char *uuid, uint32_t length)
 {
 	ON_GPU(device);
-	snprintf(uuid, length, "%s", gpu_of(device)->uuid);
+	snprintf(uuid, length, "%s", mig_of(device) ? mig_of(device)->uuid : gpu_of(device)->uuid);
 	return NVML_SUCCESS;
 }
 
@@ -153,6 +190,8 @@ static nvmlReturn_t DeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memor
 	if (gpu_of(device)->no_memory)
 		return NVML_ERROR_NOT_SUPPORTED;
 	*memory = (nvmlMemory_t){.total = 1000, .free = 600, .used = 400};
+	if (mig_of(device))
+		*memory = (nvmlMemory_t){.total = mig_of(device)->attributes.memorySizeMB << 20, .used = 77};
 	return NVML_SUCCESS;
 }
 
@@ -176,7 +215,46 @@ static nvmlReturn_t DeviceGetCudaComputeCapability(nvmlDevice_t device, int *maj
 static nvmlReturn_t DeviceGetMigMode(nvmlDevice_t device, uint32_t *current, uint32_t *pending)
 {
 	ON_GPU(device);
-	*current = *pending = NVML_DEVICE_MIG_DISABLE;
+	*current = *pending = gpu_of(device)->mig_enabled ? NVML_DEVICE_MIG_ENABLE : NVML_DEVICE_MIG_DISABLE;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count)
+{
+	ON_GPU(device);
+	*count = gpu_of(device)->mig_enabled ? FAKE_MIGS_MAX : 0;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig)
+{
+	ON_GPU(device);
+	if (index >= FAKE_MIGS_MAX)
+		return NVML_ERROR_INVALID_ARGUMENT;
+	if (!gpu_of(device)->migs[index].there)
+		return NVML_ERROR_NOT_FOUND;
+	*mig = (nvmlDevice_t)(void *)&gpu_of(device)->migs[index];
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetGpuInstanceId(nvmlDevice_t device, uint32_t *id)
+{
+	ON_GPU(device);
+	*id = mig_of(device)->gpu_instance;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetComputeInstanceId(nvmlDevice_t device, uint32_t *id)
+{
+	ON_GPU(device);
+	*id = mig_of(device)->compute_instance;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetAttributes(nvmlDevice_t device, nvmlDeviceAttributes_t *attributes)
+{
+	ON_GPU(device);
+	*attributes = mig_of(device)->attributes;
 	return NVML_SUCCESS;
 }
 
@@ -347,14 +425,14 @@ static nvmlReturn_t EventSetFree(nvmlEventSet_t set)
 static nvmlReturn_t DeviceGetSupportedEventTypes(nvmlDevice_t device, uint64_t *types)
 {
 	MAY_FAIL();
-	*types = nvmlEventTypeXidCriticalError | nvmlEventTypePState;
+	*types = nvmlEventTypeXidCriticalError | nvmlEventTypePState | (fake.mig_events ? nvmlEventMigConfigChange : 0);
 	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t DeviceRegisterEvents(nvmlDevice_t device, uint64_t types, nvmlEventSet_t set)
 {
 	MAY_FAIL();
-	if (types != nvmlEventTypeXidCriticalError)
+	if (types != (nvmlEventTypeXidCriticalError | (fake.mig_events ? nvmlEventMigConfigChange : 0)))
 		return NVML_ERROR_NOT_SUPPORTED; /* only what is supported may be asked for */
 	pthread_mutex_lock(&fake.lock);
 	gpu_of(device)->registered = true;
@@ -383,12 +461,21 @@ static nvmlReturn_t EventSetWait(nvmlEventSet_t set, nvmlEventData_t *data, uint
 	return code;
 }
 
-void fake_event(nvmlDevice_t device, uint64_t type, uint64_t data)
+void fake_mig_event(nvmlDevice_t device, uint64_t type, uint64_t data, uint32_t gpu_instance, uint32_t compute_instance)
 {
 	pthread_mutex_lock(&fake.lock);
-	fake.events[fake.event_count++] = (nvmlEventData_t){.device = device, .eventType = type, .eventData = data};
+	fake.events[fake.event_count++] = (nvmlEventData_t){.device = device,
+							    .eventType = type,
+							    .eventData = data,
+							    .gpuInstanceId = gpu_instance,
+							    .computeInstanceId = compute_instance};
 	pthread_cond_broadcast(&fake.changed);
 	pthread_mutex_unlock(&fake.lock);
+}
+
+void fake_event(nvmlDevice_t device, uint64_t type, uint64_t data)
+{
+	fake_mig_event(device, type, data, UINT32_MAX, UINT32_MAX);
 }
 
 void fake_hurry(void)
@@ -397,35 +484,6 @@ void fake_hurry(void)
 	fake.hurry = true;
 	pthread_cond_broadcast(&fake.changed);
 	pthread_mutex_unlock(&fake.lock);
-}
-
-/* No MIG devices. */
-static nvmlReturn_t DeviceGetMaxMigDeviceCount(nvmlDevice_t device, uint32_t *count)
-{
-	ON_GPU(device);
-	*count = 0;
-	return NVML_SUCCESS;
-}
-
-static nvmlReturn_t DeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, uint32_t index, nvmlDevice_t *mig)
-{
-	ON_GPU(device);
-	return NVML_ERROR_NOT_FOUND;
-}
-
-static nvmlReturn_t DeviceGetGpuInstanceId(nvmlDevice_t mig, uint32_t *id)
-{
-	return NVML_ERROR_INVALID_ARGUMENT;
-}
-
-static nvmlReturn_t DeviceGetComputeInstanceId(nvmlDevice_t mig, uint32_t *id)
-{
-	return NVML_ERROR_INVALID_ARGUMENT;
-}
-
-static nvmlReturn_t DeviceGetAttributes(nvmlDevice_t mig, nvmlDeviceAttributes_t *attributes)
-{
-	return NVML_ERROR_NOT_SUPPORTED;
 }
 
 void fake_table(struct gs_nvml *nvml)

@@ -7,7 +7,15 @@
 
 #include "gpu/nvml.h"
 
-enum { FAKE_GPUS_MAX = 8, FAKE_LINKS = 4, FAKE_PROCESSES_MAX = 4, FAKE_EVENTS_MAX = 16 };
+enum { FAKE_GPUS_MAX = 8, FAKE_LINKS = 4, FAKE_PROCESSES_MAX = 4, FAKE_EVENTS_MAX = 16, FAKE_MIGS_MAX = 7 };
+
+/* A place for a MIG device. */
+struct fake_mig {
+	bool there;
+	char uuid[96], name[96];
+	uint32_t gpu_instance, compute_instance;
+	nvmlDeviceAttributes_t attributes;
+};
 
 struct fake_gpu {
 	char uuid[96], name[96], bus_id[32];
@@ -21,6 +29,8 @@ struct fake_gpu {
 	nvmlProcessInfo_t processes[FAKE_PROCESSES_MAX];
 	uint32_t recovery_action;
 	bool registered;
+	bool mig_enabled;
+	struct fake_mig migs[FAKE_MIGS_MAX];
 };
 
 struct fake {
@@ -39,7 +49,8 @@ struct fake {
 	nvmlEventData_t events[FAKE_EVENTS_MAX];
 	unsigned event_count, event_taken;
 	unsigned sets_made, sets_freed, waits;
-	bool hurry; /* waits answer TIMEOUT at once */
+	bool mig_events; /* the driver tells changes of MIG layouts */
+	bool hurry;      /* waits answer TIMEOUT at once */
 };
 
 extern struct fake fake;
@@ -48,7 +59,11 @@ extern struct fake fake;
 void fake_reset(uint32_t count);
 void fake_table(struct gs_nvml *nvml);
 nvmlDevice_t fake_handle(uint32_t gpu);
+/* Turns MIG on and puts a device of `slices` in a place; its UUID is made of the GPU, the place and `generation`. */
+struct fake_mig *fake_add_mig(uint32_t gpu, uint32_t place, uint32_t slices, unsigned generation);
 void fake_event(nvmlDevice_t device, uint64_t type, uint64_t data);
+void fake_mig_event(nvmlDevice_t device, uint64_t type, uint64_t data, uint32_t gpu_instance,
+		    uint32_t compute_instance);
 /* Ends the wait that is under way, and all that come. */
 void fake_hurry(void);
 

@@ -11,11 +11,12 @@
 
 #include "base/cleanup.h"
 #include "fake_nvml.h"
+#include "gpu/inventory_mig.h"
 #include "gpu/inventory_read.h"
 #include "gpu/probe.h"
 #include "gpu/sample.h"
 
-static const char no_sysfs[] = "/nonexistent";
+static const struct gs_inventory_places nowhere = {.sysfs = "/nonexistent"};
 static const nvmlReturn_t codes[] = {NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_NOT_FOUND,
 				     NVML_ERROR_TIMEOUT,       NVML_ERROR_GPU_IS_LOST,   NVML_ERROR_RESET_REQUIRED,
 				     NVML_ERROR_UNKNOWN};
@@ -34,7 +35,7 @@ static size_t read_inventory(const struct gs_inventory *previous, struct gs_inve
 	struct gs_problems problems = {0};
 	struct gs_error err;
 	*inventory = (struct gs_inventory){0};
-	assert_int_equal(gs_inventory_read(&nvml, no_sysfs, previous, inventory, &problems, &err), 0);
+	assert_int_equal(gs_inventory_read(&nvml, &nowhere, previous, inventory, &problems, &err), 0);
 	size_t count = problems.count;
 	gs_problems_free(&problems);
 	return count;
@@ -110,6 +111,148 @@ static void test_each_call_failing_at_first(void **state)
 	gs_inventory_free(&good);
 }
 
+static void add_layout(void)
+{
+	fake_add_mig(1, 0, 1, 0);
+	fake_add_mig(1, 3, 2, 0)->compute_instance = 1;
+	fake_add_mig(3, 1, 3, 0);
+	fake.gpus[2].mig_enabled = true; /* and nothing on it */
+}
+
+static void test_reads_mig_devices(void **state)
+{
+	struct gs_inventory inventory;
+	add_layout();
+	assert_int_equal(read_inventory(NULL, &inventory), 0);
+	assert_int_equal(inventory.device_count, 7);
+	const struct gs_device *device = &inventory.devices[3];
+	assert_string_equal(inventory.devices[2].index, "1:0");
+	assert_string_equal(device->index, "1:3");
+	assert_string_equal(device->uuid, fake.gpus[1].migs[3].uuid);
+	assert_string_equal(device->mig_profile, "2g.20gb");
+	assert_true(device->mig);
+	assert_int_equal(device->gpu, 1);
+	assert_int_equal(device->gpu_instance, 10);
+	assert_int_equal(device->compute_instance, 1);
+	assert_int_equal(device->memory_bytes, 2ull * 9728 << 20);
+	assert_int_equal(device->gi_cap, 0); /* there is no mig-minors */
+	assert_string_equal(inventory.devices[6].mig_profile, "3g.30gb");
+	assert_true(inventory.gpus[2].mig_enabled);
+	assert_int_equal(inventory.devices[0].gpu_instance, UINT32_MAX);
+	assert_false(gs_inventory_differs(&nvml, &inventory));
+	gs_inventory_free(&inventory);
+}
+
+static void test_notices_other_layouts(void **state)
+{
+	struct gs_inventory inventory;
+	add_layout();
+	read_inventory(NULL, &inventory);
+	fake.gpus[1].migs[3].there = false;
+	assert_true(gs_inventory_differs(&nvml, &inventory));
+	fake.gpus[1].migs[3].there = true;
+	fake_add_mig(3, 6, 1, 0);
+	assert_true(gs_inventory_differs(&nvml, &inventory));
+	fake.gpus[3].migs[6].there = false;
+	assert_false(gs_inventory_differs(&nvml, &inventory));
+	fake_add_mig(3, 1, 3, 1); /* another one in the same place */
+	assert_true(gs_inventory_differs(&nvml, &inventory));
+	fake_add_mig(3, 1, 3, 0);
+	fake.gpus[0].mig_enabled = true;
+	assert_true(gs_inventory_differs(&nvml, &inventory));
+	fake.gpus[0].mig_enabled = false;
+	assert_false(gs_inventory_differs(&nvml, &inventory));
+	gs_inventory_free(&inventory);
+}
+
+/* Any one call that fails for another reason than that there is nothing: no MIG device is lost, and none changes. */
+static void test_mig_calls_failing_after_a_good_read(void **state)
+{
+	static const nvmlReturn_t passing[] = {NVML_ERROR_NO_PERMISSION, NVML_ERROR_TIMEOUT, NVML_ERROR_GPU_IS_LOST,
+					       NVML_ERROR_UNKNOWN};
+	struct gs_inventory good;
+	add_layout();
+	fake.calls = 0;
+	read_inventory(NULL, &good);
+	unsigned calls = fake.calls;
+	for (size_t c = 0; c < GS_ARRAY_LENGTH(passing); c++) {
+		for (unsigned n = 2; n <= calls; n++) {
+			struct gs_inventory now;
+			fake.calls = 0;
+			fake.fail_call = n;
+			fake.fail_code = passing[c];
+			read_inventory(&good, &now);
+			if (!gs_inventory_equal(&good, &now))
+				fail_msg("call %u answered %d: %zu devices instead of %zu", n, (int)passing[c],
+					 now.device_count, good.device_count);
+			gs_inventory_free(&now);
+			fake.calls = 0;
+			assert_false(gs_inventory_differs(&nvml, &good));
+		}
+	}
+	gs_inventory_free(&good);
+}
+
+/* The GPU moves up in the list while it can't be asked for its MIG devices: their names move with it. */
+static void test_mig_devices_of_a_gpu_that_moved(void **state)
+{
+	struct gs_inventory before, now;
+	add_layout();
+	read_inventory(NULL, &before);
+	unplug(0);
+	fake.fail_name = "DeviceGetMaxMigDeviceCount";
+	fake.fail_code = NVML_ERROR_TIMEOUT;
+	assert_int_equal(read_inventory(&before, &now), 3);
+	assert_int_equal(now.device_count, 6);
+	assert_string_equal(now.devices[2].uuid, before.devices[3].uuid);
+	assert_string_equal(now.devices[2].index, "0:3");
+	assert_int_equal(now.devices[2].gpu, 0);
+	gs_inventory_free(&before);
+	gs_inventory_free(&now);
+}
+
+static void test_mig_minors(void **state)
+{
+	static const char text[] = "config 1\nmonitor 2\ngpu0/gi0/access 3\ngpu0/gi0/ci0/access 4\n"
+				   "gpu10/gi1/access 9999999999\ngpu1/gi1/access 147\ngpu1/gi1/ci0/access 148";
+	assert_int_equal(gs_mig_minor(text, "gpu0/gi0/access"), 3);
+	assert_int_equal(gs_mig_minor(text, "gpu1/gi1/ci0/access"), 148);
+	assert_int_equal(gs_mig_minor(text, "gpu1/gi1/access"), 147);
+	assert_int_equal(gs_mig_minor(text, "gpu0/gi1/access"), 0);
+	assert_int_equal(gs_mig_minor(text, "gpu10/gi1/access"), 0); /* no minor is that large */
+	assert_int_equal(gs_mig_minor("", "gpu0/gi0/access"), 0);
+	assert_int_equal(gs_mig_minor("gpu0/gi0/access", "gpu0/gi0/access"), 0);
+}
+
+/* Sizes of real GPUs, in MiB; the names are those that NVIDIA's tools give. */
+static void test_profile_names(void **state)
+{
+	static const struct {
+		const char *name, *profile;
+		uint64_t gpu_mib, mig_mib;
+		uint32_t slices, compute;
+	} cases[] = {
+		{"NVIDIA A100-SXM4-80GB MIG 1g.10gb", "1g.10gb", 81920, 9728, 1, 1},
+		{"NVIDIA A100-SXM4-80GB MIG 1g.10gb+me", "1g.10gb+me", 81920, 9728, 1, 1},
+		{"MIG 1c.3g.40gb", "1c.3g.40gb", 81920, 40192, 3, 1},
+		{"NVIDIA RTX PRO 6000 MIG 1g.24gb-me", "1g.24gb-me", 97887, 24192, 1, 1},
+		{"NVIDIA A100-SXM4-80GB", "1g.10gb", 81920, 9728, 1, 1},
+		{"NVIDIA A100-SXM4-80GB MIG 7g.80gb; rm -rf", "2c.3g.40gb", 81920, 40192, 3, 2},
+		{"", "3g.47gb", 95830, 47488, 3, 3},
+		{"", "1g.18gb", 143771, 16384, 1, 1},
+		{"", "1g.6gb", 24576, 5952, 1, 1},
+		{"", "1g.0gb", 0, 100, 1, 1},
+	};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++) {
+		nvmlDeviceAttributes_t attributes = {.gpuInstanceSliceCount = cases[i].slices,
+						     .computeInstanceSliceCount = cases[i].compute,
+						     .memorySizeMB = cases[i].mig_mib};
+		char profile[32];
+		gs_mig_profile_name(cases[i].name, &attributes, cases[i].gpu_mib << 20, profile, sizeof profile);
+		assert_string_equal(profile, cases[i].profile);
+	}
+}
+
 static void test_count_failing_is_an_error(void **state)
 {
 	struct gs_inventory inventory = {0};
@@ -117,7 +260,7 @@ static void test_count_failing_is_an_error(void **state)
 	struct gs_error err;
 	fake.fail_name = "DeviceGetCount";
 	fake.fail_code = NVML_ERROR_UNKNOWN;
-	assert_int_equal(gs_inventory_read(&nvml, no_sysfs, NULL, &inventory, &problems, &err), -1);
+	assert_int_equal(gs_inventory_read(&nvml, &nowhere, NULL, &inventory, &problems, &err), -1);
 	assert_int_equal(err.source, GS_ERROR_NVML);
 	assert_int_equal(err.code, 999);
 	assert_non_null(strstr(err.text, "nvmlDeviceGetCount"));
@@ -219,7 +362,7 @@ static void test_old_drivers(void **state)
 	struct gs_probe probe;
 	struct gs_gpu_sample sample;
 	inventory = (struct gs_inventory){0};
-	assert_int_equal(gs_inventory_read(&nvml, no_sysfs, NULL, &inventory, &problems, &err), -1);
+	assert_int_equal(gs_inventory_read(&nvml, &nowhere, NULL, &inventory, &problems, &err), -1);
 	gs_probe_read(&nvml, "GPU-x", &probe);
 	assert_int_equal(probe.result, GS_PROBE_FAILED);
 	gs_sample_read(&nvml, "GPU-x", "/proc", &sample);
@@ -323,7 +466,9 @@ static void test_numa_from_sysfs_or_nvml(void **state)
 	fake.gpus[1].numa_node = 3;
 	struct gs_inventory inventory = {0};
 	struct gs_problems problems = {0};
-	assert_int_equal(gs_inventory_read(&nvml, root, NULL, &inventory, &problems, NULL), 0);
+	assert_int_equal(gs_inventory_read(&nvml, &(struct gs_inventory_places){.sysfs = root}, NULL, &inventory,
+					   &problems, NULL),
+			 0);
 	assert_int_equal(inventory.gpus[0].numa_node, 1); /* sysfs */
 	assert_int_equal(inventory.gpus[1].numa_node, 3); /* sysfs does not know: NVML */
 	assert_int_equal(inventory.gpus[2].numa_node, 0); /* not in sysfs */
@@ -469,6 +614,12 @@ int main(void)
 		cmocka_unit_test_setup(test_reads_what_is_there, setup),
 		cmocka_unit_test_setup(test_each_call_failing_after_a_good_read, setup),
 		cmocka_unit_test_setup(test_each_call_failing_at_first, setup),
+		cmocka_unit_test_setup(test_reads_mig_devices, setup),
+		cmocka_unit_test_setup(test_notices_other_layouts, setup),
+		cmocka_unit_test_setup(test_mig_calls_failing_after_a_good_read, setup),
+		cmocka_unit_test_setup(test_mig_devices_of_a_gpu_that_moved, setup),
+		cmocka_unit_test(test_mig_minors),
+		cmocka_unit_test(test_profile_names),
 		cmocka_unit_test_setup(test_count_failing_is_an_error, setup),
 		cmocka_unit_test_setup(test_lost_gpu_keeps_its_place, setup),
 		cmocka_unit_test_setup(test_unplugged_before_a_lost_one, setup),
