@@ -44,19 +44,47 @@ static int compare_places(const void *left, const void *right)
 	return a->start != b->start ? (int)a->start - (int)b->start : (int)a->size - (int)b->size;
 }
 
-/* How many of an engine there are: what the profile with the most has. Where the driver offers more instances than that
- * could serve, instances evidently share it, and there is no limit. Copy engines are shared on some GPUs and divided
- * unevenly on others, and there are enough of them everywhere. */
+/* How many instances of a profile have room at once beside what is taken: of the places, in order of their ends, each
+ * that is free. */
+static uint32_t count_places(const struct gs_mig_profile *profile, uint32_t taken)
+{
+	uint32_t fits = 0;
+
+	for (uint32_t end = 1; end <= GS_MIG_SLICES_MAX; end++) {
+		for (size_t i = 0; i < profile->placement_count; i++) {
+			uint32_t mask = gs_mig_place_mask(profile->placements[i]);
+			if (profile->placements[i].start + profile->placements[i].size != end || (taken & mask))
+				continue;
+			taken |= mask;
+			fits++;
+		}
+	}
+	return fits;
+}
+
+/* How many of an engine there are: what the profile with the most has. But where profiles that are limited by nothing
+ * but places could together take more, instances evidently share it, and there is no limit. */
 static uint32_t engine_total(const struct gs_mig_gpu *gpu, enum gs_mig_engine engine)
 {
+	uint64_t most[GS_MIG_SLICES_MAX + 1] = {0}; /* that instances within the first n slices can take */
 	uint32_t total = 0;
-	for (size_t i = 0; i < gpu->profile_count; i++)
-		if (gpu->profiles[i].engines[engine] > total)
-			total = gpu->profiles[i].engines[engine];
-	for (size_t i = 0; i < gpu->profile_count; i++)
-		if ((uint64_t)gpu->profiles[i].engines[engine] * gpu->profiles[i].max_count > total)
-			return 0;
-	return engine == GS_MIG_COPY ? 0 : total;
+
+	for (size_t end = 1; end <= GS_MIG_SLICES_MAX; end++) {
+		most[end] = most[end - 1];
+		for (size_t i = 0; i < gpu->profile_count; i++) {
+			const struct gs_mig_profile *profile = &gpu->profiles[i];
+			total = profile->engines[engine] > total ? profile->engines[engine] : total;
+			if (profile->max_count < count_places(profile, 0))
+				continue;
+			for (size_t k = 0; k < profile->placement_count; k++) {
+				struct gs_mig_placement place = profile->placements[k];
+				uint64_t sum = most[place.start] + profile->engines[engine];
+				if ((size_t)place.start + place.size == end && sum > most[end])
+					most[end] = sum;
+			}
+		}
+	}
+	return most[GS_MIG_SLICES_MAX] > total ? 0 : total;
 }
 
 static int check_profile(const struct gs_mig_gpu *gpu, size_t index, struct gs_error *err)
@@ -184,7 +212,7 @@ uint32_t gs_mig_open_places(const struct gs_mig_gpu *gpu, uint32_t taken)
 uint32_t gs_mig_room(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, uint8_t profile)
 {
 	const struct gs_mig_profile *p = &gpu->profiles[profile];
-	uint32_t taken = gs_mig_layout_mask(layout), fits = 0, left = p->max_count, used[GS_MIG_ENGINES] = {0};
+	uint32_t left = p->max_count, used[GS_MIG_ENGINES] = {0};
 
 	for (size_t i = 0; i < layout->count; i++) {
 		uint8_t other = layout->instances[i].profile;
@@ -198,15 +226,6 @@ uint32_t gs_mig_room(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 		uint32_t served = used[k] < gpu->engines[k] ? (gpu->engines[k] - used[k]) / p->engines[k] : 0;
 		left = served < left ? served : left;
 	}
-	/* Places in order of their ends: taking the first that is free, again and again, gives the most. */
-	for (unsigned end = 1; end <= gpu->slice_count; end++) {
-		for (size_t i = 0; i < p->placement_count; i++) {
-			uint32_t mask = gs_mig_place_mask(p->placements[i]);
-			if (p->placements[i].start + p->placements[i].size != end || (taken & mask))
-				continue;
-			taken |= mask;
-			fits++;
-		}
-	}
+	uint32_t fits = count_places(p, gs_mig_layout_mask(layout));
 	return fits < left ? fits : left;
 }

@@ -1,5 +1,6 @@
 #include "core/mig_plan.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,38 +85,52 @@ static void add_blockers_of(struct gs_mig_plan *plan, const struct gs_mig_layout
 				plan->blockers[plan->blocker_count++] = i;
 }
 
-static bool check_totals(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
-			 const struct gs_mig_wish *wish, enum gs_mig_goal goal, struct gs_mig_plan *plan)
+static struct demand demand_of(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			       const struct gs_mig_wish *wish, enum gs_mig_goal goal)
 {
-	static const char *const engine_names[] = {"copy engines", "video decoders", "video encoders", "JPEG decoders",
-						   "optical flow engines"};
 	struct demand demand = {0};
+
+	for (size_t i = 0; i < wish->count; i++)
+		demand_add(&demand, gpu, wish->items[i].profile);
+	for (size_t i = 0; goal == GS_MIG_ADD && i < layout->count; i++)
+		demand_add(&demand, gpu, layout->instances[i].profile);
+	return demand;
+}
+
+static bool check_counts(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			 const struct gs_mig_wish *wish, const struct demand *demand, struct gs_mig_plan *plan)
+{
 	struct gs_error err;
 
 	if (gs_mig_wish_check(gpu, wish, &err)) {
 		say(plan, "%s", err.text);
 		return false;
 	}
-	for (size_t i = 0; i < wish->count; i++)
-		demand_add(&demand, gpu, wish->items[i].profile);
-	struct demand wished = demand;
-	for (size_t i = 0; goal == GS_MIG_ADD && i < layout->count; i++)
-		demand_add(&demand, gpu, layout->instances[i].profile);
-	for (size_t i = 0; i < gpu->profile_count; i++) {
-		const struct gs_mig_profile *profile = &gpu->profiles[i];
-		if (!wished.counts[i] || demand.counts[i] <= profile->max_count)
+	for (size_t i = 0; i < wish->count; i++) {
+		uint8_t at = wish->items[i].profile;
+		const struct gs_mig_profile *profile = &gpu->profiles[at];
+		if (demand->counts[at] <= profile->max_count)
 			continue;
-		say(plan, "at most %u of %s can be on one GPU: %u more wanted, and it has %u", profile->max_count,
-		    profile->name, wished.counts[i], demand.counts[i] - wished.counts[i]);
-		add_blockers_of(plan, layout, (uint8_t)i, demand.counts[i] - profile->max_count);
+		add_blockers_of(plan, layout, at, demand->counts[at] - profile->max_count);
+		say(plan, "at most %u of %s can be on one GPU; with those that it has it would be %u",
+		    profile->max_count, profile->name, demand->counts[at]);
 		return false;
 	}
-	int engine = engine_short(&demand, gpu);
-	if (engine < 0)
-		return true;
-	say(plan, "together they need %llu %s, and the GPU has %u", (unsigned long long)demand.engines[engine],
-	    engine_names[engine], gpu->engines[engine]);
-	return false;
+	return true;
+}
+
+static bool check_engines(const struct gs_mig_gpu *gpu, const struct demand *demand, enum gs_mig_goal goal,
+			  struct gs_mig_plan *plan)
+{
+	static const char *const names[] = {"copy engines", "video decoders", "video encoders", "JPEG decoders",
+					    "optical flow engines"};
+	int engine = engine_short(demand, gpu);
+
+	if (engine >= 0)
+		say(plan, "%s they need %" PRIu64 " %s, and the GPU has %u",
+		    goal == GS_MIG_ADD ? "with what the GPU has" : "together", demand->engines[engine], names[engine],
+		    gpu->engines[engine]);
+	return engine < 0;
 }
 
 /* Why not
@@ -393,12 +408,17 @@ int gs_mig_plan_make(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 	struct gs_mig_way way;
 
 	*plan = (struct gs_mig_plan){0};
-	if (!check_input(gpu, layout, wish, plan) || !check_totals(gpu, layout, wish, goal, plan))
+	if (!check_input(gpu, layout, wish, plan))
+		return -1;
+	struct demand demand = demand_of(gpu, layout, wish, goal);
+	if (!check_counts(gpu, layout, wish, &demand, plan))
 		return -1;
 	if (!gs_mig_find_way(gpu, layout, wish, goal, &way)) {
 		explain_never(gpu, wish, plan);
 		return -1;
 	}
+	if (!check_engines(gpu, &demand, goal, plan))
+		return -1;
 	for (uint8_t i = 0; i < layout->count; i++)
 		if (way.blockers & 1U << i)
 			plan->blockers[plan->blocker_count++] = i;

@@ -188,7 +188,7 @@ static void test_reasons(void **state)
 		"there is no place for 1x 4g.40gb beside what the GPU has; there would be without GPU instance 100 "
 		"(1g.10gb on slice 0, idle) and GPU instance 101 (1g.10gb on slice 1, in use)");
 	expect_reason("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD,
-		      "at most 1 of 1g.10gb+me can be on one GPU: 1 more wanted, and it has 1");
+		      "at most 1 of 1g.10gb+me can be on one GPU; with those that it has it would be 2");
 	expect_reason(
 		"A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME,
 		"1x 2g.20gb, 1x 3g.40gb, 1x 4g.40gb can't be on one GPU together, not even on an empty one: they take "

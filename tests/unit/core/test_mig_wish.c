@@ -153,6 +153,22 @@ static void test_drivers_that_make_no_sense(void **state)
 	assert_int_equal(gs_mig_gpu_complete(&gpu, &err), -1);
 }
 
+/* An engine is divided only where profiles agree that it is. */
+static void test_engines(void **state)
+{
+	(void)state;
+	struct gs_mig_gpu gpu = mig_fixture("H100-80GB");
+	assert_int_equal(gpu.engines[GS_MIG_DECODER], 7);
+	assert_int_equal(gpu.engines[GS_MIG_OFA], 1);
+	assert_int_equal(mig_fixture("A30").engines[GS_MIG_JPEG], 1);
+	assert_int_equal(mig_fixture("RTX-PRO-6000").engines[GS_MIG_ENCODER], 4);
+	/* 4g and 3g fit together, and would take more than the whole GPU has. */
+	gpu.profiles[4].engines[GS_MIG_DECODER] = 4;
+	assert_int_equal(gs_mig_gpu_complete(&gpu, NULL), 0);
+	assert_int_equal(gpu.engines[GS_MIG_DECODER], 0);
+	assert_int_equal(gpu.engines[GS_MIG_JPEG], 7);
+}
+
 static void test_facts(void **state)
 {
 	(void)state;
@@ -250,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_errors_say_what_was_meant),
 		cmocka_unit_test(test_long_lists),
 		cmocka_unit_test(test_drivers_that_make_no_sense),
+		cmocka_unit_test(test_engines),
 		cmocka_unit_test(test_facts),
 		cmocka_unit_test(test_places_of_compute_instances),
 		cmocka_unit_test(test_wish_of_a_layout),
