@@ -153,12 +153,23 @@ void sim_root_set_mig(const char *dir, const struct sim_gpu *gpu, bool enabled)
 		sim_remove_tree(path, NULL);
 }
 
+/* Where an instance's folder waits while there is no such instance: on a disk, making and removing folders takes longer
+ * than everything else that a change of instances does. What is in it never changes. */
+static char *waiting_folder(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance,
+			    uint32_t compute_instance)
+{
+	return gs_printf("%s/root/.instances/%u", dir, sim_mig_cap_minor(gpu->minor, gpu_instance, compute_instance));
+}
+
 void sim_root_add_instance(const char *dir, const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance)
 {
 	GS_AUTO_FREE char *below = cap_folder(gpu, gpu_instance, compute_instance);
 	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
+	GS_AUTO_FREE char *waiting = waiting_folder(dir, gpu, gpu_instance, compute_instance);
 	uint32_t minor = sim_mig_cap_minor(gpu->minor, gpu_instance, compute_instance);
 	char device[48];
+	if (rename(waiting, path) == 0)
+		return;
 	snprintf(device, sizeof device, "nvidia-caps/nvidia-cap%u", minor);
 	if (make_directories(dir, below, NULL) == 0)
 		write_cap(path, "access", minor, CAP_MODE, NULL);
@@ -171,7 +182,9 @@ void sim_root_remove_instance(const char *dir, const struct sim_gpu *gpu, uint32
 {
 	GS_AUTO_FREE char *below = cap_folder(gpu, gpu_instance, compute_instance);
 	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
-	sim_remove_tree(path, NULL);
+	GS_AUTO_FREE char *waiting = waiting_folder(dir, gpu, gpu_instance, compute_instance);
+	if (rename(path, waiting) < 0)
+		sim_remove_tree(path, NULL);
 }
 
 /* Every capability that the driver can have, whatever instances there are. */
@@ -223,6 +236,7 @@ void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu)
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err)
 {
 	static const char *const directories[] = {
+		"root/.instances",
 		"root/dev/nvidia-caps",
 		"root/proc/driver/nvidia/gpus",
 		"root/proc/driver/nvidia/capabilities/mig",
