@@ -13,7 +13,7 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 # The sanitizers' reports fail the test that caused them.
 SANITIZED = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: all build run test unit integration sanitize tsan clang fuzz bench install install-check format format-check deps clean help
+.PHONY: all build run test unit integration sanitize tsan clang fuzz bench image install install-check format format-check deps clean help
 .DEFAULT_GOAL := all
 all: build
 
@@ -77,6 +77,11 @@ bench: build
 	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
 	@$(BUILD)/tests/bench/bench_mig
 
+# The container image as an OCI archive in $(BUILD)/image, with its SBOM beside it.
+image:
+	@scripts/install-deps build image
+	@scripts/image --output $(BUILD)/image
+
 install: build
 	@$(MESON) install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
@@ -92,7 +97,7 @@ format-check:
 	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "== $(words $(FORMATTED)) files are formatted"
 
 clean:
-	@rm -rf $(BUILD) build-sanitize build-tsan build-clang build-fuzz
+	@rm -rf $(BUILD) build-sanitize build-tsan build-clang build-fuzz build-image
 
 help:
 	@echo "make               build; the program is $(BUILD)/gpushare"
@@ -105,6 +110,7 @@ help:
 	@echo "make clang         build with clang, warnings as errors, and run the unit tests"
 	@echo "make fuzz          each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make bench         the figures, each beside its target"
+	@echo "make image         the container image as an OCI archive, in $(BUILD)/image"
 	@echo "make install       DESTDIR=... and, before the first build, PREFIX=$(PREFIX)"
 	@echo "make install-check whether an installed gpushare is whole and runs"
 	@echo "make format        format the sources; format-check only looks"
