@@ -9,7 +9,7 @@
 #include "base/suggest.h"
 #include "base/vec.h"
 
-static void free_entry(struct gs_mig_entry *entry)
+void gs_mig_entry_free(struct gs_mig_entry *entry)
 {
 	for (size_t i = 0; i < entry->count_count; i++)
 		free(entry->counts[i].profile);
@@ -23,7 +23,7 @@ void gs_mig_config_free(struct gs_mig_config *config)
 	for (size_t i = 0; i < config->count; i++) {
 		struct gs_mig_named *named = &config->items[i];
 		for (size_t k = 0; k < named->entry_count; k++)
-			free_entry(&named->entries[k]);
+			gs_mig_entry_free(&named->entries[k]);
 		free(named->entries);
 		free(named->name);
 	}

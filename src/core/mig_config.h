@@ -66,6 +66,7 @@ struct gs_mig_config {
 int gs_mig_config_parse(const char *file, const char *text, size_t length, struct gs_mig_config *config,
 			struct gs_diagnostics *diags);
 void gs_mig_config_free(struct gs_mig_config *config);
+void gs_mig_entry_free(struct gs_mig_entry *entry);
 
 /* NULL: there is none of that name. A NULL name finds the only configuration, if there is just one. The error
  * (GS_ERROR_INPUT) suggests a name, or lists them. */

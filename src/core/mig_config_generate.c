@@ -47,15 +47,6 @@ static bool same_counts(const struct gs_mig_entry *a, const struct gs_mig_entry 
 	return a->enabled == b->enabled && a->count_count == b->count_count;
 }
 
-static void drop_counts(struct gs_mig_entry *entry)
-{
-	for (size_t i = 0; i < entry->count_count; i++)
-		free(entry->counts[i].profile);
-	free(entry->counts);
-	entry->counts = NULL;
-	entry->count_count = 0;
-}
-
 /* GPUs of one PCI id are of one kind. */
 struct kinds {
 	const struct gs_mig_node_gpu **items;
@@ -89,8 +80,11 @@ static int plain_profile(const struct gs_mig_gpu *mig, uint32_t slices)
 	return best;
 }
 
-/* Two of the smallest, then one each of the next sizes while slices last. false: no such way. */
-static bool balance(const struct gs_mig_gpu *mig, struct gs_mig_entry *entry)
+/* What makes the entry of one kind of GPU in a generated configuration; false: that kind has no part in it. */
+typedef bool fill_function(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry);
+
+/* Two of the smallest, then one each of the next sizes while slices last. */
+static bool fill_balanced(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry)
 {
 	static const struct gs_mig_layout empty;
 	struct gs_mig_wish wish = {0};
@@ -101,25 +95,16 @@ static bool balance(const struct gs_mig_gpu *mig, struct gs_mig_entry *entry)
 		if (mig->profiles[i].compute_slices > total)
 			total = mig->profiles[i].compute_slices;
 	for (uint32_t slices = 1; used + slices <= total; slices++) {
-		int profile = plain_profile(mig, slices);
+		int at = plain_profile(mig, slices);
 		uint32_t count = slices == 1 ? 2 : 1;
-		if (profile < 0)
+		if (at < 0)
 			continue;
-		if (gs_mig_wish_add(mig, mig->profiles[profile].name, count, &wish, NULL))
+		if (gs_mig_wish_add(mig, mig->profiles[at].name, count, &wish, NULL))
 			return false;
-		add_count(entry, mig->profiles[profile].name, count);
+		add_count(entry, mig->profiles[at].name, count);
 		used += slices * count;
 	}
 	return wish.count && gs_mig_plan_make(mig, &empty, &wish, GS_MIG_BECOME, &plan) == 0;
-}
-
-/* What makes the entry of one kind of GPU in a generated configuration; false: that kind has no part in it. */
-typedef bool fill_function(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry);
-
-static bool fill_balanced(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry)
-{
-	(void)profile;
-	return balance(mig, entry);
 }
 
 static bool fill_profile(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry)
@@ -139,7 +124,7 @@ static void add_generated(struct gs_mig_config *config, const struct kinds *kind
 	for (size_t i = 0; i < kinds->count; i++) {
 		struct gs_mig_entry entry = {.all_devices = true, .enabled = true};
 		if (!fill(kinds->items[i]->mig, profile, &entry)) {
-			drop_counts(&entry);
+			gs_mig_entry_free(&entry);
 			continue;
 		}
 		size_t at = 0;
@@ -148,7 +133,7 @@ static void add_generated(struct gs_mig_config *config, const struct kinds *kind
 		if (at == named->entry_count)
 			named->entries[named->entry_count++] = entry;
 		else
-			drop_counts(&entry);
+			gs_mig_entry_free(&entry);
 		struct gs_mig_entry *into = &named->entries[at];
 		if (kinds->count == 1)
 			continue;
@@ -222,7 +207,7 @@ void gs_mig_config_describe(struct gs_mig_config *config, const char *name, cons
 		if (at == named->entry_count)
 			named->entries[named->entry_count++] = entry;
 		else
-			drop_counts(&entry);
+			gs_mig_entry_free(&entry);
 		struct gs_mig_entry *into = &named->entries[at];
 		into->devices = gs_reallocarray(into->devices, into->device_count + 1, sizeof *into->devices);
 		into->devices[into->device_count++] = (uint32_t)i;

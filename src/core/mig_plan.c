@@ -21,22 +21,14 @@ static void say(struct gs_mig_plan *plan, const char *format, ...)
 	va_end(args);
 }
 
-static void name_of(const struct gs_mig_gpu *gpu, uint8_t profile, char text[GS_MIG_NAME_SIZE])
-{
-	if (profile < gpu->profile_count)
-		snprintf(text, GS_MIG_NAME_SIZE, "%s", gpu->profiles[profile].name);
-	else
-		snprintf(text, GS_MIG_NAME_SIZE, "unknown profile");
-}
-
 /* "GPU instance 9 (1g.10gb on slice 2, used by process 4711, not wished for)". */
 static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance,
 			 bool wished)
 {
-	char name[GS_MIG_NAME_SIZE];
+	bool known = instance->profile < gpu->profile_count;
+	const char *name = known ? gpu->profiles[instance->profile].name : "unknown profile";
 	unsigned start = instance->place.start, size = instance->place.size;
 
-	name_of(gpu, instance->profile, name);
 	say(plan, "GPU instance %u (%s on slice%s %u", instance->id, name, size > 1 ? "s" : "", start);
 	if (size > 1)
 		say(plan, "-%u", start + size - 1);
@@ -49,8 +41,7 @@ static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu,
 	say(plan, wished ? ")" : ", not wished for)");
 }
 
-/* Counts and engines, which hold whatever the places are.
- * ---- */
+/* --- counts and engines, which hold whatever the places are --- */
 
 struct demand {
 	uint32_t counts[GS_MIG_PROFILES_MAX];
@@ -133,8 +124,7 @@ static bool check_engines(const struct gs_mig_gpu *gpu, const struct demand *dem
 	return engine < 0;
 }
 
-/* Why not
- * ---- */
+/* --- why not --- */
 
 /* Which of the wanted instances is one too many: the smallest without which the rest would fit on an empty GPU. */
 static const struct gs_mig_profile *one_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish)
@@ -220,8 +210,7 @@ static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_l
 	}
 }
 
-/* The order of steps
- * ---- */
+/* --- the order of steps --- */
 
 struct sequence {
 	const struct gs_mig_gpu *gpu;

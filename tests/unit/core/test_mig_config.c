@@ -1,5 +1,6 @@
 #include "base/strbuf.h"
 #include "core/mig_config.h"
+#include "core/mig_plan.h"
 #include "fixture.h"
 #include "mig_fixture.h"
 
@@ -288,6 +289,31 @@ static void test_generated(void **state)
 			 "all-2g.48gb-me: 2x2g.48gb-me\nall-4g.96gb: 1x4g.96gb\nall-4g.96gb.gfx: 1x4g.96gb+gfx\n");
 }
 
+/* Each of them is possible on every GPU that there is. */
+static void test_generated_fit(void **state)
+{
+	(void)state;
+	static const char *const models[] = {"A100-40GB",  "A100-80GB",  "A30",         "H100-80GB",
+					     "H200-141GB", "B200-180GB", "RTX-PRO-6000"};
+	static const struct gs_mig_layout empty;
+
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(models); i++) {
+		struct gs_mig_gpu mig = mig_fixture(models[i]);
+		struct gs_mig_node_gpu gpu = {.mig = &mig};
+		struct gs_mig_config config;
+		gs_mig_config_generate(&gpu, 1, &config);
+		assert_int_equal(config.count, 3 + mig.profile_count);
+		for (size_t k = 0; k < config.count; k++) {
+			struct gs_mig_target target;
+			struct gs_mig_plan plan;
+			assert_int_equal(gs_mig_config_resolve(&config, &config.items[k], &gpu, 1, &target, NULL), 0);
+			assert_int_equal(gs_mig_plan_make(&mig, &empty, &target.wish, GS_MIG_BECOME, &plan), 0);
+			assert_int_equal(plan.created > 0, k >= 2);
+		}
+		gs_mig_config_free(&config);
+	}
+}
+
 static void test_generated_for_different_gpus(void **state)
 {
 	(void)state;
@@ -336,6 +362,7 @@ int main(void)
 		cmocka_unit_test(test_targets),
 		cmocka_unit_test(test_targets_refused),
 		cmocka_unit_test(test_generated),
+		cmocka_unit_test(test_generated_fit),
 		cmocka_unit_test(test_generated_for_different_gpus),
 		cmocka_unit_test(test_described),
 	};
