@@ -1,0 +1,56 @@
+/* Plans carried out, on all GPUs that they concern or on none.
+ *
+ *     struct gs_mig_session session;
+ *     if (gs_mig_begin(&session, nvml, "/var/lib/gpushare", "/proc", &recovered, &err) == 0) {
+ *             ... gs_mig_read, gs_mig_plan_make for each GPU ...
+ *             gs_mig_apply(&session, tasks, count, NULL, NULL, &err);
+ *             gs_mig_end(&session);
+ *     }
+ *
+ * What is about to be done is on disk before the first step. A step that fails, or an instance that turns out to have been
+ * changed by somebody else, has all steps undone; a process that dies half-way has its change undone, or where somebody
+ * uses what it made, finished, by the next gs_mig_begin. Instances that others made meanwhile are never touched. */
+#ifndef GPUSHARE_GPU_MIG_APPLY_H
+#define GPUSHARE_GPU_MIG_APPLY_H
+
+#include "core/mig_plan.h"
+#include "gpu/mig.h"
+
+struct gs_mig_session {
+	const struct gs_nvml *nvml;
+	const char *state_dir, *proc;
+	int lock;
+};
+
+/* Takes the lock, so that one process changes MIG at a time, and settles what a change left that was cut off; `recovered`
+ * (NULL, or a sentence that the caller frees) says what that was. The lock goes with the process. Errors: GS_ERROR_LIMIT
+ * when another holds the lock; the directory can't be used; what was cut off can be neither undone nor finished now, which
+ * is tried again next time. The strings live as long as the session. */
+int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, const char *state_dir, const char *proc,
+		 char **recovered, struct gs_error *err);
+void gs_mig_end(struct gs_mig_session *session);
+
+/* Settles what was cut off, and nothing else: gs_mig_begin and gs_mig_end. 0 also when another process is at work now. */
+int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char *proc, char **recovered,
+		   struct gs_error *err);
+
+/* What one GPU should become. */
+struct gs_mig_task {
+	const struct gs_mig_board *board; /* as it was when the plan was made */
+	bool enabled;                     /* the MIG mode that it should have; where off, no step creates anything */
+	struct gs_mig_plan plan;
+};
+
+/* Whether there is nothing to do. */
+bool gs_mig_task_is_done(const struct gs_mig_task *task);
+
+/* Resets the GPU so that its pending MIG mode comes into force. */
+typedef int gs_mig_reset(const struct gs_mig_board *board, void *user, struct gs_error *err);
+
+/* Does all tasks; GPUs on which there is nothing to do are not touched, and without any nothing is written. On failure all
+ * GPUs have what they had before, and the error says so; or it says what could not be brought back, and the next
+ * gs_mig_begin tries again. `reset` is called when the driver says that a mode needs it; NULL: that is a failure. */
+int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count,
+		 gs_mig_reset *reset, void *user, struct gs_error *err);
+
+#endif

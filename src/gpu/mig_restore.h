@@ -1,0 +1,27 @@
+/* Bringing a GPU back to what a record says. */
+#ifndef GPUSHARE_GPU_MIG_RESTORE_H
+#define GPUSHARE_GPU_MIG_RESTORE_H
+
+#include "gpu/mig.h"
+#include "gpu/mig_record.h"
+
+enum gs_mig_direction {
+	GS_MIG_UNDO,   /* to what was before */
+	GS_MIG_FINISH, /* to what was to be */
+};
+
+/* Looks at what is there now, so it makes no difference where the change was cut off, or whether this is done twice.
+ * Destroys only what the change made, and creates what it destroyed; what neither side of the record knows is somebody
+ * else's and stays. Tries a few times. */
+int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu, enum gs_mig_direction direction,
+		   struct gs_error *err);
+
+/* All GPUs of a record that a process left which died: undone, or where that is impossible, because somebody runs on what
+ * it made, finished. GPUs that the node does not have any more are passed over. `told` says what was done, for a person;
+ * the caller frees it. */
+int gs_mig_settle(const struct gs_nvml *nvml, const struct gs_mig_record *record, char **told, struct gs_error *err);
+
+/* Whether mode and instances are those of the record. */
+bool gs_mig_is_as_recorded(const struct gs_mig_board *board, const struct gs_mig_record_layout *layout);
+
+#endif
