@@ -393,6 +393,9 @@ int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err)
 	board->lost = 0;
 	board->recovery_action = 0;
 	board->busy_until_ns = 0;
+	/* What the InfoROM keeps (aggregate counters, remapped rows) stays. */
+	board->ecc_double_volatile = board->ecc_single_volatile = 0;
+	board->remap_pending = board->remap_failed = 0;
 	sim_root_set_mig(node->dir, board, false);
 	if (board->mig_mode)
 		sim_root_set_mig(node->dir, board, true);

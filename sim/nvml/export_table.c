@@ -3,9 +3,11 @@
  * The table is undocumented. What stands here was learnt by watching which slots the releases 535 and 550 call and with
  * what; other releases may differ, and then nvidia-smi may misbehave, but no other client asks for it. Build with
  * -Dnvidia_smi=false to leave it out: nvidia-smi then says "Mismatch in versions" and everything else works. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sim/nvml/processes.h"
 
@@ -14,12 +16,18 @@ static const uint8_t table_id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0
 
 enum {
 	SLOTS = 512, /* the table's first word is its size in bytes: more than nvidia-smi asks for */
+	SLOT_IS_PRIMARY = 20,
 	SLOT_PATH = 23,
 	SLOT_LOG = 26,
 	SLOT_GATE = 72,
 	SLOT_HANDLE = 81,
 	SLOT_ENFORCED_LIMIT = 108,
 	SLOT_PROCESS_SAMPLES = 145,
+	SLOT_RESET = 168,
+	SLOT_FABRIC = 169,
+	SLOT_RESET_GROUP = 182,
+	SLOT_RESET_GROUP_LACKS = 183,
+	SLOT_RESET_GROUP_FREE = 184,
 	SLOT_COMPUTE = 213,
 	SLOT_MPS = 214,
 	SLOT_GRAPHICS = 215,
@@ -81,6 +89,53 @@ static nvmlReturn_t path_between(const char *bus_id_a, const char *bus_id_b, uin
 	if (code == NVML_SUCCESS)
 		*path = level > NVML_TOPOLOGY_SINGLE ? (uint32_t)level / 10 - 1 : 0;
 	return code;
+}
+
+/* `--gpu-reset`: a GPU that shows a desktop is not reset, nor is part of a set that hangs together; none of ours is either.
+ * The set is described to us first and then given back; ours is the table's own address, which says nothing. */
+static nvmlReturn_t is_primary(nvmlDevice_t device, uint32_t *primary)
+{
+	(void)device;
+	*primary = 0;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t has_fabric(uint32_t *fabric)
+{
+	*fabric = 0;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t make_reset_group(const void **group, nvmlDevice_t *devices, uint32_t count)
+{
+	(void)devices;
+	(void)count;
+	*group = table_id;
+	return NVML_SUCCESS;
+}
+
+/* Which GPUs beside those of the set must be reset with it. */
+static nvmlReturn_t reset_group_lacks(const void *group, char **bus_ids, uint32_t *count)
+{
+	(void)group;
+	(void)bus_ids;
+	*count = 0;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t reset(uint32_t count, nvmlDevice_t *devices)
+{
+	if (geteuid() != 0)
+		return NVML_ERROR_NO_PERMISSION;
+	for (uint32_t i = 0; i < count; i++) {
+		GS_CLEANUP(nvml_leave) struct nvml_call call;
+		struct gs_error err = {0};
+		if (nvml_enter_device(&call, "export-table reset", devices[i], true) != NVML_SUCCESS)
+			return call.code;
+		if (sim_gpu_reset(call.node, call.slot, &err) < 0)
+			return err.code == EBUSY ? NVML_ERROR_IN_USE : NVML_ERROR_UNKNOWN;
+	}
+	return NVML_SUCCESS;
 }
 
 /* `pmon` reads samples of which process had each engine, and shows each process the mean over all of them. A sample is
@@ -191,6 +246,12 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
 	made.slots[SLOT_ENFORCED_LIMIT] = (slot)enforced_limit;
 	made.slots[SLOT_PROCESS_SAMPLES] = (slot)process_samples;
 	made.slots[SLOT_LOG] = (slot)ignore;
+	made.slots[SLOT_IS_PRIMARY] = (slot)is_primary;
+	made.slots[SLOT_FABRIC] = (slot)has_fabric;
+	made.slots[SLOT_RESET_GROUP] = (slot)make_reset_group;
+	made.slots[SLOT_RESET_GROUP_LACKS] = (slot)reset_group_lacks;
+	made.slots[SLOT_RESET_GROUP_FREE] = (slot)ignore;
+	made.slots[SLOT_RESET] = (slot)reset;
 	made.slots[SLOT_GATE] = (slot)open_gate;
 	made.slots[SLOT_HANDLE] = (slot)handle_by_index;
 	made.slots[SLOT_COMPUTE] = (slot)list_compute;

@@ -135,9 +135,7 @@ static int play_recovered(struct sim_node *node, uint32_t gpu, const struct faul
 
 static int play_reset(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
-	if (sim_gpu_reset(node, gpu, err) < 0)
-		return -1;
-	return play_recovered(node, gpu, fault, err);
+	return sim_gpu_reset(node, gpu, err);
 }
 
 static int parse_switch(const char *value, struct fault *fault, struct gs_error *err)

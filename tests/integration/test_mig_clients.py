@@ -164,7 +164,7 @@ def test_a_mode_that_waits(steps):
     start = "!$GPUSHARE sim load --memory 1Gi >load.txt & until grep -q holding load.txt; do sleep 0.1; done; echo $! >pid"
     stop = "!kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.1; done"
     results = steps(start, "-i 0 -mig 1", query, inject + " reset", stop, query, inject + " reset", query, inject + " mig-needs-reset=on",
-                    "-i 0 -mig 0", query, inject + " reset", query)
+                    "-i 0 -mig 0", query, "--gpu-reset -i 0", query)
     codes, text = [code for code, _ in results], [lines for _, lines in results]
     assert codes[1] == OK and text[1][0] == \
         "Warning: MIG mode is in pending enable state for GPU 00000000:07:00.0:In use by another client"
@@ -173,6 +173,19 @@ def test_a_mode_that_waits(steps):
     assert text[7] == ["Enabled, Enabled"]
     assert codes[9] == OK and text[9][0].endswith("GPU requires reset") and "--gpu-reset" in text[9][1]
     assert text[10] == ["Enabled, Disabled"] and text[12] == ["Disabled, Disabled"]
+    assert results[11] == (OK, ["GPU 00000000:07:00.0 was successfully reset.", "All done."])
+
+
+def test_a_reset(steps):
+    """It takes the instances away and keeps the mode; a GPU with a process on it is not reset."""
+    start = ("!id=$($SMI -L | sed -n 's/.*UUID: \\(MIG-[^)]*\\)).*/\\1/p' | head -n 1); $GPUSHARE sim load --gpu $id --memory 1Gi >load.txt & "
+             "until grep -q holding load.txt; do sleep 0.1; done; echo $! >pid")
+    stop = "!kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.1; done"
+    results = steps(start, "--gpu-reset -i 0", stop, "--gpu-reset", "mig -lgi", "--query-gpu=mig.mode.current --format=csv,noheader",
+                    spec="2xA100-80GB", mig="3g.40gb,1g.10gb")
+    assert results[1] == (IN_USE, ["GPU reset unavailable: In use by another client"])
+    assert results[3] == (OK, ["GPU 00000000:07:00.0 was successfully reset.", "GPU 00000000:0F:00.0 was successfully reset.", "All done."])
+    assert results[4][0] == NOT_FOUND and results[5][1] == ["Enabled", "Enabled"]
 
 
 def test_boards_without_mig(steps):
