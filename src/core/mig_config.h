@@ -103,7 +103,8 @@ int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mi
 void gs_mig_config_generate(const struct gs_mig_node_gpu *gpus, size_t count, struct gs_mig_config *config);
 
 /* Adds the configuration that describes what GPUs have: `targets` as gs_mig_config_resolve would give them. Equal GPUs
- * share an entry; without any that is named, nothing is added. */
+ * share an entry; without any that is named, nothing is added. The format has no GPU instances without compute
+ * instances: those are left out. */
 void gs_mig_config_describe(struct gs_mig_config *config, const char *name, const struct gs_mig_node_gpu *gpus,
 			    const struct gs_mig_target *targets, size_t count);
 

@@ -11,7 +11,7 @@ struct gs_mig_want {
 	uint8_t profile;                     /* position in gs_mig_gpu.profiles */
 	int8_t start;                        /* memory slice, or GS_MIG_ANYWHERE */
 	uint8_t compute[GS_MIG_COMPUTE_MAX]; /* compute slices of each, largest first */
-	uint8_t compute_count;               /* at least 1 */
+	uint8_t compute_count;               /* 0 only in the wish of a layout */
 };
 
 /* What a GPU should have, or get in addition. Start with {0}. */

@@ -30,6 +30,7 @@
 #include "kube/proto/deviceplugin.pb-c.h"
 #include "rpc/rpc.h"
 #include "sim/state.h"
+#include "figure.h"
 
 enum {
 	GPUS = 8,
@@ -64,13 +65,6 @@ struct bench {
 	enum rpc_status call_status;
 };
 
-static double now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 static void die(const char *what, const char *why)
 {
 	fprintf(stderr, "bench: %s: %s\n", what, why);
@@ -87,13 +81,6 @@ static double median(double *values, size_t count)
 {
 	qsort(values, count, sizeof *values, compare);
 	return values[count / 2];
-}
-
-static void row(const char *name, double value, const char *unit, double target, const char *note)
-{
-	printf("%-46s %9.2f %-3s  target %8.2f %-3s  %s%s%s\n", name, value, unit, target, unit,
-	       value <= target ? "met" : "MISSED", *note ? "; " : "", note);
-	fflush(stdout);
 }
 
 /* --- waiting --- */

@@ -2,12 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../unit/core/mig_fixture.h"
 #include "base/cleanup.h"
 #include "core/mig_config.h"
 #include "core/mig_plan.h"
+#include "figure.h"
 
 enum { CASES = 20000, ROUNDS = 9, GPUS = 8 };
 
@@ -17,19 +17,6 @@ static uint32_t random_below(uint32_t limit)
 {
 	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
 	return (uint32_t)((random_state >> 33) % limit);
-}
-
-static double now_us(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
-
-static void row(const char *name, double value, const char *unit, double target, const char *note)
-{
-	printf("%-46s %9.2f %-3s  target %8.2f %-3s  %s%s%s\n", name, value, unit, target, unit,
-	       value <= target ? "met" : "MISSED", *note ? "; " : "", note);
 }
 
 /* Instances at random places, until a few in a row find theirs taken. */
@@ -72,9 +59,9 @@ static double plan_us(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *
 	struct gs_mig_plan plan;
 	double best = 1e9;
 	for (int round = 0; round < ROUNDS; round++) {
-		double begin = now_us();
+		double begin = now();
 		gs_mig_plan_make(gpu, layout, wish, GS_MIG_BECOME, &plan);
-		double took = now_us() - begin;
+		double took = (now() - begin) * 1e6;
 		best = took < best ? took : best;
 	}
 	return best;
@@ -95,7 +82,7 @@ static void measure_worst(const char *name, const struct gs_mig_gpu *gpu)
 		sum += took;
 	}
 	snprintf(note, sizeof note, "worst of %d cases, mean %.1f us", CASES, sum / CASES);
-	row(name, worst / 1e3, "ms", 1, note);
+	row(name, worst, "us", 1000, note);
 }
 
 static void apply(const struct gs_mig_gpu *gpu, const struct gs_mig_plan *plan, struct gs_mig_layout *layout)
@@ -145,10 +132,10 @@ static void measure_switch(void)
 	struct gs_mig_wish balanced = wish_of(&config, "all-balanced", gpus);
 	gs_mig_plan_make(&gpu, &layout, &small, GS_MIG_BECOME, &plan);
 	apply(&gpu, &plan, &layout);
-	double begin = now_us();
+	double begin = now();
 	for (size_t i = 0; i < GPUS; i++)
 		gs_mig_plan_make(&gpu, &layout, &balanced, GS_MIG_BECOME, &plan);
-	double took = now_us() - begin;
+	double took = (now() - begin) * 1e6;
 	snprintf(note, sizeof note, "planned in %.1f us", took);
 	row("all-1g.10gb to all-balanced, 8 GPUs, creates", plan.created * GPUS, "", 32, note);
 	row("all-1g.10gb to all-balanced, 8 GPUs, destroys", plan.destroyed * GPUS, "", 56, "");
