@@ -125,10 +125,14 @@ static bool take_event(struct api_watch *watch, const struct api_event *event)
 		fail(watch, problem, 0);
 		return false;
 	}
+	if (event->type != API_BOOKMARK && !watch->owner.event(watch->owner.user, event->type, event->object)) {
+		forget_place(watch);
+		GS_AUTO_FREE char *problem = gs_printf("%s sent what was not asked for", watch->api->server);
+		fail(watch, problem, 0);
+		return false;
+	}
 	free(watch->resource_version);
 	watch->resource_version = gs_strdup(event->resource_version);
-	if (event->type != API_BOOKMARK)
-		watch->owner.event(watch->owner.user, event->type, event->object);
 	return true;
 }
 

@@ -71,21 +71,18 @@ static void take_copy(json_t **place, const json_t *object)
 	*place = json_is_object(object) ? json_incref((json_t *)object) : json_object();
 }
 
-static void on_node(void *user, enum api_event_type type, const json_t *object)
+static bool on_node(void *user, enum api_event_type type, const json_t *object)
 {
 	struct cluster *cluster = user;
 	const json_t *metadata = json_object_get(object, "metadata");
 	const char *name = json_string_value(json_object_get(metadata, "name"));
 	const char *uid = json_string_value(json_object_get(metadata, "uid"));
 	/* A server that sends what was not asked for is not believed. */
-	if (!name || strcmp(name, cluster->node_name) != 0) {
-		gs_log(GS_LOG_WARNING, "the API server sent another object than this node; ignored",
-		       GS_STR("name", name ? name : ""));
-		return;
-	}
+	if (!name || strcmp(name, cluster->node_name) != 0)
+		return false;
 	if (type == API_DELETED) {
 		gs_log(GS_LOG_WARNING, "this node was deleted from the cluster", GS_STR("node", name));
-		return;
+		return true;
 	}
 	if (uid && !same_text(uid, cluster->node_uid)) {
 		if (cluster->node_uid)
@@ -98,6 +95,7 @@ static void on_node(void *user, enum api_event_type type, const json_t *object)
 	tell_changes(cluster);
 	const char *version = json_string_value(json_object_get(metadata, "resourceVersion"));
 	cluster_check_managed(cluster, version ? strtoull(version, NULL, 10) : 0);
+	return true;
 }
 
 static void on_watch_state(void *user, const char *problem)

@@ -138,7 +138,9 @@ static int locate(struct node *node, char **name, char **path)
 	}
 	struct gs_error err;
 	const struct selection_rules rules = rules_of(node);
-	*name = selection_choose(&rules, node->config_label, &err);
+	/* What was chosen stays chosen until the API server says otherwise. */
+	bool keeps = node->cluster && !node->config_label_known && node->config_name;
+	*name = keeps ? gs_strdup(node->config_name) : selection_choose(&rules, node->config_label, &err);
 	if (!*name) {
 		set_problem(node, gs_strdup(err.text));
 		return -1;
@@ -244,6 +246,7 @@ static void on_label_wait_over(uv_timer_t *timer)
 	gs_log(GS_LOG_WARNING, "the API server does not say which configuration this node has; taking the default");
 	node->config_waits_for_label = false;
 	reload(node);
+	node_config_watch(node);
 }
 
 void node_config_label(struct node *node, const char *value)
@@ -254,8 +257,10 @@ void node_config_label(struct node *node, const char *value)
 	       GS_STR("value", value ? value : ""));
 	free(node->config_label);
 	node->config_label = value ? gs_strdup(value) : NULL;
+	node->config_label_known = true;
 	node->config_waits_for_label = false;
 	reload(node);
+	node_config_watch(node);
 }
 
 void node_config_begin(struct node *node)
@@ -264,8 +269,8 @@ void node_config_begin(struct node *node)
 		return;
 	if (node->cluster) {
 		/* Until the label is known: what was in force last, else a short wait. */
-		node->config_waits_for_label = true;
 		node->config_ready = recall(node);
+		node->config_waits_for_label = !node->config_ready;
 		if (!node->config_ready)
 			uv_timer_start(&node->config_timer, on_label_wait_over, LABEL_WAIT_MS, 0);
 		else

@@ -24,6 +24,7 @@ struct node {
 	struct gs_config config;
 	bool config_ready;           /* there is one in force; else nothing is published */
 	bool config_waits_for_label; /* nothing is chosen yet */
+	bool config_label_known;     /* the API server said whether the node has the label */
 	bool config_unwatched;       /* said once */
 	char *config_text;           /* of the file in force; NULL without a file */
 	char *config_name;    /* of that file in the directory of configurations; NULL: not chosen, or a single file */
