@@ -175,6 +175,19 @@ typedef struct nvmlPciInfoExt_v1 {
 #define nvmlPciInfoExt_v1 NVML_STRUCT_WORD(nvmlPciInfoExt_v1_t, 1)
 NVML_ASSERT_SIZE(nvmlPciInfoExt_v1_t, 64);
 
+/* How a GPU is attached to an NVLink fabric of several nodes; its values count once the state is completed. */
+enum { NVML_GPU_FABRIC_STATE_COMPLETED = 3 };
+typedef struct nvmlGpuFabricInfo_v2 {
+	uint32_t version;
+	uint8_t clusterUuid[16];
+	nvmlReturn_t status;
+	uint32_t cliqueId;
+	uint8_t state;
+	uint32_t healthMask;
+} nvmlGpuFabricInfo_v2_t;
+#define nvmlGpuFabricInfo_v2 NVML_STRUCT_WORD(nvmlGpuFabricInfo_v2_t, 2)
+NVML_ASSERT_SIZE(nvmlGpuFabricInfo_v2_t, 36);
+
 enum { NVML_UUID_TYPE_NONE = 0, NVML_UUID_TYPE_ASCII = 1, NVML_UUID_TYPE_BINARY = 2 };
 typedef struct nvmlUUID_v1 {
 	uint32_t version;
@@ -877,6 +890,7 @@ nvmlReturn_t nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci);
 nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_t *pci);
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci);
 nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_v1_t *pci);
+nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfo_v2_t *info);
 nvmlReturn_t nvmlDeviceGetBusType(nvmlDevice_t device, uint32_t *type);
 nvmlReturn_t nvmlDeviceGetMaxPcieLinkGeneration(nvmlDevice_t device, uint32_t *generation);
 nvmlReturn_t nvmlDeviceGetGpuMaxPcieLinkGeneration(nvmlDevice_t device, uint32_t *generation);

@@ -265,6 +265,13 @@ nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_v1_t *p
 	return NVML_SUCCESS;
 }
 
+/* No fabric of several nodes is simulated. */
+nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfo_v2_t *info)
+{
+	NVML_DEVICE_CALL(call, device, info != NULL);
+	return NVML_ERROR_NOT_SUPPORTED;
+}
+
 nvmlReturn_t nvmlDeviceGetBusType(nvmlDevice_t device, uint32_t *type)
 {
 	NVML_DEVICE_CALL(call, device, type != NULL);

@@ -76,6 +76,16 @@ static const struct gs_option options[] = {
 	{"node-name", 0, "NAME", NULL, NULL, "as kubernetes.nodeName (environment: NODE_NAME)", NULL},
 	{"service-account-dir", 0, "DIR", NULL, NULL,
 	 "as kubernetes.serviceAccountDir (environment: GPUSHARE_SERVICE_ACCOUNT_DIR)", "dir"},
+	{"oneshot", 0, "[BOOL]", NULL, NULL, "as flags.gfd.oneshot (environment: GFD_ONESHOT)", "true false"},
+	{"no-timestamp", 0, "[BOOL]", NULL, NULL, "as flags.gfd.noTimestamp (environment: GFD_NO_TIMESTAMP)",
+	 "true false"},
+	{"sleep-interval", 0, "DURATION", NULL, NULL, "as flags.gfd.sleepInterval (environment: GFD_SLEEP_INTERVAL)",
+	 NULL},
+	{"output-file", 0, "FILE", NULL, NULL, "as flags.gfd.outputFile (environment: GFD_OUTPUT_FILE)", "file"},
+	{"machine-type-file", 0, "FILE", NULL, NULL,
+	 "as flags.gfd.machineTypeFile (environment: GFD_MACHINE_TYPE_FILE)", "file"},
+	{"use-node-feature-api", 0, "[BOOL]", NULL, NULL,
+	 "as flags.useNodeFeatureAPI (environment: USE_NODE_FEATURE_API)", "true false"},
 	{NULL},
 };
 

@@ -10,8 +10,7 @@
 #define NO_MPS                                                                                                      \
 	"this version cannot run MPS yet; use sharing.timeSlicing meanwhile, which shares a GPU in turns and does " \
 	"not bound memory"
-#define NO_TEGRA  "this version finds GPUs through NVML only; write auto or nvml"
-#define NO_LABELS "this version publishes no node labels"
+#define NO_TEGRA "this version finds GPUs through NVML only; write auto or nvml"
 
 static const struct gs_config_choice mig_strategies[] = {
 	{"none", GS_MIG_NONE},
@@ -139,10 +138,11 @@ const struct gs_config_key gs_config_keys[] = {
 	 .fallback = "false", .env = {"GDS_ENABLED"}, .flags = {"gds-enabled"}, .since = "0.1.0"},
 	{"flags.mofedEnabled", GS_KEY_BOOL, "Hand out MOFED (InfiniBand) devices as well", FLAG_PLACE(mofed_enabled),
 	 .fallback = "false", .env = {"MOFED_ENABLED"}, .flags = {"mofed-enabled"}, .since = "0.1.0"},
-	{"flags.useNodeFeatureAPI", GS_KEY_BOOL, "Publish labels through NodeFeature objects",
-	 FLAG_PLACE(use_node_feature_api), .fallback = "true",
+	{"flags.useNodeFeatureAPI", GS_KEY_BOOL,
+	 "Publish labels as a NodeFeature object if the cluster has Node Feature Discovery, instead of on the Node",
+	 FLAG_PLACE(use_node_feature_api), .fallback = "false",
 	 .env = {"GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"}, .flags = {"use-node-feature-api"},
-	 .inert = NO_LABELS, .since = "0.1.0"},
+	 .since = "0.1.0"},
 	{"flags.deviceDiscoveryStrategy", GS_KEY_CHOICE, "How GPUs are found", FLAG_PLACE(device_discovery),
 	 .choices = discoveries, .fallback = "auto", .env = {"DEVICE_DISCOVERY_STRATEGY"},
 	 .flags = {"device-discovery-strategy"}, .since = "0.1.0"},
@@ -174,21 +174,23 @@ const struct gs_config_key gs_config_keys[] = {
 	 .flags = {"shared-devices-allocation-policy"}, .since = "0.1.0"},
 
 	{"flags.gfd", GS_KEY_OBJECT, "GPU feature discovery: node labels", .since = "0.1.0"},
-	{"flags.gfd.oneshot", GS_KEY_BOOL, "Label once and exit", FLAG_PLACE(gfd.oneshot), .fallback = "false",
-	 .env = {"GFD_ONESHOT"}, .flags = {"oneshot"}, .inert = NO_LABELS, .since = "0.1.0"},
+	{"flags.gfd.oneshot", GS_KEY_BOOL, "Publish labels once after the start; later changes wait for the next one",
+	 FLAG_PLACE(gfd.oneshot), .fallback = "false", .env = {"GFD_ONESHOT"}, .flags = {"oneshot"}, .since = "0.1.0"},
 	{"flags.gfd.noTimestamp", GS_KEY_BOOL, "Leave the timestamp label out", FLAG_PLACE(gfd.no_timestamp),
-	 .fallback = "false", .env = {"GFD_NO_TIMESTAMP"}, .flags = {"no-timestamp"}, .inert = NO_LABELS,
-	 .since = "0.1.0"},
+	 .fallback = "false", .env = {"GFD_NO_TIMESTAMP"}, .flags = {"no-timestamp"}, .since = "0.1.0"},
 	{"flags.gfd.sleepInterval", GS_KEY_DURATION,
-	 "Time between two looks: 60s, a number of nanoseconds, or infinite", FLAG_PLACE(gfd.sleep_interval_ns),
-	 .fallback = "60s", .env = {"GFD_SLEEP_INTERVAL"}, .flags = {"sleep-interval"}, .inert = NO_LABELS,
-	 .since = "0.1.0"},
-	{"flags.gfd.outputFile", GS_KEY_PATH, "File that the labels are written to, empty: standard output",
+	 "How often the labels' file is looked at and mended: 60s, a number of nanoseconds, or infinite, which is as "
+	 "oneshot; "
+	 "changes are published at once",
+	 FLAG_PLACE(gfd.sleep_interval_ns), .fallback = "60s", .env = {"GFD_SLEEP_INTERVAL"},
+	 .flags = {"sleep-interval"}, .since = "0.1.0"},
+	{"flags.gfd.outputFile", GS_KEY_PATH,
+	 "File for Node Feature Discovery that the labels are written to when its directory exists, empty: none",
 	 FLAG_PLACE(gfd.output_file), .fallback = "/etc/kubernetes/node-feature-discovery/features.d/gfd",
-	 .env = {"GFD_OUTPUT_FILE"}, .flags = {"output-file"}, .inert = NO_LABELS, .since = "0.1.0"},
+	 .env = {"GFD_OUTPUT_FILE"}, .flags = {"output-file"}, .since = "0.1.0"},
 	{"flags.gfd.machineTypeFile", GS_KEY_PATH, "File that names the machine's type",
 	 FLAG_PLACE(gfd.machine_type_file), .fallback = "/sys/class/dmi/id/product_name",
-	 .env = {"GFD_MACHINE_TYPE_FILE"}, .flags = {"machine-type-file"}, .inert = NO_LABELS, .since = "0.1.0"},
+	 .env = {"GFD_MACHINE_TYPE_FILE"}, .flags = {"machine-type-file"}, .since = "0.1.0"},
 
 	{"resources", GS_KEY_OBJECT, "Resource names by product", .since = "0.1.0"},
 	PATTERN_KEYS("gpus", gpu, "GPUs"),

@@ -27,7 +27,8 @@ static bool is_inner(char c)
 
 static bool is_name(const char *text, size_t length)
 {
-	if (length == 0 || length > GS_LABEL_VALUE_MAX || !is_alphanumeric(text[0]) || !is_alphanumeric(text[length - 1]))
+	if (length == 0 || length > GS_LABEL_VALUE_MAX || !is_alphanumeric(text[0]) ||
+	    !is_alphanumeric(text[length - 1]))
 		return false;
 	for (size_t i = 0; i < length; i++)
 		if (!is_inner(text[i]))
@@ -122,21 +123,27 @@ bool gs_label_facts_equal(const struct gs_label_facts *a, const struct gs_label_
 	return true;
 }
 
-static const struct gs_gpu_facts *facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
+const struct gs_gpu_facts *gs_label_facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
 {
-	static const struct gs_gpu_facts unknown;
 	for (size_t i = 0; i < facts->gpu_count; i++)
 		if (strcmp(facts->gpus[i].uuid, uuid) == 0)
 			return &facts->gpus[i];
-	return &unknown;
+	return NULL;
 }
 
-static const struct gs_mig_facts *facts_of_mig(const struct gs_label_facts *facts, const char *uuid)
+const struct gs_mig_facts *gs_label_facts_of_mig(const struct gs_label_facts *facts, const char *uuid)
 {
 	for (size_t i = 0; i < facts->mig_count; i++)
 		if (strcmp(facts->mig[i].uuid, uuid) == 0)
 			return &facts->mig[i];
 	return NULL;
+}
+
+static const struct gs_gpu_facts *facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
+{
+	static const struct gs_gpu_facts unknown;
+	const struct gs_gpu_facts *known = gs_label_facts_of_gpu(facts, uuid);
+	return known ? known : &unknown;
 }
 
 /* --- what is described: the node, and alike devices together --- */
@@ -344,7 +351,7 @@ static void describe_profile(const struct context *context, const char *profile,
 		}
 		if (mebibytes(device->memory_bytes) > group->memory_mib)
 			group->memory_mib = mebibytes(device->memory_bytes);
-		const struct gs_mig_facts *facts = facts_of_mig(context->facts, device->uuid);
+		const struct gs_mig_facts *facts = gs_label_facts_of_mig(context->facts, device->uuid);
 		if (facts && (!group->has_slices || compare_slices(facts, &group->slices) > 0)) {
 			group->has_slices = true;
 			group->slices = *facts;
@@ -569,9 +576,9 @@ static const char *family_of(int major, int minor)
 		int major, below; /* minors less than this; 0: all */
 		const char *name;
 	} families[] = {
-		{1, 0, "tesla"},   {2, 0, "fermi"},    {3, 0, "kepler"},        {5, 0, "maxwell"}, {6, 0, "pascal"},
-		{7, 5, "volta"},   {7, 0, "turing"},   {8, 9, "ampere"},        {8, 0, "ada-lovelace"},
-		{9, 0, "hopper"},  {10, 0, "blackwell"}, {12, 0, "blackwell"},  {13, 0, "rubin"},
+		{1, 0, "tesla"},      {2, 0, "fermi"},      {3, 0, "kepler"}, {5, 0, "maxwell"},      {6, 0, "pascal"},
+		{7, 5, "volta"},      {7, 0, "turing"},     {8, 9, "ampere"}, {8, 0, "ada-lovelace"}, {9, 0, "hopper"},
+		{10, 0, "blackwell"}, {12, 0, "blackwell"}, {13, 0, "rubin"},
 	};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(families); i++)
 		if (families[i].major == major && (!families[i].below || minor < families[i].below))
@@ -595,9 +602,9 @@ static bool compute_minor(const struct context *context, struct gs_strbuf *out)
 	return context->group->compute_major > 0 && number(out, (uint64_t)context->group->compute_minor);
 }
 
-#define SLICE_VALUE(member)                                                                     \
-	static bool member(const struct context *context, struct gs_strbuf *out)                \
-	{                                                                                       \
+#define SLICE_VALUE(member)                                                                      \
+	static bool member(const struct context *context, struct gs_strbuf *out)                 \
+	{                                                                                        \
 		return context->group->has_slices && number(out, context->group->slices.member); \
 	}
 SLICE_VALUE(multiprocessors)
@@ -641,8 +648,7 @@ static const struct kind kinds[] = {
 	{OF_GPU | OF_MIG, "product", "NVIDIA-A100-SXM4-80GB-SHARED",
 	 "Model; `-MIG-PROFILE` for a MIG device, `-SHARED` if it is shared and keeps its resource's name", product},
 	{OF_GPU | OF_MIG, "count", "8", "How many there are, shared or not", count},
-	{OF_GPU | OF_MIG, "replicas", "4",
-	 "Shares of each; 1 if not shared, 0 if all GPUs have MIG enabled", replicas},
+	{OF_GPU | OF_MIG, "replicas", "4", "Shares of each; 1 if not shared, 0 if all GPUs have MIG enabled", replicas},
 	{OF_GPU | OF_MIG, "sharing-strategy", "time-slicing", "`none`, `time-slicing` or `mps`", sharing_strategy},
 	{OF_GPU | OF_MIG, "memory", "81920", "Memory of each, in MiB", memory},
 	{OF_GPU, "family", "ampere", "Architecture", family},

@@ -22,10 +22,10 @@ enum {
 /* Of a GPU, where the driver tells. */
 struct gs_gpu_facts {
 	char uuid[GS_UUID_SIZE];
-	uint32_t pci_class;       /* 0x030200 is a 3D controller, 0x030000 one for displays; 0: unknown */
-	bool vgpu;                /* a virtual GPU that a hypervisor lent */
-	bool fabric;              /* attached to an NVLink fabric of several nodes; then: */
-	char fabric_cluster[40];  /* UUID */
+	uint32_t pci_class;      /* 0x030200 is a 3D controller, 0x030000 one for displays; 0: unknown */
+	bool vgpu;               /* a virtual GPU that a hypervisor lent */
+	bool fabric;             /* attached to an NVLink fabric of several nodes; then: */
+	char fabric_cluster[40]; /* UUID */
 	uint32_t fabric_clique;
 };
 
@@ -39,11 +39,11 @@ struct gs_mig_facts {
 
 /* What labels tell besides inventory and plan. Owns its arrays. */
 struct gs_label_facts {
-	char driver_version[80]; /* "550.54.15"; "" unknown */
-	int cuda_version;        /* 12040 is 12.4; 0 unknown */
-	char machine[256];       /* the machine's product name; "" unknown */
+	char driver_version[80];                                        /* "550.54.15"; "" unknown */
+	int cuda_version;                                               /* 12040 is 12.4; 0 unknown */
+	char machine[256];                                              /* the machine's product name; "" unknown */
 	char vgpu_host_driver_version[16], vgpu_host_driver_branch[16]; /* "" unknown */
-	int64_t started_seconds; /* when the daemon started, since the epoch */
+	int64_t started_seconds;                                        /* when the daemon started, since the epoch */
 	struct gs_gpu_facts *gpus;
 	size_t gpu_count;
 	struct gs_mig_facts *mig;
@@ -54,6 +54,9 @@ struct gs_label_facts {
 void gs_label_facts_free(struct gs_label_facts *facts);
 void gs_label_facts_copy(struct gs_label_facts *to, const struct gs_label_facts *from);
 bool gs_label_facts_equal(const struct gs_label_facts *a, const struct gs_label_facts *b);
+/* NULL when nothing is known of it. */
+const struct gs_gpu_facts *gs_label_facts_of_gpu(const struct gs_label_facts *facts, const char *uuid);
+const struct gs_mig_facts *gs_label_facts_of_mig(const struct gs_label_facts *facts, const char *uuid);
 
 struct gs_label {
 	char key[GS_LABEL_KEY_SIZE]; /* "nvidia.com/gpu.product" */

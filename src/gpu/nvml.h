@@ -19,6 +19,7 @@
 	X(Shutdown, nvmlShutdown, nvmlShutdown)                                                                      \
 	X(ErrorString, nvmlErrorString, nvmlErrorString)                                                             \
 	X(SystemGetDriverVersion, nvmlSystemGetDriverVersion, nvmlSystemGetDriverVersion)                            \
+	X(SystemGetCudaDriverVersion, nvmlSystemGetCudaDriverVersion, nvmlSystemGetCudaDriverVersion)                \
 	X(DeviceGetCount, nvmlDeviceGetCount_v2, nvmlDeviceGetCount)                                                 \
 	X(DeviceGetHandleByIndex, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetHandleByIndex)                         \
 	X(DeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID, nvmlDeviceGetHandleByUUID)                               \
@@ -26,6 +27,9 @@
 	X(DeviceGetUUID, nvmlDeviceGetUUID, nvmlDeviceGetUUID)                                                       \
 	X(DeviceGetMinorNumber, nvmlDeviceGetMinorNumber, nvmlDeviceGetMinorNumber)                                  \
 	X(DeviceGetPciInfo, nvmlDeviceGetPciInfo_v3, nvmlDeviceGetPciInfo_v2)                                        \
+	X(DeviceGetPciInfoExt, nvmlDeviceGetPciInfoExt, nvmlDeviceGetPciInfoExt)                                     \
+	X(DeviceGetGpuFabricInfoV, nvmlDeviceGetGpuFabricInfoV, nvmlDeviceGetGpuFabricInfoV)                         \
+	X(DeviceGetVirtualizationMode, nvmlDeviceGetVirtualizationMode, nvmlDeviceGetVirtualizationMode)             \
 	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                                     \
 	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                            \
 	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability)    \

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "core/health.h"
 #include "gpu/inventory_read.h"
+#include "gpu/label_facts.h"
 #include "gpu/nvml.h"
 #include "gpu/probe.h"
 #include "gpu/sample.h"
@@ -34,6 +35,7 @@ struct job {
 	struct gs_error err;
 	bool changed; /* `inventory` was read */
 	struct gs_inventory inventory;
+	struct gs_label_facts facts_before, facts;
 	struct gs_problems problems;
 	struct gs_probe *probes;
 	bool stale; /* the driver has another number of GPUs than NVML lists */
@@ -50,6 +52,7 @@ struct gpus {
 	unsigned retry_ms;
 
 	struct gs_inventory inventory;
+	struct gs_label_facts facts;
 	bool read_once;
 	struct gs_xid_filter filter;
 	struct gs_health *health;    /* health[i] of inventory.devices[i] */
@@ -103,6 +106,8 @@ static void look(const struct gpus *gpus, struct job *job)
 		job->failed = true;
 	else
 		job->changed = true;
+	if (job->changed)
+		gs_label_facts_read(job->nvml, places.sysfs, &job->inventory, &job->facts_before, &job->facts);
 }
 
 static void run_job(uv_work_t *work)
@@ -401,8 +406,12 @@ static void after_job(uv_work_t *work, int status)
 	bool retry = job->failed || (job->changed && job->problems.count > 0);
 	if (!gpus->stopping) {
 		set_waiting_reason(gpus, job->failed ? job->err.text : NULL);
-		if (job->changed)
+		if (job->changed) {
+			gs_label_facts_free(&gpus->facts);
+			gpus->facts = job->facts;
+			job->facts = (struct gs_label_facts){0};
 			adopt_inventory(gpus, &job->inventory);
+		}
 		adopt_probes(gpus, job); /* after it: what is gone is not sick */
 		if (gpus->nvml)
 			start_watch(gpus);
@@ -412,6 +421,8 @@ static void after_job(uv_work_t *work, int status)
 	free(job->probes);
 	gs_inventory_free(&job->before);
 	gs_inventory_free(&job->inventory);
+	gs_label_facts_free(&job->facts_before);
+	gs_label_facts_free(&job->facts);
 	gs_problems_free(&job->problems);
 	if (gpus->stopping) {
 		free_when_stopped(gpus);
@@ -440,6 +451,7 @@ static void start_job(struct gpus *gpus, bool rescan)
 	gpus->again = false;
 	gpus->rescan_due = false;
 	gs_inventory_copy(&job->before, &gpus->inventory);
+	gs_label_facts_copy(&job->facts_before, &gpus->facts);
 	size_t devices = job->before.device_count;
 	job->probe = gs_calloc(devices, sizeof *job->probe);
 	job->probes = gs_calloc(devices, sizeof *job->probes);
@@ -591,4 +603,9 @@ bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason
 		return false;
 	const struct gs_device *device = &gpus->inventory.devices[which];
 	return !device->mig || gpus_healthy(gpus, gpus->inventory.gpus[device->gpu].uuid, reason);
+}
+
+const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus)
+{
+	return &gpus->facts;
 }

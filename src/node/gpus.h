@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "core/inventory.h"
+#include "core/labels.h"
 #include "gpu/sample.h"
 
 struct gpus;
@@ -36,6 +37,8 @@ void gpus_rescan(struct gpus *gpus);
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
+/* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
+const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);
 /* Health of the device (a GPU or a MIG device) with this UUID; `reason` is "" when healthy, else a sentence, valid until
  * the next callback. A MIG device is no healthier than its GPU. */
 bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason);

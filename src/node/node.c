@@ -59,6 +59,7 @@ static void stop(struct node *node)
 	node_unpublish(node);
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
+	node_labels_stop(node);
 	cluster_stop(node->cluster);
 	node->cluster = NULL;
 	if (node->gpus)
@@ -177,6 +178,7 @@ static int start(struct node *node, struct gs_error *err)
 		return -1;
 	node_join_cluster(node);
 	node_config_begin(node);
+	node_labels_start(node);
 	node_config_watch(node);
 	node_kubelet_watch(node);
 	return 0;

@@ -10,6 +10,7 @@
 #include "kube/plugin.h"
 #include "node/cluster.h"
 #include "node/gpus.h"
+#include "node/labels.h"
 #include "node/ledger.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
@@ -43,6 +44,8 @@ struct node {
 	/* What the cluster was told. */
 	bool config_bad_reported;
 	GS_VEC(char *) reported_sick; /* UUIDs */
+
+	struct node_labels *labels; /* NULL: not started, or stopping */
 
 	/* Actual: what is published. */
 	struct gs_plan plan;

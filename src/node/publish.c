@@ -317,6 +317,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	ledger_prune(node->ledger, is_planned, &node->plan);
 	gs_plan_free(&old_plan);
 	gs_inventory_free(&old_inventory);
+	node_labels_update(node);
 	node_report(node);
 }
 

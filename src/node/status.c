@@ -53,6 +53,8 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "conflict", node->serve_problem);
 	if (node->cdi_failed)
 		add_problem(problems, "the CDI spec could not be written", node->options->cdi_dir);
+	if (node_labels_problem(node))
+		add_problem(problems, "the labels' file could not be written", node_labels_problem(node));
 	if (node->ledger_failed)
 		add_problem(problems, "allocations can't be kept for the next start", node->options->state_dir);
 	for (size_t i = 0; i < node->plugins.count; i++)

@@ -119,6 +119,13 @@ static nvmlReturn_t SystemGetDriverVersion(char *version, uint32_t length)
 	return NVML_SUCCESS;
 }
 
+static nvmlReturn_t SystemGetCudaDriverVersion(int *version)
+{
+	MAY_FAIL();
+	*version = 12040;
+	return NVML_SUCCESS;
+}
+
 static nvmlReturn_t DeviceGetCount(uint32_t *count)
 {
 	MAY_FAIL();
@@ -181,6 +188,33 @@ static nvmlReturn_t DeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci)
 {
 	ON_GPU(device);
 	snprintf(pci->busId, sizeof pci->busId, "%s", gpu_of(device)->bus_id);
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_v1_t *pci)
+{
+	ON_GPU(device);
+	pci->baseClass = 3;
+	pci->subClass = 2;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfo_v2_t *info)
+{
+	ON_GPU(device);
+	if (info->version != nvmlGpuFabricInfo_v2)
+		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+	memset(info->clusterUuid, 0xab, sizeof info->clusterUuid);
+	info->status = NVML_SUCCESS;
+	info->cliqueId = 7;
+	info->state = gpu_of(device)->on_fabric ? NVML_GPU_FABRIC_STATE_COMPLETED : 1;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceGetVirtualizationMode(nvmlDevice_t device, uint32_t *mode)
+{
+	ON_GPU(device);
+	*mode = gpu_of(device)->is_virtual ? NVML_GPU_VIRTUALIZATION_MODE_VGPU : NVML_GPU_VIRTUALIZATION_MODE_NONE;
 	return NVML_SUCCESS;
 }
 

@@ -28,6 +28,7 @@ struct fake_gpu {
 	uint32_t process_count;       /* compute processes */
 	nvmlProcessInfo_t processes[FAKE_PROCESSES_MAX];
 	uint32_t recovery_action;
+	bool on_fabric, is_virtual;
 	bool registered;
 	bool mig_enabled;
 	struct fake_mig migs[FAKE_MIGS_MAX];

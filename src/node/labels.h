@@ -1,0 +1,30 @@
+/* The node's labels: when they change, and where they go. docs/labels.md describes them. */
+#ifndef GPUSHARE_NODE_LABELS_H
+#define GPUSHARE_NODE_LABELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+/* The field manager of the labels on the Node object. */
+#define NODE_LABELS_MANAGER "gpushare"
+
+struct node;
+struct node_labels;
+
+void node_labels_start(struct node *node);
+/* What labels tell may have changed: publishes them if they did. */
+void node_labels_update(struct node *node);
+/* Labels stay: they describe the node, which does not change when the daemon is upgraded. */
+void node_labels_stop(struct node *node);
+/* Why the feature file could not be written; NULL: it was, or none is wanted. */
+const char *node_labels_problem(const struct node *node);
+
+/* The machine's product name: the file's first line; "" without one. */
+void node_read_machine(const char *path, char *machine, size_t size);
+/* Makes the file's content `text`, unless it is already (`written` tells). Atomic, and under a hidden name until it is
+ * whole. Waits for the disk. */
+int node_feature_file_write(const char *path, const char *text, bool *written, struct gs_error *err);
+
+#endif
