@@ -53,7 +53,8 @@ static int read_node(const struct gs_config *config, struct gs_inventory *invent
 {
 	const struct gs_inventory_places places = {
 		.sysfs = "/sys",
-		.driver_roots = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root, "", NULL},
+		.driver_roots = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root, "",
+				 NULL},
 	};
 	const struct gs_label_facts nothing = {0};
 	struct gs_nvml *nvml;
@@ -166,7 +167,8 @@ static const struct gs_option options[] = {
 	 "NVIDIA's device-plugin config, version v1, or a ConfigMap that wraps one", "file"},
 	{"key", 0, "NAME", NULL, NULL, "which data key of a ConfigMap manifest is meant, when it has several", NULL},
 	{"output", 'o', "FORMAT", NULL, "text",
-	 "how to print: text (as Node Feature Discovery's file), json, yaml, or markdown (a table of every label there can "
+	 "how to print: text (as Node Feature Discovery's file), json, yaml, or markdown (a table of every label there "
+	 "can "
 	 "be)",
 	 "text json yaml markdown"},
 	{NULL},

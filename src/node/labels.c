@@ -146,9 +146,8 @@ static void after_write(uv_work_t *work, int status)
 		uv_timer_start(&labels->timer, on_timer, RETRY_MS, 0);
 	else if (!is_forever(&labels->node->config) && interval_ns > 0)
 		uv_timer_start(&labels->timer, on_timer,
-			       interval_ns / 1000000 < LOOK_SECONDS_MAX * 1000LL
-				       ? (uint64_t)(interval_ns / 1000000) + 1
-				       : LOOK_SECONDS_MAX * 1000ULL,
+			       interval_ns / 1000000 < LOOK_SECONDS_MAX * 1000LL ? (uint64_t)(interval_ns / 1000000) + 1
+										 : LOOK_SECONDS_MAX * 1000ULL,
 			       0);
 }
 
