@@ -92,14 +92,14 @@ static uint32_t lost_places(const struct sim_mig_model *model, const struct sim_
 
 /* One of the free starts, of which there is at least one. */
 static uint32_t choose(const struct sim_mig_model *model, const struct sim_mig *mig, uint32_t profile, uint32_t starts,
-		       enum sim_mig_choice choice)
+		       enum sim_mig_choice choice, bool ordered)
 {
 	uint32_t lowest = (uint32_t)__builtin_ctz(starts), best = lowest, least = UINT32_MAX;
 	if (choice == SIM_MIG_LOWEST)
 		return lowest;
 	if (choice == SIM_MIG_HIGHEST)
 		return 31 - (uint32_t)__builtin_clz(starts);
-	for (const char *at = model->profiles[profile].order; at && *at; at++) {
+	for (const char *at = ordered ? model->profiles[profile].order : NULL; at && *at; at++) {
 		uint32_t start = (uint32_t)strtoul((char[]){*at, '\0'}, NULL, 16);
 		if (starts >> start & 1)
 			return start;
@@ -261,7 +261,8 @@ static nvmlReturn_t create(struct sim_node *node, uint32_t gpu, uint32_t profile
 	uint32_t starts = sim_mig_free_starts(model, mig, profile);
 	if (!starts || (start && !(starts >> *start & 1)))
 		return NVML_ERROR_INSUFFICIENT_RESOURCES;
-	uint32_t at = start ? *start : choose(model, mig, profile, starts, choice);
+	bool ordered = atoi(node->driver_version) >= SIM_MIG_ORDER_BRANCH;
+	uint32_t at = start ? *start : choose(model, mig, profile, starts, choice, ordered);
 	uint32_t id = sim_mig_id_of(model->grid, at, facts->size);
 	if (id >= SIM_MIG_INSTANCES_MAX)
 		return NVML_ERROR_UNKNOWN;

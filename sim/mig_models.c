@@ -35,7 +35,9 @@ enum {
 	AT_EIGHTHS = 0x7F,        /* 7 compute slices, 8 of memory */
 };
 
-/* number, id, name, slices, size, starts, count, MiB, multiprocessors, copy engines, decoders, encoders, jpegs, ofas */
+/* number, id, name, slices, size, starts, count, MiB, multiprocessors, copy engines, decoders, encoders, jpegs, ofas,
+ * capabilities, order. The orders are what driver 560 did on an H100 NVL with 9,15,19; taken to hold for all later boards
+ * with that grid. */
 /* clang-format off */
 static const struct sim_mig_profile a100_40gb[] = {
 	{G1,        19, "1g.5gb",    1, 1, AT_EIGHTHS,        7,   4864,  14, 1, 0, 0, 0, 0, 0, NULL},
@@ -65,27 +67,27 @@ static const struct sim_mig_profile a30[] = {
 static const struct sim_mig_profile h100_80gb[] = {
 	{G1,        19, "1g.10gb",    1, 1, AT_EIGHTHS,        7,  9984,  16, 1, 1, 0, 1, 0, 0, NULL},
 	{G1_MEDIA,  20, "1g.10gb+me", 1, 1, AT_EIGHTHS,        1,  9984,  16, 1, 1, 0, 1, 1, 0, NULL},
-	{G1_DOUBLE, 15, "1g.20gb",    1, 2, AT_QUARTERS,       4, 20096,  26, 1, 1, 0, 1, 0, 0, NULL},
+	{G1_DOUBLE, 15, "1g.20gb",    1, 2, AT_QUARTERS,       4, 20096,  26, 1, 1, 0, 1, 0, 0, "4"},
 	{G2,        14, "2g.20gb",    2, 2, AT_FIRST_QUARTERS, 3, 20096,  32, 2, 2, 0, 2, 0, 0, NULL},
-	{G3,         9, "3g.40gb",    3, 4, AT_HALVES,         2, 40448,  60, 3, 3, 0, 3, 0, 0, NULL},
+	{G3,         9, "3g.40gb",    3, 4, AT_HALVES,         2, 40448,  60, 3, 3, 0, 3, 0, 0, "0"},
 	{G4,         5, "4g.40gb",    4, 4, AT_0,              1, 40448,  64, 4, 4, 0, 4, 0, 0, NULL},
 	{G7,         0, "7g.80gb",    7, 8, AT_0,              1, 81152, 132, 8, 7, 0, 7, 1, 0, NULL},
 };
 static const struct sim_mig_profile h200_141gb[] = {
 	{G1,        19, "1g.18gb",    1, 1, AT_EIGHTHS,        7,  16384,  16, 1, 1, 0, 1, 0, 0, NULL},
 	{G1_MEDIA,  20, "1g.18gb+me", 1, 1, AT_EIGHTHS,        1,  16384,  16, 1, 1, 0, 1, 1, 0, NULL},
-	{G1_DOUBLE, 15, "1g.35gb",    1, 2, AT_QUARTERS,       4,  33024,  26, 1, 1, 0, 1, 0, 0, NULL},
+	{G1_DOUBLE, 15, "1g.35gb",    1, 2, AT_QUARTERS,       4,  33024,  26, 1, 1, 0, 1, 0, 0, "4"},
 	{G2,        14, "2g.35gb",    2, 2, AT_FIRST_QUARTERS, 3,  33024,  32, 2, 2, 0, 2, 0, 0, NULL},
-	{G3,         9, "3g.71gb",    3, 4, AT_HALVES,         2,  71168,  60, 3, 3, 0, 3, 0, 0, NULL},
+	{G3,         9, "3g.71gb",    3, 4, AT_HALVES,         2,  71168,  60, 3, 3, 0, 3, 0, 0, "0"},
 	{G4,         5, "4g.71gb",    4, 4, AT_0,              1,  71168,  64, 4, 4, 0, 4, 0, 0, NULL},
 	{G7,         0, "7g.141gb",   7, 8, AT_0,              1, 143104, 132, 8, 7, 0, 7, 1, 0, NULL},
 };
 static const struct sim_mig_profile b200_180gb[] = {
 	{G1,        19, "1g.23gb",    1, 1, AT_EIGHTHS,        7,  22528,  18,  2, 1, 0, 1, 0, 0, NULL},
 	{G1_MEDIA,  20, "1g.23gb+me", 1, 1, AT_EIGHTHS,        1,  22528,  18,  2, 1, 0, 1, 1, 0, NULL},
-	{G1_DOUBLE, 15, "1g.45gb",    1, 2, AT_QUARTERS,       4,  45312,  30,  2, 1, 0, 1, 0, 0, NULL},
+	{G1_DOUBLE, 15, "1g.45gb",    1, 2, AT_QUARTERS,       4,  45312,  30,  2, 1, 0, 1, 0, 0, "4"},
 	{G2,        14, "2g.45gb",    2, 2, AT_FIRST_QUARTERS, 3,  45312,  36,  4, 2, 0, 2, 0, 0, NULL},
-	{G3,         9, "3g.90gb",    3, 4, AT_HALVES,         2,  91136,  70,  6, 3, 0, 3, 0, 0, NULL},
+	{G3,         9, "3g.90gb",    3, 4, AT_HALVES,         2,  91136,  70,  6, 3, 0, 3, 0, 0, "0"},
 	{G4,         5, "4g.90gb",    4, 4, AT_0,              1,  91136,  72,  8, 4, 0, 4, 0, 0, NULL},
 	{G7,         0, "7g.180gb",   7, 8, AT_0,              1, 182272, 148, 16, 7, 0, 7, 1, 0, NULL},
 };

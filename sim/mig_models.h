@@ -19,7 +19,7 @@ struct sim_mig_profile {
 	uint32_t memory_mib;
 	uint32_t multiprocessors, copy_engines, decoders, encoders, jpegs, ofas;
 	uint32_t capabilities; /* NVML_GPU_INSTANCE_PROFILE_CAPS_* */
-	const char *order; /* starts as hex digits in the order the driver takes them; NULL: by the rule of sim/mig.c */
+	const char *order;     /* starts as hex digits that newer drivers take first if free; NULL: as by the rule */
 };
 
 struct sim_mig_model {
@@ -45,6 +45,8 @@ struct sim_mig_compute {
 	char name[48]; /* "1c.3g.40gb", or the GPU instance's name when it takes all of it */
 };
 enum { SIM_MIG_COMPUTE_PROFILES = 9 };
+/* The first driver branch that follows `order`; where it changed is not known better. */
+enum { SIM_MIG_ORDER_BRANCH = 560 };
 
 /* False: a GPU instance of this profile has no compute instances of that one. */
 bool sim_mig_compute_of(const struct sim_mig_model *model, const struct sim_mig_profile *profile, uint32_t number,

@@ -13,17 +13,19 @@ import xml.etree.ElementTree
 import pytest
 
 from test_nvml_clients import BUILD, CLIENTS, PATIENCE, client, fetched, smi  # noqa: F401 (fixtures)
+from test_sim import somebody  # noqa: F401
 
 GPUSHARE = str(BUILD / "gpushare")
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may partition a GPU")
 
 OK, INVALID, NOT_FOUND, IN_USE, NO_ROOM = 0, 2, 6, 19, 23
 
 
 @pytest.fixture
 def on_node(tmp_path):
-    """Runs a shell script on a simulated node; returns its output. `$SMI` and `$GPUSHARE` are set for it."""
+    """Runs, as root, a shell script on a simulated node; returns its output. `$SMI` and `$GPUSHARE` are set for it."""
+
+    if os.geteuid() != 0:
+        pytest.skip("only root may partition a GPU")
 
     def run(script, spec="A100-80GB", mig=None, smi="false", status=0, **environment):
         command = [GPUSHARE, "sim", spec, "--seed", "7", *(["--mig", mig] if mig else []), "--", "sh", "-c", textwrap.dedent(script)]
@@ -310,3 +312,18 @@ def test_events_of_an_instance(on_node):
     """
     out = on_node('"$PYTHON" -c "$PROGRAM"', mig="3g.40gb,1g.10gb", PYTHON=sys.executable, PROGRAM=textwrap.dedent(program))
     assert out == "fine\n"
+
+
+def test_without_rights(smi, somebody):
+    """A node can be started with a layout by anybody; looking at it and changing it takes root, using it does not."""
+    identity, directory = somebody
+    script = f"for c in '-L' '-i 0 -mig 0' 'mig -lgi' 'mig -cgi 19 -i 0' 'mig -dci -i 0'; do {smi} $c; echo \"==rc $?\"; done; " \
+             f"{GPUSHARE} sim load --memory 1Gi --busy 0% --for 1ms"
+    os.chmod(directory, 0o777)
+    done = subprocess.run([GPUSHARE, "sim", "A100-80GB", "--state", str(directory / "node"), "--mig", "3g.40gb", "--", "sh", "-c", script],
+                          capture_output=True, text=True, timeout=PATIENCE, **identity)
+    parts = re.split(r"^==rc (\d+)\n", done.stdout, flags=re.M)
+    text, codes = [part.strip() for part in parts[0::2]], [int(code) for code in parts[1::2]]
+    assert "MIG 3g.40gb" in text[0]
+    assert codes == [OK] + [4] * 4 and all("Insufficient Permissions" in answer for answer in text[1:5])
+    assert "holding 1Gi on MIG-" in text[5]

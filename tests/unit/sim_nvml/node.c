@@ -17,6 +17,9 @@ void node_make(const char *text)
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(sim_spec_parse(text, &spec, &err), 0);
 	spec.seed = 7;
+	const char *driver = getenv("NODE_DRIVER");
+	if (driver)
+		assert_int_equal(sim_spec_set_driver_version(driver, &spec, &err), 0);
 	assert_int_equal(sim_node_create(dir, &spec, &node, &err), 0);
 	setenv("GPUSHARE_SIM", dir, 1);
 	assert_int_equal(nvmlInit_v2(), NVML_SUCCESS);

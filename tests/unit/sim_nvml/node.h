@@ -15,7 +15,7 @@
 /* The node that the running test works on; GPUSHARE_SIM names it. */
 extern struct sim_node *node;
 
-/* Makes a node of SPEC and calls nvmlInit_v2. cmocka fixtures for the usual ones: node_begin has 2 A100-80GB. */
+/* Makes a node of SPEC, with the driver version of $NODE_DRIVER if set, and calls nvmlInit_v2. cmocka fixtures for the usual ones: node_begin has 2 A100-80GB. */
 void node_make(const char *spec);
 int node_begin(void **state);
 /* Shuts NVML down as often as it was begun, and removes the node. */

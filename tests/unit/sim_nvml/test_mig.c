@@ -234,6 +234,16 @@ static void instances_go_where_drivers_put_them(void **state)
 	set_mode(0, 1);
 	expect_ids((uint32_t[]){0}, 1, "0");
 	end();
+	begin("H100-80GB");
+	set_mode(0, 1);
+	expect_ids((uint32_t[]){9, 15, 19}, 3, "2 3 9");
+	end();
+	setenv("NODE_DRIVER", "560.35.03", 1); /* chooses other places */
+	begin("H100-80GB");
+	set_mode(0, 1);
+	expect_ids((uint32_t[]){9, 15, 19}, 3, "1 5 13");
+	end();
+	unsetenv("NODE_DRIVER");
 	/* The order counts: after two small ones and a 2g no half of the board is left. */
 	begin("A100-80GB");
 	set_mode(0, 1);
