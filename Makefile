@@ -75,7 +75,7 @@ bench: build
 	@ninja -C $(BUILD) tests/bench/bench tests/bench/bench_mig
 	@echo "== measuring on a simulated node (about a minute)"
 	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
-	@$(BUILD)/tests/bench/bench_mig
+	@$(BUILD)/gpushare sim 8xA100-80GB --mig none -- $(BUILD)/tests/bench/bench_mig
 
 # The container image as an OCI archive in $(BUILD)/image, with its SBOM beside it.
 image:
