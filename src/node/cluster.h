@@ -28,6 +28,11 @@ int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct
 /* Gives up what is under way. The loop must run once more for the memory to go. */
 void cluster_stop(struct cluster *cluster);
 
+/* Takes back all that the daemon ever said about the node: labels and annotations of its managers, and its conditions
+ * (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api.h) at most; for a node that no daemon runs on any
+ * more. */
+int cluster_clean(const struct cluster_options *options, struct gs_error *err);
+
 /* --- what the Node object says --- */
 
 /* Called with the label's value (NULL: the node does not have it) once after the first answer of the API server, and

@@ -362,7 +362,10 @@ class ApiServer:
             conditions = node["status"]["conditions"]
             for new in patch:
                 old = next((c for c in conditions if c["type"] == new["type"]), None)
-                if old is None:
+                if new.get("$patch") == "delete":
+                    if old:
+                        conditions.remove(old)
+                elif old is None:
                     conditions.append(dict(new))
                 else:
                     old.update(new)

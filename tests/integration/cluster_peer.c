@@ -5,7 +5,7 @@
  *     labels MANAGER KEY=VALUE...    condition TYPE True|False REASON MESSAGE...
  *     event REASON MESSAGE...        state
  *
- * It prints "label KEY VALUE" (or "label KEY" where there is none) and "state NAME WAITING REQUESTS PROBLEM". It ends with its
+ * With CLEAN for LABEL it takes back everything and ends. It prints "label KEY VALUE" (or "label KEY" where there is none) and "state NAME WAITING REQUESTS PROBLEM". It ends with its
  * input. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +105,12 @@ int main(int argc, char **argv)
 	const struct cluster_options options = {
 		.host = argv[1], .port = argv[2], .service_account_dir = argv[3], .node_name = argv[4]};
 	struct gs_error err;
+	if (argc == 6 && strcmp(argv[5], "CLEAN") == 0) {
+		if (cluster_clean(&options, &err) == 0)
+			return 0;
+		fprintf(stderr, "%s\n", err.text);
+		return 1;
+	}
 	if (cluster_start(&loop, &options, &cluster, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;

@@ -78,6 +78,8 @@ class Peer:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
     def stop(self):
+        if self.process.stdin.closed:
+            return
         self.process.stdin.close()
         code = self.process.wait(WAIT)
         assert code == 0, "".join(self.log)
@@ -193,6 +195,22 @@ def test_a_node_that_is_made_anew_is_told_everything_again(api, start):
         node["status"]["conditions"] = []
     api.change(replace, "ADDED")
     wait_until(lambda: api.labels().get("mine") == "1" and api.condition("C"), "the second node")
+
+
+def test_all_that_was_said_is_taken_back(api, start):
+    peer = start()
+    peer.tell("labels gpushare mine=1")
+    peer.tell("labels gpushare-mig state=fine")
+    peer.tell("condition GPUShareHealthy True Fine well")
+    wait_until(lambda: "mine" in api.labels() and "state" in api.labels() and api.condition("GPUShareHealthy"), "all of it")
+    peer.stop()
+    clean = [PEER, "127.0.0.1", str(api.port), api.credentials.directory, NODE, "CLEAN"]
+    done = subprocess.run(clean, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert api.labels() == {"kubernetes.io/hostname": NODE} and api.condition("GPUShareHealthy") is None
+    api.stop()
+    done = subprocess.run(clean, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert done.returncode == 1 and "gave no answer" in done.stderr
 
 
 # --- one that comes and goes ---
