@@ -1,12 +1,8 @@
 #include "core/mig_geometry.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/cleanup.h"
-#include "base/strbuf.h"
 
 uint32_t gs_mig_place_mask(struct gs_mig_placement place)
 {

@@ -145,15 +145,19 @@ static const struct gs_mig_profile *one_too_many(const struct gs_mig_gpu *gpu, c
 	return best;
 }
 
+/* Before the item at `at` of `count`: nothing, a comma, or the word before the last. */
+static const char *separator(size_t at, size_t count, const char *last)
+{
+	if (!at)
+		return "";
+	return at + 1 < count ? ", " : last;
+}
+
 static void say_places(struct gs_mig_plan *plan, const struct gs_mig_profile *profile)
 {
 	say(plan, "%s can begin at slice ", profile->name);
 	for (size_t i = 0; i < profile->placement_count; i++)
-		say(plan, "%s%u",
-		    !i                                 ? ""
-		    : i + 1 < profile->placement_count ? ", "
-						       : " or ",
-		    profile->placements[i].start);
+		say(plan, "%s%u", separator(i, profile->placement_count, " or "), profile->placements[i].start);
 }
 
 static void explain_never(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_mig_plan *plan)
@@ -196,16 +200,15 @@ static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_l
 	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
 
 	if (goal == GS_MIG_ADD)
-		say(plan, "there is no place for %s beside what the GPU has; there would be without ", text);
+		say(plan, "there is no place for %s beside what the GPU has; there is without ", text);
 	else
 		say(plan,
-		    "the GPU can't become %s: no arrangement of it leaves every instance in use where it is; there "
-		    "would "
-		    "be one without ",
+		    "the GPU can't become %s: no arrangement of it leaves every instance in use where it is; there is "
+		    "one without ",
 		    text);
 	for (size_t i = 0; i < plan->blocker_count; i++) {
 		const struct gs_mig_instance *instance = &layout->instances[plan->blockers[i]];
-		say(plan, "%s", !i ? "" : i + 1u < plan->blocker_count ? ", " : " and ");
+		say(plan, "%s", separator(i, plan->blocker_count, " and "));
 		say_instance(plan, gpu, instance, goal == GS_MIG_ADD || is_wanted(wish, instance->profile));
 	}
 }

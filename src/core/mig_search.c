@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
 
 /* What a way is worth, as one number: the more important, the higher its digits. Each digit has room for whatever 16
  * instances can add to it. */
@@ -31,7 +30,6 @@ struct search {
 	 * the one before it; the last row is that of full arrangements. */
 	int64_t *best;
 	size_t rows[GS_MIG_INSTANCES_MAX + 1];
-	uint8_t chosen[GS_MIG_INSTANCES_MAX]; /* a place for each want */
 };
 
 static const struct gs_mig_profile *profile_of(const struct search *s, size_t want)

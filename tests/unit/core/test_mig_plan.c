@@ -177,16 +177,15 @@ static void test_reasons(void **state)
 	expect_reason(
 		"A100-80GB", "1g.10gb:1! 1g.10gb:6!", "3g.40gb,1g.10gb,1g.10gb", GS_MIG_BECOME,
 		"the GPU can't become 2x 1g.10gb, 1x 3g.40gb: no arrangement of it leaves every instance in use where "
-		"it is; there would be one without GPU instance 101 (1g.10gb on slice 6, in use)");
+		"it is; there is one without GPU instance 101 (1g.10gb on slice 6, in use)");
 	expect_reason(
 		"A100-80GB", "2g.20gb:0! 3g.40gb:4!", "7g.80gb", GS_MIG_BECOME,
 		"the GPU can't become 1x 7g.80gb: no arrangement of it leaves every instance in use where it is; there "
-		"would be one without GPU instance 100 (2g.20gb on slices 0-1, used by process 4711 (python), not "
+		"is one without GPU instance 100 (2g.20gb on slices 0-1, used by process 4711 (python), not "
 		"wished for) and GPU instance 101 (3g.40gb on slices 4-7, in use, not wished for)");
-	expect_reason(
-		"A100-80GB", "1g.10gb:0 1g.10gb:1! 1g.10gb:4!", "4g.40gb", GS_MIG_ADD,
-		"there is no place for 1x 4g.40gb beside what the GPU has; there would be without GPU instance 100 "
-		"(1g.10gb on slice 0, idle) and GPU instance 101 (1g.10gb on slice 1, in use)");
+	expect_reason("A100-80GB", "1g.10gb:0 1g.10gb:1! 1g.10gb:4!", "4g.40gb", GS_MIG_ADD,
+		      "there is no place for 1x 4g.40gb beside what the GPU has; there is without GPU instance 100 "
+		      "(1g.10gb on slice 0, idle) and GPU instance 101 (1g.10gb on slice 1, in use)");
 	expect_reason("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD,
 		      "at most 1 of 1g.10gb+me can be on one GPU; with those that it has it would be 2");
 	expect_reason(
