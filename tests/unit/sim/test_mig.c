@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "helpers.h"
+#include "sim/layout.h"
 #include "sim/mig.h"
 
 #define MIB(n) ((uint64_t)(n) << 20)
@@ -226,6 +227,34 @@ static void no_series_of_changes_breaks_the_rules(void **state)
 	}
 }
 
+/* Whatever is in the file, nobody falls over it. */
+static void damage_is_survived(void **state)
+{
+	struct world *world = *state;
+	uint64_t seed = 11;
+	set_mode(world, true);
+	struct sim_mig_name name = make(world, "3g.20gb", NVML_COMPUTE_INSTANCE_PROFILE_3_SLICE);
+	attach(world, &name);
+	for (int round = 0; round < 200; round++) {
+		struct sim_mig *mig = &world->node->state->migs[0];
+		for (int i = 0; i < 40; i++)
+			((uint8_t *)mig)[next_random(&seed) % sizeof *mig] = (uint8_t)next_random(&seed);
+		struct sim_client *client = &world->node->state->clients[next_random(&seed) % 2];
+		client->gpu_instance = (uint32_t)next_random(&seed) % 20;
+		client->compute_instance = (uint32_t)next_random(&seed) % 10;
+		struct sim_mig copy;
+		assert_true(sim_mig_get(world->node, 0, &copy));
+		for (uint32_t profile = 0; profile < 7; profile++)
+			sim_mig_remaining(sim_mig_model_of(sim_model_by_name("A100-40GB")), &copy, profile);
+		for (int i = 0; i < 20; i++)
+			change_something(world, sim_mig_model_of(sim_model_by_name("A100-40GB")), &seed);
+		sim_instance_busy_permille(world->node, 0, (uint32_t)next_random(&seed) % 20, SIM_MIG_NONE, MS(1000));
+		sim_instance_memory_used(world->node, 0, (uint32_t)next_random(&seed) % 20);
+		sim_client_submit(world->node, 0, 0, 1);
+		sim_client_allocate(world->node, 0, 1);
+	}
+}
+
 static void uuids_follow_from_the_place(void **state)
 {
 	struct world *world = *state;
@@ -262,6 +291,7 @@ int main(void)
 		WITH_WORLD(death_frees_the_instance),
 		WITH_WORLD(the_rest_of_the_gpu_takes_nobody),
 		WITH_WORLD(no_series_of_changes_breaks_the_rules),
+		WITH_WORLD(damage_is_survived),
 		WITH_WORLD(uuids_follow_from_the_place),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,6 +121,14 @@ static void bad_files_say_where_and_what(void **state)
 		{"gpus:\n- model: T4\n  memory: -1\n", "node.yaml:3:11: "},
 		{"gpus:\n- model: T4\n  memory: 7Ei\n", "at most 1Pi"},
 		{"gpus:\n- model: T4\n  numaNode: -2\n", "node.yaml:3:13: numaNode"},
+		{"gpus:\n- model: T4\n  mig: none\n", "node.yaml:3:8: a T4 has no MIG"},
+		{"gpus:\n- mig: 3g.40gb,3g.40g\n  model: H100-80GB\n",
+		 "node.yaml:2:8: a H100-80GB has no MIG profile '3g.40g'; did you mean 3g.40gb?"},
+		{"gpus:\n- model: A30\n  mig: \"\"\n", "node.yaml:3:8: '' names no MIG profile"},
+		{"gpus:\n- model: A30\n  mig: 1g.6gb@\n", "node.yaml:3:8: a 1g.6gb does not begin at memory slice ''"},
+		{"gpus:\n- model: A30\n  mig: 2g.12gb@1\n", "does not begin at memory slice '1'"},
+		{"gpus:\n- model: A30\n  mig: 2g.12gb@99999999999999999999\n", "does not begin at memory slice '9999"},
+		{"gpus:\n- model: A30\n  mig: [1g.6gb]\n", "node.yaml:3:8: mig must be one value"},
 		{"gpus:\n- model: T4\n  numanode: 0\n", "did you mean 'numaNode'?"},
 		{"gpus:\n- model: T4\n  model: L4\n", "node.yaml:3:3: 'model' is there twice"},
 		{"gpus:\n- model: T4\ngpus:\n- model: T4\n", "node.yaml:3:1: 'gpus' is there twice"},
@@ -142,6 +150,26 @@ static void bad_files_say_where_and_what(void **state)
 		if (!strstr(err.text, cases[i].says))
 			fail_msg("'%s' gave: %s", cases[i].text, err.text);
 	}
+}
+
+static void layouts_are_of_each_group(void **state)
+{
+	struct gs_error err;
+	struct sim_spec spec;
+	assert_int_equal(parse("gpus:\n- mig: 1g.10gb@6,3G.40GB\n  model: A100-80GB\n- model: T4\n", &spec, &err), 0);
+	assert_string_equal(spec.groups[0].mig, "1g.10gb@6,3G.40GB");
+	assert_string_equal(spec.groups[1].mig, "");
+	/* The command line's is for all that have MIG. */
+	assert_int_equal(sim_spec_set_mig("none", &spec, &err), 0);
+	assert_string_equal(spec.groups[0].mig, "none");
+	assert_string_equal(spec.groups[1].mig, "");
+	char text[600] = "1g.10gb";
+	while (strlen(text) < 500)
+		strcat(text, ",1g.10gb");
+	assert_int_equal(sim_spec_set_mig(text, &spec, &err), -1);
+	assert_non_null(strstr(err.text, "too long"));
+	spec.group_count = 0;
+	assert_int_equal(sim_spec_set_mig("none", &spec, &err), -1);
 }
 
 static void aliases_do_not_multiply_gpus(void **state)
@@ -192,6 +220,7 @@ int main(void)
 		cmocka_unit_test(a_long_name_is_refused),
 		cmocka_unit_test(good_files),
 		cmocka_unit_test(bad_files_say_where_and_what),
+		cmocka_unit_test(layouts_are_of_each_group),
 		cmocka_unit_test(aliases_do_not_multiply_gpus),
 		cmocka_unit_test(versions_and_seeds),
 		cmocka_unit_test(a_path_is_told_from_a_spec),
