@@ -24,6 +24,9 @@ enum gs_device_list_strategy {
  * spread takes distinct GPUs first, aligned the best linked GPUs. Whole, unshared GPUs are always aligned. */
 enum gs_allocation_policy { GS_POLICY_DISTRIBUTED, GS_POLICY_PACKED, GS_POLICY_SPREAD, GS_POLICY_ALIGNED };
 
+/* sharing.mps.resources[].isolation: one server for a device, or one for each share. */
+enum gs_mps_isolation { GS_MPS_SHARED, GS_MPS_PER_SHARE };
+
 enum gs_tristate { GS_UNSET = -1, GS_FALSE = 0, GS_TRUE = 1 };
 
 /* Which devices an entry applies to: all, the first `count`, or the listed indices ("0", "0:1") and UUIDs. */
@@ -39,6 +42,12 @@ struct gs_sharing_resource {
 	char *rename;      /* full name to publish under; NULL: as renameByDefault says */
 	unsigned replicas; /* 1..GS_REPLICAS_MAX */
 	struct gs_device_selector devices;
+	/* sharing.mps only; zeros where unset. */
+	int64_t memory_limit_bytes;        /* of each client process; 0: the device's memory / replicas */
+	unsigned active_thread_percentage; /* 0: 100 / replicas */
+	unsigned priority;                 /* 0 normal, 1 below normal */
+	bool oversubscribe;                /* memory limits may add up to more than the device has */
+	enum gs_mps_isolation isolation;
 	int line, column; /* of the entry, for messages; 0 when unknown */
 };
 

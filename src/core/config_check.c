@@ -44,18 +44,28 @@ static const char *common_device(const struct gs_device_selector *a, const struc
 	return a->kind == GS_SELECT_COUNT && b->kind == GS_SELECT_COUNT ? "the first" : NULL;
 }
 
-static void check_pair(const struct gs_sharing_resource *first, const char *first_section,
-		       const struct gs_sharing_resource *second, const char *name, struct gs_diagnostics *diags)
+/* Entries of MPS may divide a device when each has a name of its own. */
+static bool can_divide(const struct gs_sharing_resource *first, const struct gs_sharing_resource *second)
 {
-	if (!first->name || !second->name || strcmp(first->name, second->name) != 0)
+	const char *one = first->rename ? first->rename : "", *other = second->rename ? second->rename : "";
+	return strcmp(one, other) != 0;
+}
+
+static void check_pair(const struct gs_sharing_resource *first, const char *first_section,
+		       const struct gs_sharing_resource *second, bool both_mps, const char *name,
+		       struct gs_diagnostics *diags)
+{
+	if (!first->name || !second->name || strcmp(first->name, second->name) != 0 ||
+	    (both_mps && can_divide(first, second)))
 		return;
 	const char *common = common_device(&first->devices, &second->devices);
 	if (!common)
 		return;
 	gs_diagnostics_add(diags, false, name, second->line, second->column,
 			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares "
-			   "already; keep one, or give each its own `devices`",
-			   second->name, common, first_section, first->line, first->column);
+			   "already; keep one, or give each its own `devices`%s",
+			   second->name, common, first_section, first->line, first->column,
+			   both_mps ? ", or a `rename` of its own to divide each device" : "");
 }
 
 /* Whether comparing all lists is a bounded effort; adds an error when not. */
@@ -85,11 +95,11 @@ void gs_config_check(const struct gs_config *config, const char *name, struct gs
 		check_name_lengths(sharing, name, diags);
 		for (size_t i = 0; comparable && i < sharing->resource_count; i++) {
 			for (size_t j = 0; j < i; j++)
-				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], name,
-					   diags);
+				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], s == 1,
+					   name, diags);
 			for (size_t j = 0; s == 1 && j < config->time_slicing.resource_count; j++)
 				check_pair(&config->time_slicing.resources[j], section_names[0], &sharing->resources[i],
-					   name, diags);
+					   false, name, diags);
 		}
 	}
 }

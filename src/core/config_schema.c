@@ -4,12 +4,10 @@
 
 #include "base/cleanup.h"
 
-#define PLACE(member)      offsetof(struct gs_config, member)
-#define FLAG_PLACE(member) offsetof(struct gs_config, flags.member)
+#define PLACE(member)       offsetof(struct gs_config, member)
+#define FLAG_PLACE(member)  offsetof(struct gs_config, flags.member)
+#define ENTRY_PLACE(member) offsetof(struct gs_sharing_resource, member)
 
-#define NO_MPS                                                                                                      \
-	"this version cannot run MPS yet; use sharing.timeSlicing meanwhile, which shares a GPU in turns and does " \
-	"not bound memory"
 #define NO_TEGRA "this version finds GPUs through NVML only; write auto or nvml"
 
 static const struct gs_config_choice mig_strategies[] = {
@@ -34,6 +32,8 @@ static const struct gs_config_choice policies[] = {
 	{"aligned", GS_POLICY_ALIGNED, .addition = true},
 	{NULL},
 };
+static const struct gs_config_choice isolations[] = {
+	{"shared", GS_MPS_SHARED, .addition = true}, {"per-share", GS_MPS_PER_SHARE, .addition = true}, {NULL}};
 static const struct gs_config_choice discoveries[] = {
 	{"auto", GS_DISCOVERY_AUTO},
 	{"nvml", GS_DISCOVERY_NVML},
@@ -125,7 +125,7 @@ const struct gs_config_key gs_config_keys[] = {
 	 FLAG_PLACE(fail_on_init_error), .fallback = "true", .env = {"FAIL_ON_INIT_ERROR"},
 	 .flags = {"fail-on-init-error"}, .since = "0.1.0"},
 	{"flags.mpsRoot", GS_KEY_PATH, "Where MPS keeps its pipes and logs on the host", FLAG_PLACE(mps_root),
-	 .env = {"MPS_ROOT"}, .flags = {"mps-root"}, .fallback_note = "none, and MPS needs one", .since = "0.1.0"},
+	 .env = {"MPS_ROOT"}, .flags = {"mps-root"}, .fallback = "/run/nvidia/mps", .since = "0.1.0"},
 	{"flags.nvidiaDriverRoot", GS_KEY_PATH, "Where the driver is installed on the host",
 	 FLAG_PLACE(nvidia_driver_root), .fallback = "/", .env = {"NVIDIA_DRIVER_ROOT"},
 	 .flags = {"nvidia-driver-root", "driver-root"}, .since = "0.1.0"},
@@ -201,8 +201,23 @@ const struct gs_config_key gs_config_keys[] = {
 	 PLACE(time_slicing), .since = "0.1.0"},
 	SHARING_KEYS("timeSlicing", time_slicing, "false: allowed"),
 	{"sharing.mps", GS_KEY_SHARING, "Share by MPS: work runs side by side, memory is bounded for each process",
-	 PLACE(mps), .unavailable = NO_MPS, .since = "0.1.0"},
+	 PLACE(mps), .since = "0.1.0"},
 	SHARING_KEYS("mps", mps, "true: refused"),
+	{"sharing.mps.resources[].memoryLimit", GS_KEY_QUANTITY, "Device memory that each client process may have",
+	 ENTRY_PLACE(memory_limit_bytes), .fallback_note = "the device's memory / replicas", .since = "0.2.0"},
+	{"sharing.mps.resources[].activeThreadPercentage", GS_KEY_COUNT,
+	 "Part of the device's multiprocessors that each client may use; together they may be more than 100",
+	 ENTRY_PLACE(active_thread_percentage), .minimum = 1, .maximum = 100, .fallback_note = "100 / replicas",
+	 .since = "0.2.0"},
+	{"sharing.mps.resources[].priority", GS_KEY_COUNT, "Of clients' work: 0 is normal, 1 below normal",
+	 ENTRY_PLACE(priority), .minimum = 0, .maximum = 1, .fallback_note = "0", .since = "0.2.0"},
+	{"sharing.mps.resources[].oversubscribe", GS_KEY_BOOL,
+	 "The memory limits of a device's shares may add up to more than it has", ENTRY_PLACE(oversubscribe),
+	 .fallback = "false", .since = "0.2.0"},
+	{"sharing.mps.resources[].isolation", GS_KEY_CHOICE,
+	 "shared: one server for a device, whose clients run side by side and fail together; per-share: one for each "
+	 "share, which take turns and fail alone",
+	 ENTRY_PLACE(isolation), .choices = isolations, .fallback = "shared", .since = "0.2.0"},
 
 	{"imex", GS_KEY_OBJECT, "IMEX channels, for memory shared between nodes", .since = "0.1.0"},
 	{"imex.channelIDs", GS_KEY_CHANNELS, "Channels to hand out: none, or [0]", PLACE(imex_channel_ids),
@@ -227,19 +242,22 @@ const struct gs_config_key gs_config_keys[] = {
 };
 const size_t gs_config_key_count = GS_ARRAY_LENGTH(gs_config_keys);
 
-#define NO_MEMORY_LIMIT "time-slicing does not bound memory, and no strategy of this version does; remove it"
+#define MPS_LIMITS                                                                                                    \
+	"time-slicing does not bound memory; share by MPS and give sharing.mps.resources[] a memoryLimit, or remove " \
+	"it"
+#define MPS_PARTS "time-slicing gives equal turns; share by MPS and set it in sharing.mps.resources[], or remove it"
 const struct gs_config_absent_key gs_config_absent_keys[] = {
-	{"memoryLimit", NO_MEMORY_LIMIT},
-	{"memoryLimits", NO_MEMORY_LIMIT},
-	{"memory", NO_MEMORY_LIMIT},
-	{"memoryGB", NO_MEMORY_LIMIT},
-	{"defaultPinnedDeviceMemoryLimit", NO_MEMORY_LIMIT},
-	{"defaultActiveThreadPercentage", "it belongs to MPS, which this version cannot run yet; remove it"},
-	{"activeThreadPercentage", "it belongs to MPS, which this version cannot run yet; remove it"},
+	{"memoryLimit", MPS_LIMITS},
+	{"memoryLimits", MPS_LIMITS},
+	{"memory", MPS_LIMITS},
+	{"memoryGB", MPS_LIMITS},
+	{"defaultPinnedDeviceMemoryLimit", MPS_LIMITS},
+	{"defaultActiveThreadPercentage", "write activeThreadPercentage in sharing.mps.resources[]"},
+	{"activeThreadPercentage", MPS_PARTS},
+	{"priority", MPS_PARTS},
 	{"timeslice", "this version leaves the length of a time slice to the driver; remove it"},
 	{"interval", "this version leaves the length of a time slice to the driver; remove it"},
-	{"priority", "shares of a GPU are equal in this version; remove it"},
-	{"weight", "shares of a GPU are equal in this version; remove it"},
+	{"weight", "shares of a GPU are equal under time-slicing; remove it"},
 };
 const size_t gs_config_absent_key_count = GS_ARRAY_LENGTH(gs_config_absent_keys);
 

@@ -22,6 +22,7 @@ enum gs_key_type {
 	GS_KEY_CHOICES, /* one or a list of them, as bits */
 	GS_KEY_DURATION,
 	GS_KEY_COUNT,    /* a whole number within minimum..maximum */
+	GS_KEY_QUANTITY, /* bytes as a Kubernetes quantity, more than 0 */
 	GS_KEY_NAME,     /* a resource name */
 	GS_KEY_PATTERN,  /* a glob with *, not empty */
 	GS_KEY_DEVICES,  /* struct gs_device_selector */

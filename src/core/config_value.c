@@ -187,6 +187,18 @@ static int set_count(const struct gs_config_key *key, void *field, const char *t
 	return 0;
 }
 
+static int set_quantity(const struct gs_config_key *key, void *field, const char *text, struct gs_error *err)
+{
+	int64_t value;
+	if (gs_parse_quantity(text, &value, err))
+		return gs_error_prefix(err, "%s", gs_config_key_name(key));
+	if (!value)
+		return FAIL(err, "%s is %.40s; write more than nothing, as 8Gi, or leave it out",
+			    gs_config_key_name(key), text);
+	*(int64_t *)field = value;
+	return 0;
+}
+
 /* Lower-case letters, digits, '-' and '.', each part beginning and ending with a letter or digit. */
 static bool is_dns1123_subdomain(const char *text)
 {
@@ -433,6 +445,8 @@ int gs_value_from_text(const struct gs_config_key *key, void *base, const char *
 		return set_duration(key, field, text, err);
 	case GS_KEY_COUNT:
 		return set_count(key, field, text, err);
+	case GS_KEY_QUANTITY:
+		return set_quantity(key, field, text, err);
 	case GS_KEY_NAME:
 		return set_name(key, field, text, err);
 	case GS_KEY_CHANNELS:
@@ -533,6 +547,15 @@ static void format_duration(int64_t nanoseconds, struct gs_strbuf *text)
 		gs_strbuf_printf(text, "%" PRId64 "ns", nanoseconds);
 }
 
+static void format_quantity(int64_t bytes, struct gs_strbuf *text)
+{
+	char words[32];
+	if (!bytes)
+		return;
+	gs_format_quantity(bytes, words, sizeof words);
+	gs_strbuf_add(text, words);
+}
+
 void gs_value_format(const struct gs_config_key *key, const void *base, struct gs_strbuf *text)
 {
 	const void *field = const_field_of(key, base);
@@ -571,6 +594,9 @@ void gs_value_format(const struct gs_config_key *key, const void *base, struct g
 		break;
 	case GS_KEY_COUNT:
 		gs_strbuf_printf(text, "%u", *(const unsigned *)field);
+		break;
+	case GS_KEY_QUANTITY:
+		format_quantity(*(const int64_t *)field, text);
 		break;
 	case GS_KEY_DEVICES:
 		format_selector(field, text);

@@ -51,6 +51,7 @@ struct gs_inventory {
 	struct gs_device *devices;
 	size_t device_count;
 	uint32_t *link_score;
+	int cuda_version; /* of the driver, 12040 for CUDA 12.4; 0 unknown */
 };
 
 /* Frees the arrays and leaves an empty inventory. */

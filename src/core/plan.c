@@ -21,6 +21,7 @@ struct claim {
 	const struct gs_strategy *strategy;
 	const struct gs_sharing *section;
 	const struct gs_sharing_resource *entry; /* NULL: nobody so far */
+	struct claim *next;                      /* of another entry that has a part of the device; owned */
 };
 
 static const struct section {
@@ -308,6 +309,37 @@ static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs
 	return false;
 }
 
+/* Owned by the caller. */
+static char *published_name(const struct claim *claim, const char *base)
+{
+	if (claim->entry && claim->entry->rename)
+		return gs_strdup(claim->entry->rename);
+	return gs_printf("%s%s", base, claim->entry && claim->section->rename_by_default ? ".shared" : "");
+}
+
+/* Whether two entries can have parts of one device: only under two names can a container say which it wants. */
+static bool can_divide(const struct claim *a, const struct claim *b, const char *base)
+{
+	GS_AUTO_FREE char *one = published_name(a, base), *other = published_name(b, base);
+	return a->strategy == b->strategy && a->strategy->several_entries && strcmp(one, other) != 0;
+}
+
+static int refuse_claim(const struct gs_config *config, const struct claim *theirs, const struct claim *ours,
+			const struct gs_device *device, struct gs_error *err)
+{
+	char first[96], second[96];
+	describe_entry(first, sizeof first, config, theirs->section, theirs->entry);
+	describe_entry(second, sizeof second, config, ours->section, ours->entry);
+	return gs_fail(
+		err, GS_ERROR_INPUT, 0,
+		"%s and %s both claim device %s (%s); a device can be in one entry only: list the devices of each "
+		"with `devices`%s",
+		first, second, device->index, device->uuid,
+		theirs->strategy == ours->strategy && theirs->strategy->several_entries
+			? ", or give each a name of its own with `rename` to divide the device"
+			: "");
+}
+
 static int claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
 		       const struct base_name *names, const struct claim *mine, struct claim *claims,
 		       struct gs_error *err)
@@ -318,17 +350,14 @@ static int claim_entry(const struct gs_config *config, const struct gs_inventory
 		const struct gs_device *device = &inventory->devices[i];
 		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, device, nth++))
 			continue;
-		if (claims[i].entry) {
-			char theirs[96], ours[96];
-			describe_entry(theirs, sizeof theirs, config, claims[i].section, claims[i].entry);
-			describe_entry(ours, sizeof ours, config, mine->section, mine->entry);
-			return gs_fail(
-				err, GS_ERROR_INPUT, 0,
-				"%s and %s both claim device %s (%s); a device can be in one entry only: list the "
-				"devices of each with `devices`",
-				theirs, ours, device->index, device->uuid);
+		struct claim *at = &claims[i];
+		for (; at->entry; at = at->next) {
+			if (!can_divide(at, mine, names[i].text))
+				return refuse_claim(config, at, mine, device, err);
+			if (!at->next)
+				at->next = gs_calloc(1, sizeof *at->next);
 		}
-		claims[i] = *mine;
+		*at = *mine;
 	}
 	return 0;
 }
@@ -395,19 +424,17 @@ static bool fails_above_one(const struct claim *claim)
 }
 
 static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
-		   const struct claim *claim, struct gs_error *err)
+		   const struct claim *claim, uint32_t *number_from, struct gs_error *err)
 {
-	GS_AUTO_FREE char *name = NULL;
+	GS_AUTO_FREE char *name = published_name(claim, base);
 
-	if (claim->entry && claim->entry->rename)
-		name = gs_strdup(claim->entry->rename);
-	else
-		name = gs_printf("%s%s", base, claim->entry && claim->section->rename_by_default ? ".shared" : "");
 	if (check_name(name, err))
 		return -1;
 	struct gs_resource *resource = resource_named(plan, name);
+	resource->number_from = *number_from;
 	claim->strategy->plan(claim->entry, inventory, device, resource);
 	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
+	*number_from += added->share_count;
 	added->strategy = claim->strategy;
 	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
 	if (resource->list_bytes <= GS_RESOURCE_LIST_BYTES_MAX)
@@ -417,6 +444,30 @@ static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, u
 		"%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
 		"use fewer `replicas`, or publish some devices under another name with `rename`",
 		name, resource->share_count);
+}
+
+/* All that is published of one device. */
+static int publish_device(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
+			  const struct claim *claims, const struct gs_strategy *exclusive, struct gs_error *err)
+{
+	uint32_t number_from = 0;
+
+	if (!claims->entry)
+		return publish(plan, inventory, device, base, &(struct claim){.strategy = exclusive}, &number_from,
+			       err);
+	for (const struct claim *claim = claims; claim; claim = claim->next)
+		if (publish(plan, inventory, device, base, claim, &number_from, err))
+			return -1;
+	return 0;
+}
+
+static void free_claims(struct claim *claims, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		for (struct claim *next = claims[i].next, *after; next; next = after) {
+			after = next->next;
+			free(next);
+		}
 }
 
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
@@ -436,19 +487,18 @@ int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inv
 	note_capabilities(config, inventory, names, &notes);
 	built.notes = notes.items;
 	built.note_count = notes.count;
-	if (claim_devices(config, inventory, strategies, strategy_count, names, claims, err)) {
+	int result = claim_devices(config, inventory, strategies, strategy_count, names, claims, err);
+	for (uint32_t i = 0; !result && i < inventory->device_count; i++) {
+		if (names[i].text[0])
+			result = publish_device(&built, inventory, i, names[i].text, &claims[i], strategies[0], err);
+	}
+	for (size_t i = 0; !result && i < strategy_count; i++)
+		if (strategies[i]->check)
+			result = strategies[i]->check(inventory, &built, err);
+	free_claims(claims, inventory->device_count);
+	if (result) {
 		gs_plan_free(&built);
 		return -1;
-	}
-	for (uint32_t i = 0; i < inventory->device_count; i++) {
-		if (!names[i].text[0])
-			continue;
-		if (!claims[i].entry)
-			claims[i].strategy = strategies[0];
-		if (publish(&built, inventory, i, names[i].text, &claims[i], err)) {
-			gs_plan_free(&built);
-			return -1;
-		}
 	}
 	trim(&built);
 	*plan = built;

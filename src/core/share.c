@@ -104,9 +104,10 @@ struct gs_share *gs_resource_add_device(struct gs_resource *resource, const stru
 	for (uint32_t n = 0; n < count; n++) {
 		struct gs_share *share = &first[n];
 		memset(share, 0, sizeof *share);
-		size_t length = write_id(share->id, hardware->uuid, uuid_bytes, replicas > 0, n);
+		uint32_t number = resource->number_from + n;
+		size_t length = write_id(share->id, hardware->uuid, uuid_bytes, replicas > 0, number);
 		share->device = device;
-		share->replica = n;
+		share->replica = number;
 		share->memory_bytes = hardware->memory_bytes / count;
 		share->compute_permille = 1000 / count;
 		resource->list_bytes += length + LIST_ITEM_BYTES;
@@ -116,6 +117,7 @@ struct gs_share *gs_resource_add_device(struct gs_resource *resource, const stru
 		.gpu = hardware->gpu,
 		.first_share = (uint32_t)resource->share_count,
 		.share_count = count,
+		.first_replica = resource->number_from,
 		.replicated = replicas > 0,
 	};
 	resource->share_count += count;
@@ -177,9 +179,10 @@ int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id
 	if (uuid < length && uuid > 2 && id[uuid - 1] == ':' && id[uuid - 2] == ':') {
 		const struct gs_resource_device *device = find_device(resource, id, uuid - 2, hint);
 		int64_t replica = parse_replica(id + uuid, length - uuid);
-		if (!device || !device->replicated || replica < 0 || replica >= device->share_count)
+		if (!device || !device->replicated || replica < device->first_replica ||
+		    replica - device->first_replica >= device->share_count)
 			return -1;
-		return device->first_share + replica;
+		return device->first_share + (replica - device->first_replica);
 	}
 	const struct gs_resource_device *device = find_device(resource, id, length, hint);
 	return device && !device->replicated ? (int64_t)device->first_share : -1;

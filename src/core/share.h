@@ -31,9 +31,14 @@ struct gs_resource_device {
 	uint32_t device; /* position in the inventory's devices */
 	uint32_t gpu;    /* position in the inventory's GPUs */
 	uint32_t first_share, share_count;
+	uint32_t first_replica; /* n of the first share: not 0 where another resource has shares of the device too */
 	const struct gs_strategy *strategy;
 	bool replicated; /* ids end in "::<n>" */
 	bool fail_requests_greater_than_one;
+	/* What a strategy keeps of its entry. */
+	bool own_servers, oversubscribe;
+	unsigned priority;
+	int line;
 };
 
 /* What is published under one name. Devices are in the inventory's order, shares by device, then replica. Owns its
@@ -46,8 +51,9 @@ struct gs_resource {
 	struct gs_resource_device *devices;
 	size_t device_count;
 	size_t device_capacity;
-	size_t list_bytes; /* upper bound of the ListAndWatch message */
-	uint32_t *slots;   /* hash of the devices' UUIDs: position in `devices` + 1, 0 is empty */
+	size_t list_bytes;    /* upper bound of the ListAndWatch message */
+	uint32_t number_from; /* first_replica of the device that is added next */
+	uint32_t *slots;      /* hash of the devices' UUIDs: position in `devices` + 1, 0 is empty */
 	uint32_t slot_mask;
 };
 
@@ -65,10 +71,14 @@ struct gs_strategy {
 	const struct gs_sharing *(*section)(const struct gs_config *config);
 	/* What an unset failRequestsGreaterThanOne means. */
 	bool one_share_per_request;
+	/* Several entries may divide one device among them, under names of their own. */
+	bool several_entries;
 	/* Adds the shares of one device with one call of gs_resource_add_device, and may change their entitlements.
 	 * `entry` is NULL for exclusive. */
 	void (*plan)(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory, uint32_t device,
 		     struct gs_resource *resource);
+	/* Whether all it planned together fits the hardware; NULL: it always does. */
+	int (*check)(const struct gs_inventory *inventory, const struct gs_plan *plan, struct gs_error *err);
 	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. */
 	int (*edit)(const struct gs_config *config, const struct gs_inventory *inventory,
 		    const struct gs_resource *resource, const uint32_t *shares, size_t count,

@@ -274,6 +274,8 @@ int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_plac
 	for (uint32_t i = 0; i < count; i++)
 		read_slot(nvml, places->sysfs, i, previous, slots, problems);
 
+	if (GS_NVML(nvml, SystemGetCudaDriverVersion, &inventory->cuda_version) != NVML_SUCCESS)
+		inventory->cuda_version = previous ? previous->cuda_version : 0;
 	nvmlDevice_t handles[GS_GPUS_MAX] = {0};
 	inventory->gpus = gs_calloc(count, sizeof *inventory->gpus);
 	for (uint32_t i = 0; i < count; i++) {

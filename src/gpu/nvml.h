@@ -33,6 +33,8 @@
 	X(DeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo, nvmlDeviceGetMemoryInfo)                                     \
 	X(DeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2, nvmlDeviceGetMemoryInfo_v2)                            \
 	X(DeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability, nvmlDeviceGetCudaComputeCapability)    \
+	X(DeviceGetComputeMode, nvmlDeviceGetComputeMode, nvmlDeviceGetComputeMode)                                  \
+	X(DeviceSetComputeMode, nvmlDeviceSetComputeMode, nvmlDeviceSetComputeMode)                                  \
 	X(DeviceGetMigMode, nvmlDeviceGetMigMode, nvmlDeviceGetMigMode)                                              \
 	X(DeviceGetMaxMigDeviceCount, nvmlDeviceGetMaxMigDeviceCount, nvmlDeviceGetMaxMigDeviceCount)                \
 	X(DeviceGetMigDeviceHandleByIndex, nvmlDeviceGetMigDeviceHandleByIndex, nvmlDeviceGetMigDeviceHandleByIndex) \

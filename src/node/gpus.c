@@ -321,8 +321,10 @@ static void on_arrived(uv_async_t *async)
 	uv_mutex_unlock(&gpus->lock);
 
 	bool changed = false;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		changed |= apply_event(gpus, &events[i], &rescan);
+		gpus->owner.event(gpus->owner.user, events[i].uuid);
+	}
 	if (changed)
 		gpus->owner.health(gpus->owner.user);
 	if (changed || rescan)
@@ -584,6 +586,11 @@ void gpus_rescan(struct gpus *gpus)
 const char *gpus_waiting_reason(const struct gpus *gpus)
 {
 	return gpus->waiting_reason;
+}
+
+const struct gs_nvml *gpus_nvml(const struct gpus *gpus)
+{
+	return gpus->nvml;
 }
 
 const char *gpus_driver_version(const struct gpus *gpus)

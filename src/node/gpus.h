@@ -19,6 +19,8 @@ struct gpus_owner {
 	void (*inventory)(void *user, const struct gs_inventory *inventory);
 	/* The health of one or more GPUs changed, or why there is no NVML. */
 	void (*health)(void *user);
+	/* Something happened on this GPU (its UUID), whatever it means for its health. */
+	void (*event)(void *user, const char *gpu);
 };
 
 struct gpus_options {
@@ -36,6 +38,9 @@ void gpus_rescan(struct gpus *gpus);
 
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
+/* For calls on worker threads, between gs_nvml_hold and gs_nvml_release; NULL: there is none yet. It stays until the
+ * process ends. */
+const struct gs_nvml *gpus_nvml(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
 /* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
 const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);

@@ -60,6 +60,7 @@ static void stop(struct node *node)
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
 	node_labels_stop(node);
+	node_mps_stop(node);
 	cluster_stop(node->cluster);
 	node->cluster = NULL;
 	if (node->gpus)
@@ -154,6 +155,11 @@ static void on_health(void *user)
 	node_publish_health(user);
 }
 
+static void on_event(void *user, const char *gpu)
+{
+	node_mps_look(user, gpu);
+}
+
 static int start(struct node *node, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
@@ -173,7 +179,8 @@ static int start(struct node *node, struct gs_error *err)
 		.disable_healthchecks = options->disable_healthchecks,
 		.enable_healthchecks = options->enable_healthchecks,
 	};
-	const struct gpus_owner owner = {.user = node, .inventory = on_inventory, .health = on_health};
+	const struct gpus_owner owner = {
+		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event};
 	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
 		return -1;
 	node_join_cluster(node);

@@ -2,6 +2,7 @@
 #ifndef GPUSHARE_NODE_NODE_INTERNAL_H
 #define GPUSHARE_NODE_NODE_INTERNAL_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "base/vec.h"
@@ -14,6 +15,8 @@
 #include "node/ledger.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
+
+struct node_mps;
 
 struct node {
 	uv_loop_t loop;
@@ -50,6 +53,7 @@ struct node {
 	/* Actual: what is published. */
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
+	struct node_mps *mps; /* NULL: nothing is shared by MPS, and nothing was */
 	struct ledger *ledger;
 	uv_work_t ledger_work;
 	char *ledger_text; /* being written; NULL: no write is under way */
@@ -100,6 +104,17 @@ void node_serve_problem(struct node *node, const char *resource, const struct gs
 /* report.c: the cluster learns what an operator must know. Safe to call at any time; says only what changed. */
 void node_join_cluster(struct node *node);
 void node_report(struct node *node);
+
+/* mps.c: control daemons as the plan in force needs them. */
+void node_mps_apply(struct node *node);
+/* Something happened on this GPU: did a client fail? */
+void node_mps_look(struct node *node, const char *gpu);
+/* Whether MPS lets a device's shares be given out, however they are shared. */
+bool node_mps_ready(const struct node *node, uint32_t which, const char **reason);
+/* A list for the status document. */
+json_t *node_mps_status(const struct node *node);
+/* The control daemons go on. */
+void node_mps_stop(struct node *node);
 
 /* status.c */
 extern const struct rpc_method node_status_methods[];

@@ -242,7 +242,7 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 {
 	const struct gs_inventory *inventory = &node->inventory;
 	const struct gs_device *device = &inventory->devices[which];
-	if (!gpus_healthy(node->gpus, device->uuid, reason))
+	if (!gpus_healthy(node->gpus, device->uuid, reason) || !node_mps_ready(node, which, reason))
 		return false;
 	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
 	bool whole = node->config.flags.mig_strategy == GS_MIG_NONE && inventory->gpus[device->gpu].mig_enabled;
@@ -299,6 +299,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node->plan = plan;
 	node->inventory_known = true;
 	log_notes(&old_plan, &plan);
+	node_mps_apply(node);
 	refresh_health(node);
 	write_cdi(node);
 

@@ -232,10 +232,11 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
 		json_array_append_new(gpus,
 				      gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
-	json_t *status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
-				   timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
-				   "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config",
-				   config_of(node), "resources", resources_of(node), "gpus", gpus);
+	json_t *status =
+		json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
+			  timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
+			  "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
+			  "resources", resources_of(node), "mps", node_mps_status(node), "gpus", gpus);
 	char *text = json_dumps(status, JSON_COMPACT);
 	json_decref(status);
 	if (!text) {

@@ -6,6 +6,7 @@
 
 extern const struct gs_strategy gs_strategy_exclusive;
 extern const struct gs_strategy gs_strategy_time_slicing;
+extern const struct gs_strategy gs_strategy_mps;
 
 /* For gs_plan_build: exclusive first. */
 extern const struct gs_strategy *const gs_strategies[];

@@ -50,6 +50,7 @@ static void assert_refused(const char *text, const char *place, const char *word
 	gs_diagnostics_free(&diags);
 }
 
+#define MPS     "sharing:\n  mps:\n    resources:\n    - {name: gpu, replicas: 4, "
 #define SLICING "sharing:\n  timeSlicing:\n    resources:\n"
 
 static void test_main_job(void **state)
@@ -185,7 +186,17 @@ static void test_refusals(void **state)
 		{"resources: {gpus: [{pattern: \"*\"}]}", "f:1:20:", "has no \"name\""},
 		{"sharing: {timeSlicing: {}}", "f:1:24:", "no resources specified"},
 		{"sharing: {timeSlicing: {resources: []}}", "f:1:36:", "no resources specified"},
-		{"sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}", "f:1:11:", "cannot run MPS yet"},
+		{MPS "memoryLimit: 8GB?}", "f:4:45:", "memoryLimit: "},
+		{MPS "memoryLimit: -1Gi}", "f:4:45:", "memoryLimit: "},
+		{MPS "memoryLimit: 0}", "f:4:45:", "write more than nothing"},
+		{MPS "memoryLimit: 1e30Gi}", "f:4:45:", "memoryLimit: "},
+		{MPS "memoryLimit: [1Gi]}", "f:4:45:", "must be a single value"},
+		{MPS "activeThreadPercentage: 0}", "f:4:56:", "from 1 to 100"},
+		{MPS "activeThreadPercentage: 101}", "f:4:56:", "from 1 to 100"},
+		{MPS "priority: 2}", "f:4:42:", "from 0 to 1"},
+		{MPS "isolation: none}", "f:4:43:", "per-share"},
+		{MPS "memorylimit: 8Gi}", "f:4:32:", "did you mean \"memoryLimit\"?"},
+		{MPS "rename: a}\n    - {name: gpu, replicas: 2, rename: a}", "f:5:7:", "rename"},
 		{SLICING "    - {replicas: 2}", "f:4:7:", "has no \"name\""},
 		{SLICING "    - {name: gpu}", "f:4:7:", "has no \"replicas\""},
 		{SLICING "    - {name: gpu, replicas: 0}", "f:4:29:", "from 1 to 65536"},

@@ -126,6 +126,19 @@ static nvmlReturn_t SystemGetCudaDriverVersion(int *version)
 	return NVML_SUCCESS;
 }
 
+static nvmlReturn_t DeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode)
+{
+	MAY_FAIL();
+	*mode = NVML_COMPUTEMODE_DEFAULT;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t DeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mode)
+{
+	MAY_FAIL();
+	return NVML_SUCCESS;
+}
+
 static nvmlReturn_t DeviceGetCount(uint32_t *count)
 {
 	MAY_FAIL();

@@ -1,0 +1,350 @@
+/* Sharing by MPS in the daemon: the control daemons that the plan needs, and the compute mode of their GPUs.
+ *
+ * A GPU's compute mode as it was is kept in STATE-DIR/mps.json before it is changed, so that it is restored also when
+ * this process died in between. Modes are set one after the other, on a worker thread: NVML may block. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "gpu/nvml.h"
+#include "node/node_internal.h"
+#include "strategy/mps.h"
+#include "strategy/mps_daemons.h"
+#include "strategy/strategies.h"
+
+enum { RECORD_BYTES_MAX = 1024 * 1024, RECORD_VERSION = 1 };
+#define PROGRAM "nvidia-cuda-mps-control"
+
+/* A mode to be set. */
+struct request {
+	struct request *next;
+	char gpu[GS_UUID_SIZE];
+	bool exclusive; /* else what it was before */
+};
+
+struct node_mps {
+	struct node *node;
+	struct gs_mps_daemons *daemons;
+	char *record_path;
+	json_t *modes; /* of the GPUs that were changed, by UUID: the mode before */
+
+	struct request *first; /* waiting; the first one is under way while `working` */
+	bool working;
+	uv_work_t work;
+	const struct gs_nvml *nvml;
+	struct gs_error err;
+	bool failed;
+	bool settled; /* what an earlier daemon left was looked at */
+};
+
+/* --- the record --- */
+
+static json_t *read_modes(const char *path)
+{
+	size_t length;
+	GS_AUTO_FREE char *text = gs_read_file(path, RECORD_BYTES_MAX, &length, NULL);
+	json_t *document = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	json_t *modes = json_object_get(document, "computeModes");
+	if (json_integer_value(json_object_get(document, "version")) != RECORD_VERSION || !json_is_object(modes)) {
+		if (text)
+			gs_log(GS_LOG_WARNING,
+			       "the record of compute modes can't be read; those modes stay as they are",
+			       GS_STR("file", path));
+		modes = NULL;
+	}
+	json_t *copy = modes ? json_deep_copy(modes) : json_object();
+	json_decref(document);
+	return copy;
+}
+
+static int write_modes(const struct node_mps *mps, struct gs_error *err)
+{
+	json_t *document = json_pack("{s:i, s:O}", "version", RECORD_VERSION, "computeModes", mps->modes);
+	GS_AUTO_FREE char *text = json_dumps(document, JSON_INDENT(1));
+	json_decref(document);
+	return gs_write_file(mps->record_path, text, strlen(text), 0600, err);
+}
+
+/* --- setting a mode, on a worker thread; the loop does not touch the record meanwhile --- */
+
+static int make_exclusive(struct node_mps *mps, nvmlDevice_t device, const char *gpu)
+{
+	nvmlComputeMode_t before;
+	nvmlReturn_t code = GS_NVML(mps->nvml, DeviceGetComputeMode, device, &before);
+	if (code != NVML_SUCCESS)
+		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceGetComputeMode", &mps->err);
+	/* One that is recorded was set by us: what is there now is not what it was before. */
+	if (!json_object_get(mps->modes, gpu)) {
+		json_object_set_new(mps->modes, gpu, json_integer(before));
+		if (write_modes(mps, &mps->err) < 0) {
+			json_object_del(mps->modes, gpu);
+			return gs_error_prefix(&mps->err, "the compute mode can't be changed without a record of it");
+		}
+	}
+	if (before == NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
+		return 0;
+	code = GS_NVML(mps->nvml, DeviceSetComputeMode, device, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS);
+	if (code != NVML_SUCCESS)
+		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceSetComputeMode", &mps->err);
+	return 0;
+}
+
+static int restore(struct node_mps *mps, nvmlDevice_t device, const char *gpu)
+{
+	const json_t *before = json_object_get(mps->modes, gpu);
+	if (!before)
+		return 0;
+	nvmlReturn_t code =
+		GS_NVML(mps->nvml, DeviceSetComputeMode, device, (nvmlComputeMode_t)json_integer_value(before));
+	if (code != NVML_SUCCESS)
+		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceSetComputeMode", &mps->err);
+	json_object_del(mps->modes, gpu);
+	return write_modes(mps, &mps->err);
+}
+
+static void set_mode(uv_work_t *work)
+{
+	struct node_mps *mps = work->data;
+	const struct request *request = mps->first;
+	nvmlDevice_t device;
+	mps->failed = true;
+	if (!mps->nvml) {
+		gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there");
+		return;
+	}
+	gs_nvml_hold(mps->nvml);
+	nvmlReturn_t code = GS_NVML(mps->nvml, DeviceGetHandleByUUID, request->gpu, &device);
+	if (code != NVML_SUCCESS)
+		gs_nvml_fail(mps->nvml, code, "nvmlDeviceGetHandleByUUID", &mps->err);
+	else if (request->exclusive)
+		mps->failed = make_exclusive(mps, device, request->gpu) < 0;
+	else
+		mps->failed = restore(mps, device, request->gpu) < 0;
+	gs_nvml_release(mps->nvml);
+}
+
+static void work_on(struct node_mps *mps);
+
+static void after_set_mode(uv_work_t *work, int status)
+{
+	struct node_mps *mps = work->data;
+	struct request *request = mps->first;
+	mps->first = request->next;
+	mps->working = false;
+	if (mps->daemons)
+		gs_mps_mode_set(mps->daemons, request->gpu, mps->failed ? &mps->err : NULL);
+	free(request);
+	work_on(mps);
+}
+
+static void free_mps(struct node_mps *mps)
+{
+	if (mps->working || mps->daemons)
+		return;
+	for (struct request *request = mps->first, *next; request; request = next) {
+		next = request->next;
+		free(request);
+	}
+	json_decref(mps->modes);
+	free(mps->record_path);
+	free(mps);
+}
+
+static void work_on(struct node_mps *mps)
+{
+	if (mps->working)
+		return;
+	if (!mps->node) { /* stopping */
+		free_mps(mps);
+		return;
+	}
+	if (!mps->first)
+		return;
+	mps->working = true;
+	mps->nvml = gpus_nvml(mps->node->gpus);
+	mps->work.data = mps;
+	uv_queue_work(&mps->node->loop, &mps->work, set_mode, after_set_mode);
+}
+
+static void request_mode(void *user, const char *gpu, bool exclusive)
+{
+	struct node_mps *mps = user;
+	struct request *request = gs_calloc(1, sizeof *request);
+	snprintf(request->gpu, sizeof request->gpu, "%s", gpu);
+	request->exclusive = exclusive;
+	struct request **end = &mps->first;
+	while (*end)
+		end = &(*end)->next;
+	*end = request;
+	work_on(mps);
+}
+
+/* --- wiring --- */
+
+static void on_changed(void *user)
+{
+	struct node_mps *mps = user;
+	if (mps->node && !mps->node->stopping)
+		node_publish_health(mps->node);
+}
+
+static bool is_on_path(const char *name)
+{
+	const char *path = getenv("PATH");
+	GS_AUTO_FREE char *copy = gs_strdup(path ? path : "");
+	char *rest = copy, *directory;
+	while ((directory = strsep(&rest, ":"))) {
+		GS_AUTO_FREE char *full = gs_printf("%s/%s", *directory ? directory : ".", name);
+		if (access(full, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* On PATH, else as part of the driver. Owned by the caller. */
+static char *find_program(const struct gs_config *config)
+{
+	if (is_on_path(PROGRAM))
+		return gs_strdup(PROGRAM);
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(roots); i++) {
+		char *path = gs_printf("%s/usr/bin/" PROGRAM, roots[i]);
+		if (access(path, X_OK) == 0)
+			return path;
+		free(path);
+	}
+	return gs_strdup(PROGRAM);
+}
+
+static bool is_needed(const struct node *node, const char *record_path)
+{
+	struct stat status;
+	return node->config.mps.present || access(record_path, F_OK) == 0 ||
+	       (stat(node->config.flags.mps_root, &status) == 0 && S_ISDIR(status.st_mode));
+}
+
+static struct node_mps *start(struct node *node)
+{
+	GS_AUTO_FREE char *record_path = gs_printf("%s/mps.json", node->options->state_dir);
+	if (!is_needed(node, record_path))
+		return NULL;
+	struct node_mps *mps = gs_calloc(1, sizeof *mps);
+	mps->node = node;
+	mps->record_path = GS_STEAL(record_path);
+	mps->modes = read_modes(mps->record_path);
+	GS_AUTO_FREE char *program = find_program(&node->config);
+	const struct gs_mps_options options = {
+		.root = node->config.flags.mps_root,
+		.program = program,
+		.user = mps,
+		.changed = on_changed,
+		.set_mode = request_mode,
+	};
+	mps->daemons = gs_mps_new(&node->loop, &options);
+	return mps;
+}
+
+/* GPUs whose mode was changed and that nobody wants so any more. */
+static void restore_others(struct node_mps *mps, const struct gs_mps_specs *specs)
+{
+	const char *gpu;
+	json_t *mode;
+	json_object_foreach(mps->modes, gpu, mode)
+	{
+		bool used = false;
+		for (size_t i = 0; i < specs->count; i++)
+			used |= specs->items[i].exclusive && strcmp(specs->items[i].gpu, gpu) == 0;
+		if (!used && !gs_mps_holds(mps->daemons, gpu))
+			request_mode(mps, gpu, false);
+	}
+}
+
+void node_mps_apply(struct node *node)
+{
+	if (!node->mps)
+		node->mps = start(node);
+	struct node_mps *mps = node->mps;
+	if (!mps)
+		return;
+	struct gs_mps_specs specs;
+	gs_mps_specs_of(&node->plan, &node->inventory, &specs);
+	gs_mps_want(mps->daemons, specs.items, specs.count);
+	if (!mps->settled)
+		restore_others(mps, &specs);
+	mps->settled = true;
+	GS_VEC_FREE(&specs);
+}
+
+void node_mps_look(struct node *node, const char *gpu)
+{
+	if (node->mps)
+		gs_mps_look(node->mps->daemons, gpu);
+}
+
+static bool is_shared_by_mps(const struct node *node, uint32_t device)
+{
+	for (size_t i = 0; i < node->plan.resource_count; i++)
+		for (size_t j = 0; j < node->plan.resources[i].device_count; j++)
+			if (node->plan.resources[i].devices[j].device == device)
+				return node->plan.resources[i].devices[j].strategy == &gs_strategy_mps;
+	return false;
+}
+
+bool node_mps_ready(const struct node *node, uint32_t which, const char **reason)
+{
+	const struct gs_device *device = &node->inventory.devices[which];
+	*reason = "";
+	if (is_shared_by_mps(node, which)) {
+		*reason = "its MPS control daemon is being started";
+		return node->mps && gs_mps_is_ready(node->mps->daemons, device->uuid, reason);
+	}
+	if (!node->mps || !gs_mps_holds(node->mps->daemons, node->inventory.gpus[device->gpu].uuid))
+		return true;
+	*reason = "the last clients of an MPS control daemon that is no longer wanted are being waited for";
+	return false;
+}
+
+json_t *node_mps_status(const struct node *node)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; node->mps && i < gs_mps_count(node->mps->daemons); i++) {
+		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i}", "id",
+					status.spec.key, "device", status.spec.device, "gpu", status.spec.gpu, "state",
+					gs_mps_state_name(status.state), "reason", status.reason, "pipeDirectory",
+					status.pipe_directory, "pid", status.pid, "starts", (int)status.starts,
+					"faults", (int)status.faults, "activeThreadPercentage",
+					(int)status.spec.thread_percentage, "memoryLimitBytes",
+					(json_int_t)status.spec.memory_bytes, "priority", (int)status.spec.priority));
+	}
+	return list;
+}
+
+static void on_daemons_freed(void *user)
+{
+	struct node_mps *mps = user;
+	mps->daemons = NULL;
+	mps->node = NULL;
+	free_mps(mps);
+}
+
+void node_mps_stop(struct node *node)
+{
+	struct node_mps *mps = node->mps;
+	node->mps = NULL;
+	if (!mps)
+		return;
+	if (gs_mps_count(mps->daemons) > 0)
+		gs_log(GS_LOG_INFO, "MPS control daemons go on, so that no client ends; `gpushare mps stop` ends them",
+		       GS_INT("daemons", gs_mps_count(mps->daemons)));
+	struct gs_mps_daemons *daemons = mps->daemons;
+	gs_mps_free(daemons, on_daemons_freed, mps);
+}

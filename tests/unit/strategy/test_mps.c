@@ -1,0 +1,273 @@
+#include "core/container_edit.h"
+#include "strategy/mps.h"
+#include "tests/unit/core/fixture.h"
+
+#define GIB           ((int64_t)1 << 30)
+#define TEXT(literal) ((char *)(uintptr_t)(literal))
+
+/* Two GPUs of 80 GiB, compute capability 8.0, CUDA 12.4, and a config with `count` entries of MPS. */
+struct world {
+	struct gs_inventory inventory;
+	struct gs_config config;
+	struct gs_sharing_resource entries[3];
+	struct gs_plan plan;
+};
+
+static struct world make(size_t count)
+{
+	struct world world = {.inventory = fixture_inventory(2, 0)};
+	world.inventory.cuda_version = 12040;
+	for (size_t i = 0; i < world.inventory.gpu_count; i++)
+		world.inventory.gpus[i].compute_major = 8;
+	for (size_t i = 0; i < count; i++)
+		world.entries[i] = (struct gs_sharing_resource){
+			.name = TEXT("nvidia.com/gpu"), .replicas = 4, .line = (int)(10 + i)};
+	world.config.flags.mps_root = TEXT("/run/nvidia/mps");
+	world.config.mps = (struct gs_sharing){
+		.present = true, .fail_requests_greater_than_one = GS_UNSET, .resource_count = count};
+	return world;
+}
+
+static void plan(struct world *world)
+{
+	world->config.mps.resources = world->entries;
+	world->plan = fixture_plan(&world->config, &world->inventory);
+}
+
+static void refuse(struct world *world, const char *part)
+{
+	struct gs_plan none;
+	struct gs_error err = {0};
+	world->config.mps.resources = world->entries;
+	assert_int_equal(
+		gs_plan_build(&world->config, &world->inventory, gs_strategies, gs_strategy_count, &none, &err), -1);
+	if (!strstr(err.text, part))
+		fail_msg("\"%s\" lacks \"%s\"", err.text, part);
+}
+
+static void drop(struct world *world)
+{
+	gs_plan_free(&world->plan);
+	gs_inventory_free(&world->inventory);
+}
+
+static void shares_are_equal_parts_unless_said(void **state)
+{
+	struct world world = make(1);
+	plan(&world);
+	const struct gs_resource *gpu = gs_plan_find(&world.plan, "nvidia.com/gpu");
+	assert_int_equal(gpu->share_count, 8);
+	assert_int_equal(gpu->shares[0].memory_bytes, 20 * GIB);
+	assert_int_equal(gpu->shares[0].compute_permille, 250);
+	assert_true(gpu->devices[0].fail_requests_greater_than_one);
+	drop(&world);
+
+	world = make(1);
+	world.entries[0].memory_limit_bytes = 8 * GIB;
+	world.entries[0].active_thread_percentage = 60;
+	plan(&world);
+	gpu = gs_plan_find(&world.plan, "nvidia.com/gpu");
+	assert_int_equal(gpu->shares[7].memory_bytes, 8 * GIB);
+	assert_int_equal(gpu->shares[7].compute_permille, 600);
+	drop(&world);
+}
+
+static void limits_must_fit_the_device(void **state)
+{
+	struct world world = make(1);
+	world.entries[0].memory_limit_bytes = 21 * GIB;
+	refuse(&world, "(line 10): the memory limits of the shares on device 0 add up to 84Gi, and it has 80Gi");
+	world.entries[0].oversubscribe = true;
+	plan(&world);
+	gs_plan_free(&world.plan);
+	world.entries[0].memory_limit_bytes = 81 * GIB;
+	refuse(&world, "memoryLimit 81Gi is more than device 0 has (80Gi)");
+	world.entries[0].memory_limit_bytes = 0;
+	world.inventory.devices[0].memory_bytes = 1 << 20;
+	refuse(&world, "would have less than 1Mi of memory");
+	gs_inventory_free(&world.inventory);
+}
+
+static void only_so_many_clients(void **state)
+{
+	struct world world = make(1);
+	world.entries[0].replicas = 48;
+	plan(&world);
+	gs_plan_free(&world.plan);
+	world.entries[0].replicas = 49;
+	refuse(&world, "49 shares on device 0, and MPS takes 48 clients there (compute capability 8.0, CUDA 12.4)");
+	world.inventory.gpus[0].compute_major = 7; /* V100: Volta, with all that it brought */
+	refuse(&world, "MPS takes 48 clients there (compute capability 7.0");
+	world.inventory.gpus[0].compute_major = 6;
+	refuse(&world, "MPS takes 16 clients");
+	world.inventory.gpus[0].compute_major = 8;
+	world.inventory.cuda_version = 13010;
+	world.entries[0].replicas = 60;
+	plan(&world);
+	gs_plan_free(&world.plan);
+	world.entries[0].replicas = 61;
+	refuse(&world, "MPS takes 60 clients");
+	gs_inventory_free(&world.inventory);
+
+	struct gs_inventory inventory = fixture_inventory(1, 1);
+	inventory.gpus[0].compute_major = 8;
+	assert_int_equal(gs_mps_clients_max(&inventory.gpus[0], &inventory.devices[0], 12040), 48);
+	snprintf(inventory.devices[1].mig_profile, sizeof inventory.devices[1].mig_profile, "1g.10gb");
+	assert_int_equal(gs_mps_clients_max(&inventory.gpus[0], &inventory.devices[1], 12040), 6);
+	snprintf(inventory.devices[1].mig_profile, sizeof inventory.devices[1].mig_profile, "3g.40gb");
+	assert_int_equal(gs_mps_clients_max(&inventory.gpus[0], &inventory.devices[1], 12040), 20);
+	gs_inventory_free(&inventory);
+}
+
+/* Two classes on one GPU: many small shares and one large one. */
+static struct world divided(void)
+{
+	struct world world = make(2);
+	world.entries[0].rename = TEXT("nvidia.com/gpu-small");
+	world.entries[0].memory_limit_bytes = 8 * GIB;
+	world.entries[0].active_thread_percentage = 10;
+	world.entries[1].rename = TEXT("nvidia.com/gpu-large");
+	world.entries[1].replicas = 1;
+	world.entries[1].memory_limit_bytes = 40 * GIB;
+	world.entries[1].active_thread_percentage = 50;
+	return world;
+}
+
+static void entries_can_divide_a_device(void **state)
+{
+	struct world world = divided();
+	char id[GS_SHARE_ID_SIZE];
+	plan(&world);
+	const struct gs_resource *small = gs_plan_find(&world.plan, "nvidia.com/gpu-small");
+	const struct gs_resource *large = gs_plan_find(&world.plan, "nvidia.com/gpu-large");
+	assert_int_equal(small->share_count, 8);
+	assert_int_equal(large->share_count, 2);
+	/* No id twice on a device: a ledger and a process's environment know ids only. */
+	snprintf(id, sizeof id, "%s::4", world.inventory.devices[0].uuid);
+	assert_string_equal(large->shares[0].id, id);
+	assert_int_equal(gs_resource_find(large, id, strlen(id)), 0);
+	assert_int_equal(gs_resource_find(small, id, strlen(id)), -1);
+	snprintf(id, sizeof id, "%s::3", world.inventory.devices[1].uuid);
+	assert_int_equal(gs_resource_find(small, id, strlen(id)), 7);
+	assert_int_equal(gs_resource_find(large, id, strlen(id)), -1);
+	gs_plan_free(&world.plan);
+	world.entries[1].memory_limit_bytes = 60 * GIB;
+	refuse(&world, "add up to 92Gi");
+	world.entries[1].rename = world.entries[0].rename;
+	refuse(&world, "give each a name of its own with `rename`");
+	gs_inventory_free(&world.inventory);
+}
+
+static void one_daemon_gives_the_most_that_a_share_may_have(void **state)
+{
+	struct world world = divided();
+	struct gs_mps_specs specs;
+	plan(&world);
+	gs_mps_specs_of(&world.plan, &world.inventory, &specs);
+	assert_int_equal(specs.count, 2);
+	for (size_t i = 0; i < specs.count; i++) {
+		assert_string_equal(specs.items[i].key, world.inventory.devices[i].uuid);
+		assert_string_equal(specs.items[i].gpu, world.inventory.gpus[i].uuid);
+		assert_int_equal(specs.items[i].memory_bytes, 40 * GIB);
+		assert_int_equal(specs.items[i].thread_percentage, 50);
+		assert_true(specs.items[i].exclusive);
+	}
+	GS_VEC_FREE(&specs);
+	drop(&world);
+}
+
+static void each_share_can_have_a_server_of_its_own(void **state)
+{
+	struct world world = make(1);
+	struct gs_mps_specs specs;
+	char key[GS_MPS_KEY_SIZE];
+	world.entries[0].isolation = GS_MPS_PER_SHARE;
+	plan(&world);
+	gs_mps_specs_of(&world.plan, &world.inventory, &specs);
+	assert_int_equal(specs.count, 8);
+	snprintf(key, sizeof key, "%s-3", world.inventory.devices[1].uuid);
+	assert_string_equal(specs.items[7].key, key);
+	assert_false(specs.items[7].exclusive); /* several servers need the default mode */
+	GS_VEC_FREE(&specs);
+	gs_plan_free(&world.plan);
+
+	struct world mixed = divided();
+	mixed.entries[1].isolation = GS_MPS_PER_SHARE;
+	refuse(&mixed, "has shares with isolation shared and per-share");
+	gs_inventory_free(&mixed.inventory);
+	gs_inventory_free(&world.inventory);
+}
+
+static void a_mig_device_is_a_device(void **state)
+{
+	struct world world = make(1);
+	struct gs_mps_specs specs;
+	gs_inventory_free(&world.inventory);
+	world.inventory = fixture_inventory(1, 2);
+	world.inventory.gpus[0].compute_major = 8;
+	world.config.flags.mig_strategy = GS_MIG_SINGLE;
+	plan(&world);
+	gs_mps_specs_of(&world.plan, &world.inventory, &specs);
+	assert_int_equal(specs.count, 2);
+	assert_string_equal(specs.items[1].device, world.inventory.devices[2].uuid);
+	assert_string_equal(specs.items[1].gpu, world.inventory.gpus[0].uuid);
+	assert_false(specs.items[1].exclusive); /* compute modes belong to GPUs */
+	GS_VEC_FREE(&specs);
+	drop(&world);
+}
+
+static void assert_mounts(const struct gs_container_edit *edit, const char *host, const char *container)
+{
+	for (size_t i = 0; i < edit->mount_count; i++)
+		if (strcmp(edit->mounts[i].host_path, host) == 0) {
+			assert_string_equal(edit->mounts[i].container_path, container);
+			return;
+		}
+	fail_msg("%s is not mounted", host);
+}
+
+static void a_container_gets_its_limits(void **state)
+{
+	struct world world = make(1);
+	struct gs_container_edit edit = {0};
+	struct gs_error err;
+	char host[256];
+	world.entries[0].memory_limit_bytes = 8 * GIB;
+	world.entries[0].priority = 1;
+	plan(&world);
+	const struct gs_resource *gpu = &world.plan.resources[0];
+	const uint32_t one[] = {5}, two[] = {5, 6}, apart[] = {0, 5};
+	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, one, 1, &edit, &err), 0);
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PIPE_DIRECTORY"), "/mps/nvidia.com/gpu/pipe");
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=8192M");
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "25");
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_CLIENT_PRIORITY"), "1");
+	snprintf(host, sizeof host, "/run/nvidia/mps/%s/pipe", world.inventory.devices[1].uuid);
+	assert_mounts(&edit, host, "/mps/nvidia.com/gpu/pipe");
+	assert_mounts(&edit, "/dev/shm", "/dev/shm");
+	gs_container_edit_free(&edit);
+	/* Two of one device are twice as much; of two devices they are no use to one process. */
+	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, two, 2, &edit, &err), 0);
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=16384M");
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "50");
+	gs_container_edit_free(&edit);
+	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, apart, 2, &edit, &err), -1);
+	assert_non_null(strstr(err.text, "a client of one MPS server only"));
+	gs_container_edit_free(&edit);
+	drop(&world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shares_are_equal_parts_unless_said),
+		cmocka_unit_test(limits_must_fit_the_device),
+		cmocka_unit_test(only_so_many_clients),
+		cmocka_unit_test(entries_can_divide_a_device),
+		cmocka_unit_test(one_daemon_gives_the_most_that_a_share_may_have),
+		cmocka_unit_test(each_share_can_have_a_server_of_its_own),
+		cmocka_unit_test(a_mig_device_is_a_device),
+		cmocka_unit_test(a_container_gets_its_limits),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
