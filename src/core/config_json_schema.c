@@ -134,6 +134,7 @@ static void describe_type(const struct gs_config_key *key, struct gs_strbuf *tex
 					    [GS_KEY_STRING] = "text",
 					    [GS_KEY_PATH] = "absolute path, or empty",
 					    [GS_KEY_DURATION] = "duration",
+					    [GS_KEY_QUANTITY] = "quantity, as `8Gi`",
 					    [GS_KEY_NAME] = "resource name",
 					    [GS_KEY_PATTERN] = "pattern",
 					    [GS_KEY_DEVICES] = "`all`, a number, or a list",
