@@ -79,43 +79,50 @@ static int fail_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_profi
 		    profile->name, profile->id, count, hint);
 }
 
-/* Splits "1c.3g.40gb" where "3g.40gb" is a profile; otherwise the name is the profile's, with all its slices. */
+/* `profile` is the end of `name` that names the profile, behind the size of a compute instance. */
+static int fail_unknown(const struct gs_mig_gpu *gpu, const char *name, const char *profile, struct gs_error *err)
+{
+	GS_AUTO_FREE char *known = list_profiles(gpu);
+	const char *meant = suggest_profile(gpu, profile);
+	if (!meant)
+		return FAIL(err, "this GPU has no MIG profile \"%.60s\"; it has %s", name, known);
+	return FAIL(err, "this GPU has no MIG profile \"%.60s\"; did you mean \"%.*s%s\"? It has %s", name,
+		    (int)(profile - name), name, meant, known);
+}
+
+/* "1c.3g.40gb", where "3g.40gb" is a profile. */
+static int find_part(const struct gs_mig_gpu *gpu, const char *name, uint32_t *compute, struct gs_error *err)
+{
+	size_t digits = strspn(name, "0123456789");
+	bool of_compute = digits && digits < 3 && name[digits] == 'c' && name[digits + 1] == '.';
+	const char *whole = of_compute ? name + digits + 2 : name;
+	int found = of_compute ? gs_mig_profile_by_name(gpu, whole) : -1;
+	if (found < 0)
+		return fail_unknown(gpu, name, whole, err);
+	const struct gs_mig_profile *profile = &gpu->profiles[found];
+	uint8_t size = (uint8_t)strtoul(name, NULL, 10), start;
+	*compute = size;
+	if (gs_mig_compute_arrange(profile->compute_slices, 0, &size, 1, &start))
+		return found;
+	return FAIL(err,
+		    "%.60s does not exist: of the %u compute slices of %s, an instance has 1, 2, 4, 3 of 7, or all",
+		    name, profile->compute_slices, profile->name);
+}
+
+/* Position of the profile, and how many compute slices of it are meant: all, unless the name says a part; or -1. */
 static int find_profile(const struct gs_mig_gpu *gpu, const char *name, uint32_t *compute, struct gs_error *err)
 {
 	uint32_t id;
 	int found = gs_mig_profile_by_name(gpu, name);
 	if (found < 0 && read_number(name, UINT32_MAX, &id)) {
 		found = gs_mig_profile_by_id(gpu, id);
-		GS_AUTO_FREE char *known = found < 0 ? list_profiles(gpu) : NULL;
+		GS_AUTO_FREE char *known = list_profiles(gpu);
 		if (found < 0)
 			return FAIL(err, "no MIG profile of this GPU has id %u; it has %s", id, known);
 	}
-	if (found >= 0) {
-		*compute = gpu->profiles[found].compute_slices;
-		return found;
-	}
-	if (strncmp(name, "MIG ", 4) == 0)
-		name += 4;
-	size_t digits = strspn(name, "0123456789");
-	bool of_compute = digits && digits < 3 && name[digits] == 'c' && name[digits + 1] == '.';
-	const char *whole = of_compute ? name + digits + 2 : name;
-	found = of_compute ? gs_mig_profile_by_name(gpu, whole) : -1;
-	if (found < 0) {
-		GS_AUTO_FREE char *known = list_profiles(gpu);
-		const char *meant = suggest_profile(gpu, whole);
-		if (meant)
-			return FAIL(err, "this GPU has no MIG profile \"%.60s\"; did you mean \"%.*s%s\"? It has %s",
-				    name, (int)(whole - name), name, meant, known);
-		return FAIL(err, "this GPU has no MIG profile \"%.60s\"; it has %s", name, known);
-	}
-	const struct gs_mig_profile *profile = &gpu->profiles[found];
-	uint8_t size = (uint8_t)strtoul(name, NULL, 10), start;
-	if (!gs_mig_compute_arrange(profile->compute_slices, 0, &size, 1, &start))
-		return FAIL(
-			err,
-			"%.60s does not exist: of the %u compute slices of %s, an instance has 1, 2, 4, 3 of 7, or all",
-			name, profile->compute_slices, profile->name);
-	*compute = size;
+	if (found < 0)
+		return find_part(gpu, strncmp(name, "MIG ", 4) == 0 ? name + 4 : name, compute, err);
+	*compute = gpu->profiles[found].compute_slices;
 	return found;
 }
 
