@@ -524,7 +524,7 @@ static bool is_vgpu(const struct context *context)
 
 static bool vgpu_present(const struct context *context, struct gs_strbuf *out)
 {
-	return is_vgpu(context) && text(out, "true");
+	return text(out, is_vgpu(context) ? "true" : "false");
 }
 
 static bool vgpu_version(const struct context *context, struct gs_strbuf *out)
@@ -641,7 +641,7 @@ static const struct kind kinds[] = {
 	{OF_NODE, "mig.capable", "true", "Whether any GPU can be split with MIG", mig_capable},
 	{OF_NODE, "mig.strategy", "mixed", "`flags.migStrategy`: `single` or `mixed`; not with `none`", mig_strategy},
 	{OF_NODE, "mps.capable", "false", "Whether any device is shared with MPS", mps_capable},
-	{OF_NODE, "vgpu.present", "true", "A hypervisor lends the node a virtual GPU", vgpu_present},
+	{OF_NODE, "vgpu.present", "false", "Whether a hypervisor lends the node a virtual GPU", vgpu_present},
 	{OF_NODE, "vgpu.host-driver-version", "550.54.10", "The hypervisor's driver", vgpu_version},
 	{OF_NODE, "vgpu.host-driver-branch", "r550_40", "The branch of the hypervisor's driver", vgpu_branch},
 
