@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +27,12 @@ struct nvmlDevice_st {
 	struct nvmlDevice_st *next;
 };
 
-/* What a test asks of this process by environment: GPUSHARE_SIM_NVML_FAIL=N:CODE makes its Nth call return CODE, and
- * GPUSHARE_SIM_NVML_TRACE=FILE gets a line per call. */
+/* What a test asks of this process by environment: GPUSHARE_SIM_NVML_FAIL=N:CODE makes its Nth call return CODE, or with
+ * N:kill end the process in its place, and GPUSHARE_SIM_NVML_TRACE=FILE gets a line per call. */
 struct hooks {
 	uint64_t fail_at;
 	int fail_code;
+	bool kill;
 	uint64_t calls;
 	int trace_fd;
 };
@@ -54,6 +56,7 @@ static void read_hooks(void)
 	if (at && *end == ':') {
 		library.hooks.fail_at = at;
 		library.hooks.fail_code = atoi(end + 1);
+		library.hooks.kill = strcmp(end + 1, "kill") == 0;
 	}
 	const char *trace = getenv("GPUSHARE_SIM_NVML_TRACE");
 	if (trace && trace[0])
@@ -73,6 +76,8 @@ static int run_hooks(const char *function)
 	if (!library.hooks.fail_at)
 		return 0;
 	uint64_t number = __atomic_add_fetch(&library.hooks.calls, 1, __ATOMIC_RELAXED);
+	if (number == library.hooks.fail_at && library.hooks.kill)
+		raise(SIGKILL);
 	return number == library.hooks.fail_at ? library.hooks.fail_code : 0;
 }
 

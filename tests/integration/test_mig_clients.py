@@ -314,6 +314,21 @@ def test_events_of_an_instance(on_node):
     assert out == "fine\n"
 
 
+def test_killed_between_calls(steps):
+    """A client that dies in the middle leaves what it had made, and the node goes on."""
+    made, count = 0, 1
+    for count in range(1, 1000, 7):
+        killed, listed, _, _ = steps(f"!GPUSHARE_SIM_NVML_FAIL={count}:kill $SMI mig -cgi 9,9 -C -i 0", "mig -lgi", "mig -dci", "mig -dgi",
+                                     mig="none")
+        now = len(instances(listed[1]))
+        assert now >= made or killed[0] == OK
+        made = now
+        if killed[0] == OK:
+            break
+        assert killed[0] == 137
+    assert made == 2 and count > 10
+
+
 def test_without_rights(smi, somebody):
     """A node can be started with a layout by anybody; looking at it and changing it takes root, using it does not."""
     identity, directory = somebody
