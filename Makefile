@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 BUILD ?= build
 PREFIX ?= /usr/local
+HELM ?= helm
 FUZZ_SECONDS ?= 20
 BENCH_IDLE_SECONDS ?= 20
 MESON := $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
@@ -13,7 +14,7 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 # The sanitizers' reports fail the test that caused them.
 SANITIZED = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: all build run test unit integration sanitize tsan clang fuzz bench image install install-check format format-check deps clean help
+.PHONY: all build run test unit integration sanitize tsan clang fuzz bench image manifest install install-check format format-check deps clean help
 .DEFAULT_GOAL := all
 all: build
 
@@ -82,6 +83,10 @@ image:
 	@scripts/install-deps build image
 	@scripts/image --output $(BUILD)/image
 
+# deploy/gpushare.yaml from the chart; HELM=/path/to/helm, if it is not on the path.
+manifest:
+	@HELM=$(HELM) scripts/manifest
+
 install: build
 	@$(MESON) install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
@@ -111,6 +116,7 @@ help:
 	@echo "make fuzz          each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make bench         the figures, each beside its target"
 	@echo "make image         the container image as an OCI archive, in $(BUILD)/image"
+	@echo "make manifest      deploy/gpushare.yaml from the chart, with Helm"
 	@echo "make install       DESTDIR=... and, before the first build, PREFIX=$(PREFIX)"
 	@echo "make install-check whether an installed gpushare is whole and runs"
 	@echo "make format        format the sources; format-check only looks"

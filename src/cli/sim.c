@@ -19,6 +19,7 @@
 #include "base/suggest.h"
 #include "cli/command.h"
 #include "cli/sim.h"
+#include "cli/sim_hold.h"
 #include "gpushare/abi.h"
 #include "sim/models.h"
 #include "sim/spec.h"
@@ -231,7 +232,16 @@ static char *temporary_directory(struct gs_error *err)
 	return NULL;
 }
 
-static int create_and_run(const char *directory, const struct sim_spec *spec, char **command)
+static int hold(const struct sim_node *node)
+{
+	struct gs_error err;
+	const char *dir = sim_node_dir(node);
+	if (set_environment(dir, &err) < 0 || sim_hold(dir, sim_node_driver_version(node), &err) < 0)
+		return complain(&err);
+	return GS_EXIT_OK;
+}
+
+static int create_and_run(const char *directory, const struct sim_spec *spec, bool holding, char **command)
 {
 	struct gs_error err;
 	struct sim_node *node;
@@ -248,7 +258,7 @@ static int create_and_run(const char *directory, const struct sim_spec *spec, ch
 			sim_node_remove(temporary, NULL);
 		return status;
 	}
-	status = run_on_node(sim_node_dir(node), command);
+	status = holding ? hold(node) : run_on_node(sim_node_dir(node), command);
 	if (temporary && sim_node_remove(sim_node_dir(node), &err) < 0)
 		fprintf(stderr, "gpushare sim: %s\n", err.text);
 	sim_node_close(node);
@@ -265,6 +275,8 @@ static const struct gs_option sim_options[] = {
 	 .argument = "DIR",
 	 .help = "Run the command on the node that another 'gpushare sim --state DIR' runs",
 	 .complete = "dir"},
+	{.name = "hold",
+	 .help = "Run no COMMAND: keep the node, for processes of every user that join it, until a signal ends it"},
 	{.name = "seed",
 	 .argument = "N",
 	 .help = "Number that UUIDs and serials follow from (default: from DIR's name)"},
@@ -329,8 +341,11 @@ static int run_sim(int argc, char **argv)
 	if (join_dir && spec_text)
 		return usage("--join takes no SPEC: the node is there already");
 	const char *mig = gs_option_value(&gs_command_sim, &arguments, "mig");
-	if (join_dir && (state || seed || driver || mig))
-		return usage("--join takes no --state, --seed, --driver or --mig: the node is there already");
+	bool holding = gs_option_value(&gs_command_sim, &arguments, "hold") != NULL;
+	if (join_dir && (state || seed || driver || mig || holding))
+		return usage("--join takes no --state, --seed, --driver, --mig or --hold: the node is there already");
+	if (holding && (!state || arguments.operand_count))
+		return usage("--hold needs --state DIR, for others to join, and takes no COMMAND");
 	if (join_dir)
 		return join(join_dir, arguments.operands);
 	struct gs_error err;
@@ -341,7 +356,7 @@ static int run_sim(int argc, char **argv)
 	    (driver && sim_spec_set_driver_version(driver, &spec, &err) < 0) ||
 	    (mig && sim_spec_set_mig(mig, &spec, &err) < 0))
 		return complain(&err);
-	return create_and_run(state, &spec, arguments.operands);
+	return create_and_run(state, &spec, holding, arguments.operands);
 }
 
 const struct gs_command gs_command_sim = {
