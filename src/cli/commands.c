@@ -7,11 +7,21 @@
 
 /* In the order that help shows. */
 const struct gs_command *const gs_commands[] = {
-	&gs_command_demo,          &gs_command_node,
-	&gs_command_status,        &gs_command_labels,
-	&gs_command_config_check,  &gs_command_config_explain,
-	&gs_command_config_schema, &gs_command_sim,
-	&gs_command_sim_inject,    &gs_command_sim_load,
-	&gs_command_sim_models,    &gs_command_completion,
-	&gs_command_help,          NULL,
+	&gs_command_demo,
+	&gs_command_node,
+	&gs_command_status,
+	&gs_command_labels,
+	&gs_command_mps_status,
+	&gs_command_mps_clients,
+	&gs_command_mps_stop,
+	&gs_command_config_check,
+	&gs_command_config_explain,
+	&gs_command_config_schema,
+	&gs_command_sim,
+	&gs_command_sim_inject,
+	&gs_command_sim_load,
+	&gs_command_sim_models,
+	&gs_command_completion,
+	&gs_command_help,
+	NULL,
 };

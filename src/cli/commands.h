@@ -8,6 +8,9 @@ extern const struct gs_command gs_command_completion;
 extern const struct gs_command gs_command_demo;
 extern const struct gs_command gs_command_help;
 extern const struct gs_command gs_command_labels;
+extern const struct gs_command gs_command_mps_clients;
+extern const struct gs_command gs_command_mps_status;
+extern const struct gs_command gs_command_mps_stop;
 extern const struct gs_command gs_command_node;
 extern const struct gs_command gs_command_status;
 

@@ -11,16 +11,14 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "gpu/nvml.h"
 #include "node/node_internal.h"
 #include "strategy/mps.h"
 #include "strategy/mps_daemons.h"
+#include "strategy/mps_end.h"
+#include "strategy/mps_record.h"
 #include "strategy/strategies.h"
-
-enum { RECORD_BYTES_MAX = 1024 * 1024, RECORD_VERSION = 1 };
-#define PROGRAM "nvidia-cuda-mps-control"
 
 /* A mode to be set. */
 struct request {
@@ -32,8 +30,7 @@ struct request {
 struct node_mps {
 	struct node *node;
 	struct gs_mps_daemons *daemons;
-	char *record_path;
-	json_t *modes; /* of the GPUs that were changed, by UUID: the mode before */
+	struct gs_mps_record record;
 
 	struct request *first; /* waiting; the first one is under way while `working` */
 	bool working;
@@ -44,89 +41,22 @@ struct node_mps {
 	bool settled; /* what an earlier daemon left was looked at */
 };
 
-/* --- the record --- */
-
-static json_t *read_modes(const char *path)
-{
-	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, RECORD_BYTES_MAX, &length, NULL);
-	json_t *document = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	json_t *modes = json_object_get(document, "computeModes");
-	if (json_integer_value(json_object_get(document, "version")) != RECORD_VERSION || !json_is_object(modes)) {
-		if (text)
-			gs_log(GS_LOG_WARNING,
-			       "the record of compute modes can't be read; those modes stay as they are",
-			       GS_STR("file", path));
-		modes = NULL;
-	}
-	json_t *copy = modes ? json_deep_copy(modes) : json_object();
-	json_decref(document);
-	return copy;
-}
-
-static int write_modes(const struct node_mps *mps, struct gs_error *err)
-{
-	json_t *document = json_pack("{s:i, s:O}", "version", RECORD_VERSION, "computeModes", mps->modes);
-	GS_AUTO_FREE char *text = json_dumps(document, JSON_INDENT(1));
-	json_decref(document);
-	return gs_write_file(mps->record_path, text, strlen(text), 0600, err);
-}
-
 /* --- setting a mode, on a worker thread; the loop does not touch the record meanwhile --- */
-
-static int make_exclusive(struct node_mps *mps, nvmlDevice_t device, const char *gpu)
-{
-	nvmlComputeMode_t before;
-	nvmlReturn_t code = GS_NVML(mps->nvml, DeviceGetComputeMode, device, &before);
-	if (code != NVML_SUCCESS)
-		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceGetComputeMode", &mps->err);
-	/* One that is recorded was set by us: what is there now is not what it was before. */
-	if (!json_object_get(mps->modes, gpu)) {
-		json_object_set_new(mps->modes, gpu, json_integer(before));
-		if (write_modes(mps, &mps->err) < 0) {
-			json_object_del(mps->modes, gpu);
-			return gs_error_prefix(&mps->err, "the compute mode can't be changed without a record of it");
-		}
-	}
-	if (before == NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
-		return 0;
-	code = GS_NVML(mps->nvml, DeviceSetComputeMode, device, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS);
-	if (code != NVML_SUCCESS)
-		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceSetComputeMode", &mps->err);
-	return 0;
-}
-
-static int restore(struct node_mps *mps, nvmlDevice_t device, const char *gpu)
-{
-	const json_t *before = json_object_get(mps->modes, gpu);
-	if (!before)
-		return 0;
-	nvmlReturn_t code =
-		GS_NVML(mps->nvml, DeviceSetComputeMode, device, (nvmlComputeMode_t)json_integer_value(before));
-	if (code != NVML_SUCCESS)
-		return gs_nvml_fail(mps->nvml, code, "nvmlDeviceSetComputeMode", &mps->err);
-	json_object_del(mps->modes, gpu);
-	return write_modes(mps, &mps->err);
-}
 
 static void set_mode(uv_work_t *work)
 {
 	struct node_mps *mps = work->data;
 	const struct request *request = mps->first;
-	nvmlDevice_t device;
 	mps->failed = true;
 	if (!mps->nvml) {
 		gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there");
 		return;
 	}
 	gs_nvml_hold(mps->nvml);
-	nvmlReturn_t code = GS_NVML(mps->nvml, DeviceGetHandleByUUID, request->gpu, &device);
-	if (code != NVML_SUCCESS)
-		gs_nvml_fail(mps->nvml, code, "nvmlDeviceGetHandleByUUID", &mps->err);
-	else if (request->exclusive)
-		mps->failed = make_exclusive(mps, device, request->gpu) < 0;
+	if (request->exclusive)
+		mps->failed = gs_mps_make_exclusive(&mps->record, mps->nvml, request->gpu, &mps->err) < 0;
 	else
-		mps->failed = restore(mps, device, request->gpu) < 0;
+		mps->failed = gs_mps_restore(&mps->record, mps->nvml, request->gpu, &mps->err) < 0;
 	gs_nvml_release(mps->nvml);
 }
 
@@ -152,8 +82,7 @@ static void free_mps(struct node_mps *mps)
 		next = request->next;
 		free(request);
 	}
-	json_decref(mps->modes);
-	free(mps->record_path);
+	gs_mps_record_free(&mps->record);
 	free(mps);
 }
 
@@ -195,34 +124,6 @@ static void on_changed(void *user)
 		node_publish_health(mps->node);
 }
 
-static bool is_on_path(const char *name)
-{
-	const char *path = getenv("PATH");
-	GS_AUTO_FREE char *copy = gs_strdup(path ? path : "");
-	char *rest = copy, *directory;
-	while ((directory = strsep(&rest, ":"))) {
-		GS_AUTO_FREE char *full = gs_printf("%s/%s", *directory ? directory : ".", name);
-		if (access(full, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* On PATH, else as part of the driver. Owned by the caller. */
-static char *find_program(const struct gs_config *config)
-{
-	if (is_on_path(PROGRAM))
-		return gs_strdup(PROGRAM);
-	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root};
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(roots); i++) {
-		char *path = gs_printf("%s/usr/bin/" PROGRAM, roots[i]);
-		if (access(path, X_OK) == 0)
-			return path;
-		free(path);
-	}
-	return gs_strdup(PROGRAM);
-}
-
 static bool is_needed(const struct node *node, const char *record_path)
 {
 	struct stat status;
@@ -237,9 +138,14 @@ static struct node_mps *start(struct node *node)
 		return NULL;
 	struct node_mps *mps = gs_calloc(1, sizeof *mps);
 	mps->node = node;
-	mps->record_path = GS_STEAL(record_path);
-	mps->modes = read_modes(mps->record_path);
-	GS_AUTO_FREE char *program = find_program(&node->config);
+	struct gs_error problem = {0};
+	gs_mps_record_open(&mps->record, node->options->state_dir, &problem);
+	if (problem.source != GS_ERROR_NONE)
+		gs_log(GS_LOG_WARNING, "MPS: compute modes that were changed before stay as they are",
+		       GS_STR("error", problem.text));
+	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
+				     node->config.flags.nvidia_driver_root, NULL};
+	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
 	const struct gs_mps_options options = {
 		.root = node->config.flags.mps_root,
 		.program = program,
@@ -256,7 +162,7 @@ static void restore_others(struct node_mps *mps, const struct gs_mps_specs *spec
 {
 	const char *gpu;
 	json_t *mode;
-	json_object_foreach(mps->modes, gpu, mode)
+	json_object_foreach(mps->record.modes, gpu, mode)
 	{
 		bool used = false;
 		for (size_t i = 0; i < specs->count; i++)

@@ -1,0 +1,300 @@
+/* gpushare mps: the control daemons of MPS, their clients, and their end. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/quantity.h"
+#include "cli/commands.h"
+#include "gpu/nvml.h"
+#include "node/client.h"
+#include "node/node.h"
+#include "strategy/mps_end.h"
+
+enum { STATUS_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return text ? text : "";
+}
+
+static void format_bytes(const json_t *bytes, char *text, size_t size)
+{
+	if (json_is_integer(bytes))
+		gs_format_quantity(json_integer_value(bytes) >> 20 << 20, text, size);
+	else
+		snprintf(text, size, "-");
+}
+
+/* The daemon's status document; NULL after it said why there is none. */
+static json_t *ask(const struct gs_command *command, const struct gs_arguments *arguments)
+{
+	struct gs_error err;
+	GS_AUTO_FREE char *text =
+		node_client_status(gs_option_value(command, arguments, "socket"), STATUS_TIMEOUT_MS, &err);
+	json_t *status = text ? json_loads(text, 0, NULL) : NULL;
+	if (!status)
+		fprintf(stderr, "gpushare %s: %s\n", command->name,
+			text ? "the daemon's answer is not JSON" : err.text);
+	return status;
+}
+
+/* 0 table, 1 JSON, -1 after a complaint. */
+static int wants_json(const struct gs_command *command, const struct gs_arguments *arguments)
+{
+	const char *output = gs_option_value(command, arguments, "output");
+	if (arguments->operand_count) {
+		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments->operands[0]);
+		return -1;
+	}
+	if (strcmp(output, "table") == 0 || strcmp(output, "json") == 0)
+		return strcmp(output, "json") == 0;
+	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use table or json\n", command->name, output);
+	return -1;
+}
+
+/* Prints `list` (owned) as JSON, or with `print_table`. */
+static int print_list(json_t *list, bool as_json, void (*print_table)(const json_t *list))
+{
+	if (as_json) {
+		json_dumpf(list, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_table(list);
+	}
+	json_decref(list);
+	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
+}
+
+/* --- status --- */
+
+static void print_daemons(const json_t *daemons)
+{
+	size_t i;
+	json_t *daemon;
+	if (!json_array_size(daemons)) {
+		puts("nothing is shared by MPS on this node");
+		return;
+	}
+	printf("%-44s %-11s %8s %8s %8s %6s %6s\n", "DAEMON", "STATE", "PID", "MEMORY", "THREADS", "STARTS", "FAULTS");
+	json_array_foreach(daemons, i, daemon)
+	{
+		char memory[32];
+		format_bytes(json_object_get(daemon, "memoryLimitBytes"), memory, sizeof memory);
+		printf("%-44s %-11s %8" JSON_INTEGER_FORMAT " %8s %6" JSON_INTEGER_FORMAT " %% %6" JSON_INTEGER_FORMAT
+		       " %6" JSON_INTEGER_FORMAT "\n",
+		       text_of(daemon, "id"), text_of(daemon, "state"),
+		       json_integer_value(json_object_get(daemon, "pid")), memory,
+		       json_integer_value(json_object_get(daemon, "activeThreadPercentage")),
+		       json_integer_value(json_object_get(daemon, "starts")),
+		       json_integer_value(json_object_get(daemon, "faults")));
+		if (*text_of(daemon, "reason"))
+			printf("    %s\n", text_of(daemon, "reason"));
+	}
+}
+
+static int run_status(int argc, char **argv)
+{
+	struct gs_arguments arguments;
+	int stop = gs_parse_arguments(&gs_command_mps_status, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	int as_json = wants_json(&gs_command_mps_status, &arguments);
+	if (as_json < 0)
+		return GS_EXIT_USAGE;
+	json_t *status = ask(&gs_command_mps_status, &arguments);
+	if (!status)
+		return GS_EXIT_FAILURE;
+	json_t *daemons = json_incref(json_object_get(status, "mps"));
+	json_decref(status);
+	return print_list(daemons ? daemons : json_array(), as_json, print_daemons);
+}
+
+/* --- clients --- */
+
+/* One object for each process that holds a share of MPS. */
+static void add_clients(json_t *clients, const json_t *share)
+{
+	size_t i;
+	json_t *holder;
+	json_array_foreach(json_object_get(share, "holders"), i, holder)
+	{
+		json_t *client = json_copy(holder);
+		json_object_set(client, "share", json_object_get(share, "id"));
+		json_object_set(client, "resource", json_object_get(share, "resource"));
+		json_object_set(client, "memoryLimitBytes", json_object_get(share, "memoryBytes"));
+		json_object_set(client, "computePermille", json_object_get(share, "computePermille"));
+		json_array_append_new(clients, client);
+	}
+}
+
+static json_t *clients_of(const json_t *status)
+{
+	json_t *clients = json_array(), *gpu, *share;
+	size_t i, j;
+	json_array_foreach(json_object_get(status, "gpus"), i, gpu)
+	{
+		json_array_foreach(json_object_get(gpu, "shares"), j, share)
+		{
+			if (strcmp(text_of(share, "strategy"), "mps") == 0)
+				add_clients(clients, share);
+		}
+	}
+	return clients;
+}
+
+static void print_clients(const json_t *clients)
+{
+	size_t i;
+	json_t *client;
+	if (!json_array_size(clients)) {
+		puts("no process holds a share by MPS");
+		return;
+	}
+	printf("%-48s %8s %9s %9s %-24s %s\n", "SHARE", "PID", "MEMORY", "LIMIT", "PROCESS", "POD");
+	json_array_foreach(clients, i, client)
+	{
+		char memory[32], limit[32];
+		const char *namespace = text_of(client, "namespace");
+		format_bytes(json_object_get(client, "memoryBytes"), memory, sizeof memory);
+		format_bytes(json_object_get(client, "memoryLimitBytes"), limit, sizeof limit);
+		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s%s%s\n", text_of(client, "share"),
+		       json_integer_value(json_object_get(client, "pid")), memory, limit, text_of(client, "name"),
+		       namespace, *namespace ? "/" : "", text_of(client, "pod"));
+	}
+}
+
+static int run_clients(int argc, char **argv)
+{
+	struct gs_arguments arguments;
+	int stop = gs_parse_arguments(&gs_command_mps_clients, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	int as_json = wants_json(&gs_command_mps_clients, &arguments);
+	if (as_json < 0)
+		return GS_EXIT_USAGE;
+	json_t *status = ask(&gs_command_mps_clients, &arguments);
+	if (!status)
+		return GS_EXIT_FAILURE;
+	json_t *clients = clients_of(status);
+	json_decref(status);
+	return print_list(clients, as_json, print_clients);
+}
+
+/* --- stop --- */
+
+/* A node daemon holds its state directory's lock as long as it runs; it would only start them again. */
+static bool node_runs(const char *state_dir)
+{
+	GS_AUTO_CLOSE int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
+static int run_stop(int argc, char **argv)
+{
+	const struct gs_command *command = &gs_command_mps_stop;
+	struct gs_arguments arguments;
+	struct gs_error err;
+	int64_t grace_ns;
+	int stop = gs_parse_arguments(command, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	const char *state_dir = gs_option_value(command, &arguments, "state-dir");
+	const char *grace = gs_option_value(command, &arguments, "grace");
+	if (arguments.operand_count || gs_parse_duration(grace, &grace_ns, &err) < 0 ||
+	    grace_ns / 1000000000 > GRACE_SECONDS_MAX) {
+		fprintf(stderr,
+			"gpushare mps stop: takes --grace with a duration of up to %ds, as 30s, and no arguments\n",
+			GRACE_SECONDS_MAX);
+		return GS_EXIT_USAGE;
+	}
+	if (node_runs(state_dir)) {
+		fprintf(stderr, "gpushare mps stop: gpushare node is running and would start them again; stop it "
+				"first, or take "
+				"sharing.mps out of its config\n");
+		return GS_EXIT_FAILURE;
+	}
+	const char *driver_root = gs_option_value(command, &arguments, "driver-root");
+	const char *const roots[] = {driver_root, NULL};
+	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
+	struct gs_nvml *nvml = NULL;
+	struct gs_mps_ended ended;
+	if (gs_nvml_open(driver_root, &nvml, &err) < 0)
+		nvml = NULL;
+	int result = gs_mps_end(gs_option_value(command, &arguments, "mps-root"), state_dir, program,
+				(unsigned)(grace_ns / 1000000000), nvml, &ended, &err);
+	printf("%zu control daemon%s ended, %zu compute mode%s restored\n", ended.daemons,
+	       ended.daemons == 1 ? "" : "s", ended.modes, ended.modes == 1 ? "" : "s");
+	if (nvml)
+		gs_nvml_close(nvml);
+	if (result == 0)
+		return GS_EXIT_OK;
+	fprintf(stderr, "gpushare mps stop: %s\n", err.text);
+	return GS_EXIT_FAILURE;
+}
+
+/* --- the table's rows --- */
+
+static const struct gs_option question_options[] = {
+	{"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json"},
+	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "the daemon's socket", "file"},
+	{NULL},
+};
+
+const struct gs_command gs_command_mps_status = {
+	.name = "mps status",
+	.synopsis = "",
+	.summary = "show the MPS control daemons of this node",
+	.description =
+		"One for each device that is shared by MPS, or for each share with isolation: per-share. MEMORY and "
+		"THREADS are "
+		"the most that a client may have; a container's own limits may be lower. In the state Fault a client's "
+		"work has "
+		"failed, and with it that of all clients on the device; no new ones are taken until those are gone. "
+		"Quarantined: that happened too often.",
+	.examples = "gpushare mps status  # a table\n"
+		    "gpushare mps status -o json  # for programs",
+	.options = question_options,
+	.run = run_status,
+};
+
+const struct gs_command gs_command_mps_clients = {
+	.name = "mps clients",
+	.synopsis = "",
+	.summary = "show the processes that hold shares by MPS, their memory and its limit",
+	.description = "A process holds a share when its environment names it in GPUSHARE_SHARES, which the device "
+		       "plugin sets in "
+		       "every container it prepares.",
+	.examples = "gpushare mps clients  # a table",
+	.options = question_options,
+	.run = run_clients,
+};
+
+static const struct gs_option stop_options[] = {
+	{"grace", 0, "DURATION", NULL, "10s", "how long clients may take to end by themselves", NULL},
+	{"mps-root", 0, "DIR", "MPS_ROOT", "/run/nvidia/mps", "as flags.mpsRoot of the node daemon", "dir"},
+	{"state-dir", 0, "DIR", NULL, NODE_DEFAULT_STATE_DIR, "as of the node daemon", "dir"},
+	{"driver-root", 0, "DIR", "NVIDIA_DRIVER_ROOT", "/", "where the driver is installed", "dir"},
+	{NULL},
+};
+
+const struct gs_command gs_command_mps_stop = {
+	.name = "mps stop",
+	.synopsis = "[--grace DURATION]",
+	.summary = "end the MPS control daemons that a stopped node daemon left, and restore compute modes",
+	.description = "The node daemon lets its control daemons go on when it ends, so that its restart ends no "
+		       "client. This ends them "
+		       "for good: each is asked to quit, those that still have clients after the grace time are ended "
+		       "with them, and "
+		       "GPUs get the compute mode back that they had before.",
+	.examples = "gpushare mps stop --grace 30s  # after `systemctl stop gpushare`",
+	.options = stop_options,
+	.run = run_stop,
+};

@@ -1,0 +1,25 @@
+/* Ends sharing by MPS for good, from a command line: for an uninstall, or after the daemon was stopped. */
+#ifndef GPUSHARE_STRATEGY_MPS_END_H
+#define GPUSHARE_STRATEGY_MPS_END_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "gpu/nvml.h"
+
+struct gs_mps_ended {
+	size_t daemons; /* control daemons that were ended */
+	size_t modes;   /* compute modes that were restored */
+};
+
+/* Asks every control daemon below `root` to quit, and ends those that do not within `grace_seconds` with their clients. Then
+ * gives the GPUs of the record in STATE_DIR/mps.json their compute modes back. `nvml` NULL: the modes stay, and an error
+ * says so if there are any. Blocking. No node daemon may run. What could be done is done also on failure. */
+int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
+	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err);
+
+/* nvidia-cuda-mps-control on PATH, else as a part of the driver below one of `roots` (NULL ends them), else its bare name.
+ * Owned by the caller. */
+char *gs_mps_find_program(const char *const *roots);
+
+#endif
