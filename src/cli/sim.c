@@ -112,6 +112,9 @@ static int set_environment(const char *dir, struct gs_error *err)
 	prepend("LD_LIBRARY_PATH", libraries);
 	prepend_programs(program);
 	setenv(GPUSHARE_ENV_SIM, dir, 1);
+	/* What gpushare keeps about a node's GPUs belongs to that node, not to the machine that simulates it. */
+	GS_AUTO_FREE char *state = gs_printf("%s/gpushare", dir);
+	setenv("GPUSHARE_STATE_DIR", state, 0);
 	return 0;
 }
 

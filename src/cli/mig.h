@@ -1,0 +1,65 @@
+/* What the files of `gpushare mig` share. */
+#ifndef GPUSHARE_CLI_MIG_H
+#define GPUSHARE_CLI_MIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/strbuf.h"
+#include "cli/command.h"
+#include "gpu/mig_apply.h"
+
+extern const struct gs_command gs_command_mig_list_profiles, gs_command_mig_list, gs_command_mig_create,
+	gs_command_mig_destroy, gs_command_mig_enable, gs_command_mig_disable, gs_command_mig_plan,
+	gs_command_mig_apply, gs_command_mig_assert, gs_command_mig_export;
+
+/* A command under way: its options, NVML, the GPUs, and which of them are meant. */
+struct mig_call {
+	const struct gs_command *command;
+	struct gs_arguments arguments;
+	bool json;
+	struct gs_nvml *nvml;
+	struct gs_mig_boards boards;
+	bool chosen[GS_GPUS_MAX];
+	void *user; /* of the planner */
+};
+
+/* Parses and opens NVML; reads nothing yet. As gs_parse_arguments: 0, or an exit code + 1 once something was said. */
+int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call);
+void mig_call_close(struct mig_call *call);
+const char *mig_option(const struct mig_call *call, const char *name);
+
+/* Prints "gpushare mig x: text" on standard error; GS_EXIT_FAILURE. */
+int mig_fail(const struct mig_call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Reads all GPUs anew, and chooses those that -i names; without it all. An exit code. */
+int mig_read(struct mig_call *call);
+/* After that, for commands that change something: refuses GPUs that can't, and of several GPUs with MIG (`enabled`:
+ * turned on) -i must say which. */
+int mig_narrow(struct mig_call *call, bool enabled);
+/* Of each GPU what gs_mig_config_resolve wants to know; `count` of them are the caller's to free. */
+struct gs_mig_node_gpu *mig_node_gpus(const struct mig_call *call);
+
+/* Fills a task for each GPU of call->boards; one for which there is nothing to do has enabled as it is, and no step. */
+enum mig_outcome {
+	MIG_DONE,
+	MIG_FAILED,  /* something was said */
+	MIG_BLOCKED, /* `reason` says who is in the way */
+};
+typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
+
+/* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
+int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
+/* Says what was or would be done, as text or JSON. */
+void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done);
+
+/* Pictures and tables; see mig_table.c. */
+void mig_table_layout(const struct gs_mig_board *board, struct gs_strbuf *out);
+void mig_table_profiles(const struct gs_mig_board *board, struct gs_strbuf *out);
+/* One line per step of a task, and a summary. */
+void mig_table_task(const struct gs_mig_task *task, bool done, struct gs_strbuf *out);
+json_t *mig_json_layout(const struct gs_mig_board *board);
+json_t *mig_json_profiles(const struct gs_mig_board *board);
+json_t *mig_json_task(const struct gs_mig_task *task);
+
+#endif

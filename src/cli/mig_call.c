@@ -1,0 +1,271 @@
+/* What all commands of `gpushare mig` do: find the GPUs that are meant, and change them. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/quantity.h"
+#include "cli/mig.h"
+
+static const char proc[] = "/proc";
+
+const char *mig_option(const struct mig_call *call, const char *name)
+{
+	return gs_option_value(call->command, &call->arguments, name);
+}
+
+int mig_fail(const struct mig_call *call, const char *format, ...)
+{
+	va_list args;
+	fprintf(stderr, "gpushare %s: ", call->command->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return GS_EXIT_FAILURE;
+}
+
+int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call)
+{
+	struct gs_error err;
+	*call = (struct mig_call){.command = command};
+	int stop = gs_parse_arguments(command, argc, argv, &call->arguments);
+	if (stop)
+		return stop;
+	const char *output = mig_option(call, "output");
+	call->json = output && strcmp(output, "json") == 0;
+	if (output && !call->json && strcmp(output, "table") != 0 && strcmp(output, "yaml") != 0) {
+		mig_fail(call, "there is no output format \"%s\"; see gpushare %s --help", output, command->name);
+		return GS_EXIT_USAGE + 1;
+	}
+	if (gs_nvml_open(getenv("NVIDIA_DRIVER_ROOT"), &call->nvml, &err) < 0)
+		return mig_fail(call, "%s", err.text) + 1;
+	return 0;
+}
+
+void mig_call_close(struct mig_call *call)
+{
+	gs_mig_boards_free(&call->boards);
+	gs_nvml_close(call->nvml);
+}
+
+/* Which GPUs
+ * ---- */
+
+static bool is_number(const char *text)
+{
+	return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 9;
+}
+
+static int find_gpu(const struct mig_call *call, const char *name)
+{
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		if (is_number(name) ? strtoul(name, NULL, 10) == i
+				    : strcmp(name, board->uuid) == 0 || strcasecmp(name, board->pci_bus_id) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+static int no_such_gpu(const struct mig_call *call, const char *name)
+{
+	GS_AUTO_STRBUF struct gs_strbuf known = {0};
+	if (!*name)
+		return mig_fail(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
+	if (is_number(name))
+		return mig_fail(call, "-i %s: there is no GPU %s; this node has %zu, numbered from 0", name, name,
+				call->boards.count);
+	for (size_t i = 0; i < call->boards.count && i < 8; i++)
+		gs_strbuf_printf(&known, "%s%s", i ? ", " : "", call->boards.items[i].uuid);
+	return mig_fail(call, "-i %s: no GPU of this node has this UUID or bus id; it has %s%s", name,
+			known.length ? known.data : "none", call->boards.count > 8 ? ", ..." : "");
+}
+
+static int choose(struct mig_call *call, const char *list)
+{
+	memset(call->chosen, 0, sizeof call->chosen);
+	bool all = !list || strcmp(list, "all") == 0;
+	for (size_t i = 0; all && i < call->boards.count; i++)
+		call->chosen[i] = true;
+	for (const char *at = all ? NULL : list; at;) {
+		const char *comma = strchr(at, ',');
+		GS_AUTO_FREE char *name = comma ? gs_strndup(at, (size_t)(comma - at)) : gs_strdup(at);
+		int gpu = find_gpu(call, name);
+		if (gpu < 0)
+			return no_such_gpu(call, name);
+		if (call->chosen[gpu])
+			return mig_fail(call, "-i: GPU %d is named twice", gpu);
+		call->chosen[gpu] = true;
+		at = comma ? comma + 1 : NULL;
+	}
+	return GS_EXIT_OK;
+}
+
+int mig_read(struct mig_call *call)
+{
+	struct gs_error err;
+	gs_mig_boards_free(&call->boards);
+	if (gs_mig_read(call->nvml, proc, &call->boards, &err) < 0)
+		return mig_fail(call, "%s", err.text);
+	return choose(call, mig_option(call, "gpu"));
+}
+
+int mig_narrow(struct mig_call *call, bool enabled)
+{
+	const char *named = mig_option(call, "gpu");
+	size_t found = 0;
+	for (size_t i = 0; i < call->boards.count; i++) {
+		struct gs_mig_board *board = &call->boards.items[i];
+		if (!call->chosen[i])
+			continue;
+		if (named && board->problem[0])
+			return mig_fail(call, "GPU %zu can't be read: %s", i, board->problem);
+		if (named && !board->capable && strcmp(named, "all") != 0)
+			return mig_fail(call, "GPU %zu (%s) can't do MIG", i, board->name);
+		call->chosen[i] = board->capable && (named || board->enabled || !enabled);
+		found += call->chosen[i];
+	}
+	if (!found)
+		return mig_fail(call,
+				enabled ? "no GPU of this node has MIG on; turn it on with gpushare mig enable -i 0"
+					: "no GPU of this node can do MIG");
+	if (found > 1 && !named)
+		return mig_fail(call, "%zu GPUs of this node could be meant; say which with -i 0, or -i all", found);
+	return GS_EXIT_OK;
+}
+
+struct gs_mig_node_gpu *mig_node_gpus(const struct mig_call *call)
+{
+	struct gs_mig_node_gpu *gpus = gs_calloc(call->boards.count + 1, sizeof *gpus);
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		gpus[i] = (struct gs_mig_node_gpu){.mig = board->profiles_known ? &board->gpu : NULL,
+						   .pci_device = board->pci_device,
+						   .pci_subsystem = board->pci_subsystem};
+	}
+	return gpus;
+}
+
+/* Changing them
+ * ---- */
+
+void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done)
+{
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	json_t *list = json_array();
+	for (size_t i = 0; i < call->boards.count; i++) {
+		if (gs_mig_task_is_done(&tasks[i]))
+			continue;
+		mig_table_task(&tasks[i], done, &text);
+		json_array_append_new(list, mig_json_task(&tasks[i]));
+	}
+	if (call->json) {
+		json_dumpf(list, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		fputs(text.length ? text.data : "nothing to do: every GPU is as wanted\n", stdout);
+	}
+	json_decref(list);
+}
+
+/* NVML has no call for it; nvidia-smi comes with every driver. */
+static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_error *err)
+{
+	int status;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child < 0)
+		return gs_fail_errno(err, "cannot start nvidia-smi");
+	if (child == 0) {
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		execlp("nvidia-smi", "nvidia-smi", "--gpu-reset", "-i", board->uuid, (char *)NULL);
+		_exit(127);
+	}
+	while (waitpid(child, &status, 0) < 0)
+		;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi can't be run; it is what resets GPUs");
+	return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi --gpu-reset -i %s failed", board->uuid);
+}
+
+/* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
+static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, bool dry_run, struct gs_strbuf *reason)
+{
+	struct gs_mig_session session = {.lock = -1};
+	GS_AUTO_FREE char *recovered = NULL;
+	GS_AUTO_FREE struct gs_mig_task *tasks = NULL;
+	struct gs_error err;
+	const char *state_dir = mig_option(call, "state-dir");
+	if (!dry_run && gs_mig_begin(&session, call->nvml, state_dir, proc, &recovered, &err) < 0) {
+		gs_strbuf_add(reason, err.text);
+		return err.source == GS_ERROR_LIMIT ? MIG_BLOCKED : (mig_fail(call, "%s", err.text), MIG_FAILED);
+	}
+	if (recovered)
+		fprintf(stderr, "gpushare %s: %s\n", call->command->name, recovered);
+	enum mig_outcome outcome = mig_read(call) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
+	if (outcome == MIG_DONE) {
+		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
+		for (size_t i = 0; i < call->boards.count; i++)
+			tasks[i] = (struct gs_mig_task){.board = &call->boards.items[i],
+							.enabled = call->boards.items[i].enabled};
+		outcome = planner(call, tasks, reason);
+	}
+	if (outcome == MIG_DONE && !dry_run &&
+	    gs_mig_apply(&session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL, NULL,
+			 &err) < 0) {
+		gs_strbuf_add(reason, err.text);
+		outcome = err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE
+				  ? MIG_BLOCKED
+				  : (mig_fail(call, "%s", err.text), MIG_FAILED);
+	}
+	if (!dry_run)
+		gs_mig_end(&session);
+	if (outcome == MIG_DONE)
+		mig_print_tasks(call, tasks, !dry_run);
+	return outcome;
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
+{
+	const char *wait = dry_run ? NULL : mig_option(call, "wait");
+	int64_t wait_ns = 0;
+	struct gs_error err;
+	GS_AUTO_FREE char *said = NULL;
+	if (wait && (gs_parse_duration(wait, &wait_ns, &err) < 0 || wait_ns < 0)) {
+		mig_fail(call, "--wait %s: write a duration, such as 90s or 10m", wait);
+		return GS_EXIT_USAGE;
+	}
+	for (double end = seconds_now() + (double)wait_ns / 1e9;;) {
+		GS_AUTO_STRBUF struct gs_strbuf reason = {0};
+		struct timespec pause = {.tv_nsec = 500 * 1000 * 1000};
+		enum mig_outcome outcome = attempt(call, planner, dry_run, &reason);
+		if (outcome != MIG_BLOCKED)
+			return outcome == MIG_DONE ? GS_EXIT_OK : GS_EXIT_FAILURE;
+		if (seconds_now() >= end)
+			return mig_fail(call, "%s%s", reason.data,
+					wait      ? " (waited in vain)"
+					: dry_run ? ""
+						  : "; --wait DURATION waits for it");
+		if (!said || strcmp(said, reason.data) != 0)
+			fprintf(stderr, "gpushare %s: waiting: %s\n", call->command->name, reason.data);
+		free(said);
+		said = gs_strbuf_take(&reason);
+		nanosleep(&pause, NULL);
+	}
+}

@@ -1,0 +1,654 @@
+/* gpushare mig: commands that change how GPUs are divided. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "cli/mig.h"
+#include "node/node.h"
+
+static int run_change(const struct gs_command *command, int argc, char **argv, mig_planner *planner, int operands_min,
+		      int operands_max)
+{
+	struct mig_call call;
+	int stop = mig_call_open(command, argc, argv, &call);
+	if (stop)
+		return stop - 1;
+	int code = GS_EXIT_USAGE, count = call.arguments.operand_count;
+	if (count < operands_min)
+		mig_fail(&call, "say what: gpushare %s %s", command->name, command->synopsis);
+	else if (count > operands_max)
+		mig_fail(&call, "there is no use for \"%s\"; see gpushare %s --help",
+			 call.arguments.operands[operands_max], command->name);
+	else
+		code = mig_change(&call, planner, mig_option(&call, "dry-run") != NULL);
+	mig_call_close(&call);
+	return code;
+}
+
+/* The reason of a plan that is impossible, and whether it can become possible when somebody ends. */
+static enum mig_outcome refuse(struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+			       struct gs_strbuf *reason)
+{
+	const struct gs_mig_plan *plan = &task->plan;
+	bool held = false;
+	for (size_t i = 0; i < plan->blocker_count && goal == GS_MIG_BECOME; i++)
+		held |= task->board->layout.instances[plan->blockers[i]].busy;
+	if (held) {
+		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+		return MIG_BLOCKED;
+	}
+	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+	return MIG_FAILED;
+}
+
+static enum mig_outcome need_mig_on(const struct mig_call *call, const struct gs_mig_board *board)
+{
+	mig_fail(call, "MIG is off on GPU %u; turn it on with gpushare mig enable -i %u", board->index, board->index);
+	return MIG_FAILED;
+}
+
+/* create
+ * ---- */
+
+/* The list with ":START" behind its only entry. */
+static char *list_with_start(struct mig_call *call)
+{
+	const char *list = call->arguments.operands[0], *start = mig_option(call, "at");
+	if (!start)
+		return gs_strdup(list);
+	if (strchr(list, ',') || strchr(list, ':')) {
+		mig_fail(call, "--at is for one instance; with several write each place behind its profile, such as "
+			       "1g.10gb:0,3g.40gb:4");
+		return NULL;
+	}
+	return gs_printf("%s:%s", list, start);
+}
+
+static enum mig_outcome plan_create(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	struct gs_error err;
+	GS_AUTO_FREE char *list = list_with_start(call);
+	if (!list || mig_narrow(call, true) != GS_EXIT_OK)
+		return MIG_FAILED;
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		struct gs_mig_wish wish = {0};
+		if (!call->chosen[i])
+			continue;
+		if (!board->enabled)
+			return need_mig_on(call, board);
+		if (gs_mig_parse_list(&board->gpu, list, &wish, &err) < 0) {
+			mig_fail(call, "GPU %zu: %s; nothing was changed", i, err.text);
+			return MIG_FAILED;
+		}
+		if (gs_mig_plan_make(&board->gpu, &board->layout, &wish, GS_MIG_ADD, &tasks[i].plan) < 0)
+			return refuse(call, &tasks[i], GS_MIG_ADD, reason);
+	}
+	return MIG_DONE;
+}
+
+static int run_create(int argc, char **argv)
+{
+	return run_change(&gs_command_mig_create, argc, argv, plan_create, 1, 1);
+}
+
+/* destroy
+ * ---- */
+
+static const char *instance_name(const struct gs_mig_board *board, const struct gs_mig_instance *instance)
+{
+	return instance->profile < board->gpu.profile_count ? board->gpu.profiles[instance->profile].name : "?";
+}
+
+/* Adds the step; `compute` is a position, or -1 for the whole GPU instance. Refuses what is in use, or named before. */
+static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *task, size_t position, int compute,
+				    struct gs_strbuf *reason)
+{
+	const struct gs_mig_board *board = task->board;
+	const struct gs_mig_instance *instance = &board->layout.instances[position];
+	bool whole = compute < 0;
+	bool busy = instance->busy;
+	struct gs_mig_step step = {.kind = whole ? GS_MIG_DESTROY_INSTANCE : GS_MIG_DESTROY_COMPUTE,
+				   .profile = instance->profile,
+				   .place = instance->place,
+				   .instance_id = instance->id,
+				   .compute_count = whole ? instance->compute_count : 1};
+	for (size_t i = 0; i < task->plan.step_count; i++) {
+		const struct gs_mig_step *other = &task->plan.steps[i];
+		if (other->instance_id != instance->id || (!whole && other->kind == GS_MIG_DESTROY_COMPUTE &&
+							   other->compute_id != instance->compute[compute].id))
+			continue;
+		mig_fail(call, "GPU %u: GPU instance %u is named twice", board->index, instance->id);
+		return MIG_FAILED;
+	}
+	for (size_t i = 0; i < step.compute_count; i++) {
+		const struct gs_mig_compute *from = &instance->compute[whole ? i : (size_t)compute];
+		step.compute[i] = from->slices;
+		step.compute_start[i] = from->start;
+		step.compute_id = whole ? 0 : from->id;
+	}
+	if (!whole) {
+		bool any = false;
+		for (size_t i = 0; i < instance->compute_count; i++)
+			any |= instance->compute[i].busy;
+		busy = any ? instance->compute[compute].busy : busy;
+	}
+	if (busy) {
+		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s; nothing was changed",
+				 board->index, instance->id, instance_name(board, instance), instance->holder);
+		return MIG_BLOCKED;
+	}
+	if (task->plan.step_count == GS_MIG_STEPS_MAX)
+		return MIG_FAILED;
+	task->plan.steps[task->plan.step_count++] = step;
+	*(whole ? &task->plan.destroyed : &task->plan.compute_destroyed) += 1;
+	return MIG_DONE;
+}
+
+static enum mig_outcome destroy_uuid(struct mig_call *call, struct gs_mig_task *tasks, const char *uuid,
+				     struct gs_strbuf *reason)
+{
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		for (size_t j = 0; j < board->layout.count; j++)
+			for (size_t k = 0; k < board->layout.instances[j].compute_count; k++)
+				if (strcmp(board->uuids[j][k], uuid) == 0)
+					return add_destroy(call, &tasks[i], j,
+							   board->layout.instances[j].compute_count > 1 ? (int)k : -1,
+							   reason);
+	}
+	mig_fail(call, "no MIG device of this node has the UUID %s; see gpushare mig list", uuid);
+	return MIG_FAILED;
+}
+
+/* "9" or "9/0". */
+static enum mig_outcome destroy_id(struct mig_call *call, struct gs_mig_task *task, const char *name,
+				   struct gs_strbuf *reason)
+{
+	const struct gs_mig_board *board = task->board;
+	unsigned gi, ci;
+	int used = 0;
+	bool compute = sscanf(name, "%3u/%3u%n", &gi, &ci, &used) == 2 && !name[used];
+	if (!compute && (sscanf(name, "%3u%n", &gi, &used) != 1 || name[used])) {
+		mig_fail(call,
+			 "\"%s\" is no instance; write an id (9), GPU and compute instance (9/0), or a UUID "
+			 "(MIG-...), as gpushare mig list shows them",
+			 name);
+		return MIG_FAILED;
+	}
+	for (size_t i = 0; i < board->layout.count; i++) {
+		const struct gs_mig_instance *instance = &board->layout.instances[i];
+		if (instance->id != gi)
+			continue;
+		if (!compute)
+			return add_destroy(call, task, i, -1, reason);
+		for (size_t k = 0; k < instance->compute_count; k++)
+			if (instance->compute[k].id == ci)
+				return add_destroy(call, task, i, (int)k, reason);
+	}
+	mig_fail(call, "GPU %u has no instance %s; see gpushare mig list -i %u", board->index, name, board->index);
+	return MIG_FAILED;
+}
+
+static enum mig_outcome destroy_all(struct mig_call *call, struct gs_mig_task *task, struct gs_strbuf *reason)
+{
+	enum mig_outcome outcome = MIG_DONE;
+	for (size_t i = 0; i < task->board->layout.count && outcome == MIG_DONE; i++)
+		outcome = add_destroy(call, task, i, -1, reason);
+	return outcome;
+}
+
+static enum mig_outcome destroy_named(struct mig_call *call, struct gs_mig_task *tasks, const char *name,
+				      struct gs_strbuf *reason)
+{
+	enum mig_outcome outcome = MIG_DONE;
+	if (!*name) {
+		mig_fail(call, "an entry of the list is empty; name instances by id or UUID, with commas");
+		return MIG_FAILED;
+	}
+	if (strncmp(name, "MIG-", 4) == 0)
+		return destroy_uuid(call, tasks, name, reason);
+	if (mig_narrow(call, true) != GS_EXIT_OK)
+		return MIG_FAILED;
+	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+		if (call->chosen[i])
+			outcome = destroy_id(call, &tasks[i], name, reason);
+	return outcome;
+}
+
+static enum mig_outcome plan_destroy(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	enum mig_outcome outcome = MIG_DONE;
+	bool all = mig_option(call, "all");
+	if (all == (call->arguments.operand_count > 0)) {
+		mig_fail(call, "name instances by id or UUID, or say --all");
+		return MIG_FAILED;
+	}
+	if (all && mig_narrow(call, true) != GS_EXIT_OK)
+		return MIG_FAILED;
+	for (size_t i = 0; all && i < call->boards.count && outcome == MIG_DONE; i++)
+		if (call->chosen[i])
+			outcome = destroy_all(call, &tasks[i], reason);
+	for (int i = 0; i < call->arguments.operand_count && outcome == MIG_DONE; i++) {
+		for (const char *at = call->arguments.operands[i]; at && outcome == MIG_DONE;) {
+			const char *comma = strchr(at, ',');
+			GS_AUTO_FREE char *name = comma ? gs_strndup(at, (size_t)(comma - at)) : gs_strdup(at);
+			outcome = destroy_named(call, tasks, name, reason);
+			at = comma ? comma + 1 : NULL;
+		}
+	}
+	return outcome;
+}
+
+static int run_destroy(int argc, char **argv)
+{
+	return run_change(&gs_command_mig_destroy, argc, argv, plan_destroy, 0, 1000);
+}
+
+/* enable, disable
+ * ---- */
+
+/* NVML says IN_USE too, but only after it has noted the mode as pending. */
+static enum mig_outcome check_clients(const struct gs_mig_task *task, struct gs_strbuf *reason)
+{
+	const struct gs_mig_board *board = task->board;
+	if (task->enabled == board->enabled || !board->process_count)
+		return MIG_DONE;
+	gs_strbuf_printf(reason,
+			 "GPU %u: the MIG mode changes only while nothing runs on the GPU, and %zu %s, such as %s; "
+			 "nothing was changed",
+			 board->index, board->process_count, board->process_count > 1 ? "processes do" : "process does",
+			 board->processes[0].who);
+	return MIG_BLOCKED;
+}
+
+/* Fills the task with what makes the GPU as the target says. */
+static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *task, const struct gs_mig_target *target,
+				    struct gs_strbuf *reason)
+{
+	static const struct gs_mig_wish nothing;
+	const struct gs_mig_board *board = task->board;
+	task->enabled = target->enabled;
+	if (board->profiles_known &&
+	    gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
+			     &task->plan) < 0)
+		return refuse(call, task, GS_MIG_BECOME, reason);
+	return check_clients(task, reason);
+}
+
+static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tasks, bool enabled,
+				  struct gs_strbuf *reason)
+{
+	enum mig_outcome outcome = mig_narrow(call, false) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
+	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		struct gs_mig_target target = {.enabled = enabled};
+		if (!call->chosen[i] || (board->enabled == enabled && board->pending == enabled))
+			continue;
+		if (enabled && board->enabled) { /* only a pending "off" is taken back */
+			tasks[i].enabled = true;
+			continue;
+		}
+		outcome = plan_target(call, &tasks[i], &target, reason);
+	}
+	return outcome;
+}
+
+static enum mig_outcome plan_enable(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	return plan_mode(call, tasks, true, reason);
+}
+
+static enum mig_outcome plan_disable(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	return plan_mode(call, tasks, false, reason);
+}
+
+static int run_enable(int argc, char **argv)
+{
+	return run_change(&gs_command_mig_enable, argc, argv, plan_enable, 0, 0);
+}
+
+static int run_disable(int argc, char **argv)
+{
+	return run_change(&gs_command_mig_disable, argc, argv, plan_disable, 0, 0);
+}
+
+/* plan, apply, assert
+ * ---- */
+
+enum { CONFIG_BYTES_MAX = 1024 * 1024 };
+
+static void print_diagnostics(const struct gs_diagnostics *diags)
+{
+	for (size_t i = 0; i < diags->count; i++)
+		fprintf(stderr, "%s\n", diags->items[i].text);
+	if (diags->omitted)
+		fprintf(stderr, "and %zu more\n", diags->omitted);
+}
+
+/* The file of -f; once, since it may be standard input. */
+static int load_config(struct mig_call *call, struct gs_mig_config *config)
+{
+	const char *path = mig_option(call, "file");
+	struct gs_diagnostics diags = {0};
+	struct gs_error err;
+	size_t length;
+	bool standard_input = strcmp(path, "-") == 0;
+	GS_AUTO_FREE char *text = gs_read_file(standard_input ? "/dev/stdin" : path, CONFIG_BYTES_MAX, &length, &err);
+	if (!text)
+		return mig_fail(call, "%s", err.text);
+	int result = gs_mig_config_parse(standard_input ? "(standard input)" : path, text, length, config, &diags);
+	gs_diagnostics_sort(&diags);
+	print_diagnostics(&diags);
+	gs_diagnostics_free(&diags);
+	return result < 0 ? GS_EXIT_FAILURE : GS_EXIT_OK;
+}
+
+/* What the profiles on the command line want of the chosen GPUs. */
+static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_target *targets)
+{
+	struct gs_error err;
+	if (mig_narrow(call, false) != GS_EXIT_OK)
+		return MIG_FAILED;
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		if (!call->chosen[i])
+			continue;
+		targets[i].named = targets[i].enabled = true;
+		if (gs_mig_parse_list(&board->gpu, call->arguments.operands[0], &targets[i].wish, &err) < 0) {
+			mig_fail(call, "GPU %zu: %s; nothing was changed", i, err.text);
+			return MIG_FAILED;
+		}
+	}
+	return MIG_DONE;
+}
+
+static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs_mig_config *config,
+					  struct gs_mig_target *targets)
+{
+	GS_AUTO_FREE struct gs_mig_node_gpu *gpus = mig_node_gpus(call);
+	struct gs_mig_config generated = {0};
+	struct gs_diagnostics diags = {0};
+	struct gs_error err;
+	enum mig_outcome outcome = MIG_FAILED;
+	if (!config) {
+		gs_mig_config_generate(gpus, call->boards.count, &generated);
+		config = &generated;
+	}
+	const struct gs_mig_named *named = gs_mig_config_find(config, mig_option(call, "config"), &err);
+	if (!named)
+		mig_fail(call, "%s", err.text);
+	else if (gs_mig_config_resolve(config, named, gpus, call->boards.count, targets, &diags) == 0)
+		outcome = MIG_DONE;
+	print_diagnostics(&diags);
+	gs_diagnostics_free(&diags);
+	gs_mig_config_free(&generated);
+	return outcome;
+}
+
+/* GPUs that can't be looked at can't be promised anything. */
+static bool all_readable(const struct mig_call *call)
+{
+	for (size_t i = 0; i < call->boards.count; i++) {
+		const struct gs_mig_board *board = &call->boards.items[i];
+		if (!call->chosen[i])
+			continue;
+		if (board->problem[0]) {
+			mig_fail(call, "GPU %zu can't be read: %s; leave it out with -i to change the others", i,
+				 board->problem);
+			return false;
+		}
+		if (board->capable && !board->profiles_known) {
+			mig_fail(call,
+				 "the driver tells what GPU %zu can be divided into only while MIG is on; turn it on "
+				 "first with gpushare mig enable -i %zu",
+				 i, i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static enum mig_outcome plan_apply(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	GS_AUTO_FREE struct gs_mig_target *targets = gs_calloc(call->boards.count + 1, sizeof *targets);
+	enum mig_outcome outcome = all_readable(call) ? MIG_DONE : MIG_FAILED;
+	if (outcome == MIG_DONE)
+		outcome = call->arguments.operand_count ? targets_of_list(call, targets)
+							: targets_of_config(call, call->user, targets);
+	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+		if (targets[i].named && call->chosen[i])
+			outcome = plan_target(call, &tasks[i], &targets[i], reason);
+	return outcome;
+}
+
+/* For assert: there is nothing to do, or it says what. */
+static enum mig_outcome plan_assert(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	enum mig_outcome outcome = plan_apply(call, tasks, reason);
+	bool done = true;
+	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+		done &= gs_mig_task_is_done(&tasks[i]);
+	if (outcome != MIG_DONE || done)
+		return outcome;
+	mig_print_tasks(call, tasks, false);
+	fflush(stdout);
+	mig_fail(call, "the GPUs are not divided like that");
+	return MIG_FAILED;
+}
+
+static int run_config(const struct gs_command *command, int argc, char **argv, mig_planner *planner, bool always_dry)
+{
+	struct mig_call call;
+	struct gs_mig_config config = {0};
+	int stop = mig_call_open(command, argc, argv, &call);
+	if (stop)
+		return stop - 1;
+	int code = GS_EXIT_OK, count = call.arguments.operand_count;
+	bool file = mig_option(&call, "file"), name = mig_option(&call, "config");
+	if (count > 1 || (count == 1 && (file || name)) || (!count && !file && !name)) {
+		mig_fail(&call,
+			 "say what: -f FILE, -c NAME of a configuration of this node, or -i GPUS PROFILES; see "
+			 "gpushare %s --help",
+			 command->name);
+		code = GS_EXIT_USAGE;
+	}
+	if (code == GS_EXIT_OK && file) {
+		code = load_config(&call, &config);
+		call.user = &config;
+	}
+	if (code == GS_EXIT_OK)
+		code = mig_change(&call, planner, always_dry || mig_option(&call, "dry-run"));
+	gs_mig_config_free(&config);
+	mig_call_close(&call);
+	return code;
+}
+
+static int run_plan(int argc, char **argv)
+{
+	return run_config(&gs_command_mig_plan, argc, argv, plan_apply, true);
+}
+
+static int run_apply(int argc, char **argv)
+{
+	return run_config(&gs_command_mig_apply, argc, argv, plan_apply, false);
+}
+
+static int run_assert(int argc, char **argv)
+{
+	return run_config(&gs_command_mig_assert, argc, argv, plan_assert, true);
+}
+
+/* The commands
+ * ---- */
+
+#define OPTION_GPU                                                                                                     \
+	{                                                                                                              \
+		"gpu", 'i', "GPUS", NULL, NULL, "these GPUs: indexes, UUIDs or PCI bus ids, with commas; or all", NULL \
+	}
+#define OPTION_OUTPUT                                                                               \
+	{                                                                                           \
+		"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json" \
+	}
+#define OPTION_DRY                                                                  \
+	{                                                                           \
+		"dry-run", 0, NULL, NULL, NULL, "only say what would be done", NULL \
+	}
+#define OPTION_WAIT                                                                                    \
+	{                                                                                              \
+		"wait", 0, "DURATION", NULL, NULL,                                                     \
+			"wait so long for instances that are in use, such as 10m; without it that is " \
+			"a failure",                                                                   \
+			NULL                                                                           \
+	}
+#define OPTION_STATE                                                                         \
+	{                                                                                    \
+		"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR,         \
+			"where a change is noted before it begins; the node daemon's", "dir" \
+	}
+#define OPTION_RESET                                                                                      \
+	{                                                                                                 \
+		"reset", 0, NULL, NULL, NULL,                                                             \
+			"reset the GPUs whose MIG mode changes, where the driver says that it is needed " \
+			"(older than Hopper)",                                                            \
+			NULL                                                                              \
+	}
+#define OPTION_FILE                                                                                                   \
+	{                                                                                                             \
+		"file", 'f', "FILE", NULL, NULL, "configurations as mig-parted has them; - is standard input", "file" \
+	}
+#define OPTION_CONFIG                                                                                  \
+	{                                                                                              \
+		"config", 'c', "NAME", NULL, NULL,                                                     \
+			"which configuration: of FILE, or without it one that the node has by itself", \
+			"all-balanced all-enabled all-disabled"                                        \
+	}
+
+static const struct gs_option create_options[] = {
+	OPTION_GPU,
+	{"at", 0, "START", NULL, NULL, "the memory slice where the instance begins (one instance only)", NULL},
+	OPTION_DRY,
+	OPTION_WAIT,
+	OPTION_STATE,
+	OPTION_OUTPUT,
+	{NULL}};
+static const struct gs_option destroy_options[] = {
+	OPTION_GPU,   {"all", 0, NULL, NULL, NULL, "all instances of the GPUs that are meant", NULL},
+	OPTION_DRY,   OPTION_WAIT,
+	OPTION_STATE, OPTION_OUTPUT,
+	{NULL}};
+static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESET,  OPTION_DRY, OPTION_WAIT,
+						OPTION_STATE, OPTION_OUTPUT, {NULL}};
+static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET, OPTION_DRY,
+						 OPTION_WAIT, OPTION_STATE,  OPTION_OUTPUT, {NULL}};
+static const struct gs_option plan_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU, OPTION_OUTPUT, {NULL}};
+
+#define ALL_OR_NOTHING                                                                                                \
+	"\n\nAll is done or nothing: when a step fails, what was done before is undone. The change is noted in "      \
+	"--state-dir before it begins, so that one that is cut off is undone by the next gpushare mig command or by " \
+	"the node daemon. Instances in use are never touched."
+
+const struct gs_command gs_command_mig_create = {
+	.name = "mig create",
+	.synopsis = "PROFILES",
+	.summary = "add MIG instances to a GPU, beside those that it has",
+	.description =
+		"PROFILES are names (1g.10gb) or ids (19) with commas, each with :START behind it for a place of its "
+		"own. "
+		"Each gets a compute instance that takes all of it; 1c.3g.40gb is a compute instance with one of the "
+		"slices of a 3g.40gb, and several share one. Places are chosen so that most stays possible "
+		"afterwards." ALL_OR_NOTHING,
+	.examples = "gpushare mig create -i 0 1g.10gb,1g.10gb,3g.40gb  # three instances\n"
+		    "gpushare mig create -i 0 3g.40gb --at 4  # on memory slices 4 to 7\n"
+		    "gpushare mig create -i 0 1c.3g.40gb,2c.3g.40gb  # one GPU instance, two compute instances",
+	.options = create_options,
+	.run = run_create,
+};
+
+const struct gs_command gs_command_mig_destroy = {
+	.name = "mig destroy",
+	.synopsis = "INSTANCE...",
+	.summary = "destroy MIG instances that nobody uses",
+	.description =
+		"INSTANCE is a GPU instance (9), a compute instance of it (9/0), or a UUID (MIG-...), as gpushare mig "
+		"list shows them. A GPU instance goes with its compute instances." ALL_OR_NOTHING,
+	.examples = "gpushare mig destroy -i 0 9  # GPU instance 9\n"
+		    "gpushare mig destroy -i 0 --all --wait 10m  # all, once they are idle",
+	.options = destroy_options,
+	.run = run_destroy,
+};
+
+const struct gs_command gs_command_mig_enable = {
+	.name = "mig enable",
+	.synopsis = "",
+	.summary = "turn MIG on",
+	.description = "Touches only GPUs on which MIG is off. Nothing may run on them. From Hopper on the mode "
+		       "changes at once; "
+		       "older GPUs may need a reset, which the driver says, and which --reset does with nvidia-smi for "
+		       "those GPUs "
+		       "alone." ALL_OR_NOTHING,
+	.examples = "gpushare mig enable -i 0  # one GPU\n"
+		    "gpushare mig enable -i all --reset  # all, with a reset where one is needed",
+	.options = mode_options,
+	.run = run_enable,
+};
+
+const struct gs_command gs_command_mig_disable = {
+	.name = "mig disable",
+	.synopsis = "",
+	.summary = "turn MIG off",
+	.description =
+		"Destroys the instances of the GPU, which must be idle, and turns MIG off; as gpushare mig enable "
+		"otherwise." ALL_OR_NOTHING,
+	.examples = "gpushare mig disable -i 0  # GPU 0 is a whole GPU again",
+	.options = mode_options,
+	.run = run_disable,
+};
+
+const struct gs_command gs_command_mig_plan = {
+	.name = "mig plan",
+	.synopsis = "[PROFILES]",
+	.summary = "say how GPUs would come to be divided otherwise, or why they can't",
+	.description =
+		"As gpushare mig apply --dry-run: what would be created and destroyed, in which order and where. When "
+		"it is impossible it says which instances stand in the way, and who uses them.",
+	.examples = "gpushare mig plan -c all-balanced  # a configuration that the node has by itself\n"
+		    "gpushare mig plan -i 0 3g.40gb,2g.20gb,1g.10gb  # just these instances on GPU 0",
+	.options = plan_options,
+	.run = run_plan,
+};
+
+const struct gs_command gs_command_mig_apply = {
+	.name = "mig apply",
+	.synopsis = "[PROFILES]",
+	.summary = "divide GPUs as a configuration says",
+	.description =
+		"The GPUs get exactly the instances of the configuration: what fits stays as it is, running or not, "
+		"and as "
+		"little as possible is destroyed. FILE is as for NVIDIA's mig-parted. Without one, NAME is a "
+		"configuration "
+		"made from the hardware: all-disabled, all-enabled, all-balanced, or all-PROFILE; gpushare mig export "
+		"--generated prints them. With PROFILES, as in gpushare mig create, the GPUs of -i get just "
+		"those." ALL_OR_NOTHING,
+	.examples = "gpushare mig apply -c all-balanced  # all GPUs: two 1g, one 2g, one 3g\n"
+		    "gpushare mig apply -f mig.yaml -c training --wait 30m  # when its instances are free\n"
+		    "gpushare mig apply -i 0 7g.80gb  # one instance on GPU 0",
+	.options = apply_options,
+	.run = run_apply,
+};
+
+const struct gs_command gs_command_mig_assert = {
+	.name = "mig assert",
+	.synopsis = "[PROFILES]",
+	.summary = "check whether GPUs are divided as a configuration says",
+	.description =
+		"Exit status 0 when gpushare mig apply would have nothing to do; otherwise it prints what there would "
+		"be to do, and the status is 1.",
+	.examples = "gpushare mig assert -f mig.yaml -c training  # for scripts",
+	.options = plan_options,
+	.run = run_assert,
+};
