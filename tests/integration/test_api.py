@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare 
               pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes the server's certificate, is missing")]
 
 
+def sanitized():
+    """Whether the build keeps freed memory for a while, to find uses of it."""
+    with open(PEER, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority"))
@@ -458,7 +464,8 @@ def test_a_server_that_lies(api, start, lie):
     wait_until(lambda: heard == "label %s truth" % LABEL or peer.next() == "label %s truth" % LABEL, "the truth")
     assert len(told) == 2
     wait_until(lambda: peer.state()[0] == "Watching", "Watching")
-    assert peer.memory_kib() < 40 * 1024
+    if not sanitized():
+        assert peer.memory_kib() < 40 * 1024
     assert "\x1b" not in "".join(peer.log)
 
 
