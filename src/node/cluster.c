@@ -93,8 +93,12 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 	take_copy(&cluster->labels, json_object_get(metadata, "labels"));
 	take_copy(&cluster->annotations, json_object_get(metadata, "annotations"));
 	tell_changes(cluster);
-	const char *version = json_string_value(json_object_get(metadata, "resourceVersion"));
-	cluster_check_managed(cluster, version ? strtoull(version, NULL, 10) : 0);
+	const char *text = json_string_value(json_object_get(metadata, "resourceVersion"));
+	uint64_t version = text ? strtoull(text, NULL, 10) : 0;
+	if (version < cluster->version)
+		cluster_forget_versions(cluster);
+	cluster->version = version;
+	cluster_check_managed(cluster);
 	return true;
 }
 

@@ -63,7 +63,8 @@ struct cluster {
 	char *node_name, *node_path;
 	char *node_uid; /* NULL until the watch told */
 	bool synced;
-	json_t *labels, *annotations; /* of the node as last seen */
+	json_t *labels, *annotations; /* of the node as last seen, at this version */
+	uint64_t version;
 	struct watched_label watched[CLUSTER_WATCHED_LABELS_MAX];
 	size_t watched_count;
 
@@ -95,8 +96,10 @@ void cluster_work(struct cluster *cluster);
 void cluster_hurry(struct cluster *cluster);
 /* The node was made anew: nothing that we said stands. */
 void cluster_start_over(struct cluster *cluster);
-/* Compares what the node says with what we set, at this version of it. */
-void cluster_check_managed(struct cluster *cluster, uint64_t version);
+/* Compares what the node said last with what we set. */
+void cluster_check_managed(struct cluster *cluster);
+/* Numbers begin again: the API server's store is an older one. */
+void cluster_forget_versions(struct cluster *cluster);
 /* Fills in `waiting`, and `problem` when a change is refused or delayed. */
 void cluster_writes_state(const struct cluster *cluster, struct cluster_state *state);
 void cluster_free_writes(struct cluster *cluster);

@@ -185,7 +185,8 @@ static void on_metadata(void *user, const struct api_reply *reply)
 		job_done(job);
 		gs_log(GS_LOG_INFO, "the node's labels are set", GS_STR("manager", managed->manager));
 	}
-	cluster_work(cluster);
+	/* The watch may have told of a change by someone else before this answer came. */
+	cluster_check_managed(cluster);
 }
 
 static void send_metadata(struct cluster *cluster, size_t which)
@@ -211,13 +212,13 @@ static const char *first_difference(const json_t *set, const json_t *now)
 	return NULL;
 }
 
-void cluster_check_managed(struct cluster *cluster, uint64_t version)
+void cluster_check_managed(struct cluster *cluster)
 {
 	uint64_t now = uv_now(cluster->loop);
 	for (size_t i = 0; i < cluster->managed_count; i++) {
 		struct managed *managed = &cluster->managed[i];
 		/* The watch may tell now what was so before our change. */
-		if (!managed->delivered || version < managed->delivered_version)
+		if (!managed->delivered || cluster->version < managed->delivered_version)
 			continue;
 		const json_t *set = json_object_get(managed->delivered, "metadata");
 		const char *key = first_difference(json_object_get(set, "labels"), cluster->labels);
@@ -500,12 +501,17 @@ void cluster_hurry(struct cluster *cluster)
 	cluster_work(cluster);
 }
 
+void cluster_forget_versions(struct cluster *cluster)
+{
+	for (size_t i = 0; i < cluster->managed_count; i++)
+		cluster->managed[i].delivered_version = 0;
+}
+
 void cluster_start_over(struct cluster *cluster)
 {
-	for (size_t i = 0; i < cluster->managed_count; i++) {
+	for (size_t i = 0; i < cluster->managed_count; i++)
 		free_json(&cluster->managed[i].delivered);
-		cluster->managed[i].delivered_version = 0;
-	}
+	cluster_forget_versions(cluster);
 	for (size_t i = 0; i < cluster->condition_count; i++)
 		cluster->conditions[i].delivered = cluster->conditions[i].sent = false;
 	cluster_work(cluster);
