@@ -11,7 +11,7 @@
 #include "node/selection.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 11 };
+enum { OWN_OPTIONS = 12 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -29,6 +29,10 @@ static const struct gs_option options[] = {
 	{"kubelet-socket", 0, "PATH", NULL, NULL,
 	 "the kubelet's socket, if not kubelet.sock in that place; empty: serve, but do not register (environment: "
 	 "KUBELET_SOCKET)",
+	 "file"},
+	{"pod-resources-socket", 0, "PATH", "GPUSHARE_POD_RESOURCES_SOCKET", NULL,
+	 "where the kubelet tells which pod holds what, if not pod-resources/kubelet.sock in its directory; empty: do "
+	 "not ask",
 	 "file"},
 	{"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR, "what is kept from run to run", "dir"},
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "where gpushare status asks", "file"},
@@ -131,6 +135,9 @@ static int run(int argc, char **argv)
 	GS_AUTO_FREE char *plugin_dir =
 		gs_printf("%s/device-plugins", gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
 	GS_AUTO_FREE char *default_socket = gs_printf("%s/kubelet.sock", plugin_dir);
+	GS_AUTO_FREE char *default_pods = gs_printf("%s/pod-resources/kubelet.sock",
+						    gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
+	const char *pods = gs_option_value(&gs_command_node, &arguments, "pod-resources-socket");
 	/* An empty KUBELET_SOCKET has a meaning, so the environment is asked here and not by the table. */
 	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
 	if (!kubelet_socket)
@@ -143,6 +150,7 @@ static int run(int argc, char **argv)
 		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,
 		.kubelet_socket = kubelet_socket ? kubelet_socket : default_socket,
+		.pod_resources_socket = pods ? pods : default_pods,
 		.state_dir = gs_option_value(&gs_command_node, &arguments, "state-dir"),
 		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
 		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -50,9 +51,9 @@ static void add_cell(struct gs_strbuf *out, const char *text, int width)
 	gs_strbuf_printf(out, "%*s", width - shown + 1, "");
 }
 
-/* A row; the two last columns are left out when there is nothing to say in them. */
+/* A row; the columns behind the process are left out when there is nothing to say in them. */
 static void add_row(struct gs_strbuf *out, const char *share, const char *resource, const char *process,
-		    const char *memory, const char *busy)
+		    const char *memory, const char *busy, const char *pods)
 {
 	add_cell(out, share, SHARE_WIDTH);
 	add_cell(out, resource, RESOURCE_WIDTH);
@@ -61,6 +62,10 @@ static void add_row(struct gs_strbuf *out, const char *share, const char *resour
 		gs_strbuf_printf(out, "%*s %*s", MEMORY_WIDTH, memory, BUSY_WIDTH, busy);
 	} else {
 		add_plain(out, process, INT_MAX);
+	}
+	if (pods && *pods) {
+		gs_strbuf_add(out, "  ");
+		add_plain(out, pods, INT_MAX);
 	}
 	gs_strbuf_add_char(out, '\n');
 }
@@ -91,7 +96,20 @@ static const char *share_mark(const json_t *share)
 	return mark ? mark : "whole";
 }
 
-static void add_holders(struct gs_strbuf *out, const json_t *list, const char *mark, const char *resource)
+/* "default/train-0/main" of each pod that holds the share. */
+static char *pods_of(const json_t *share)
+{
+	struct gs_strbuf text = {0};
+	size_t i;
+	const json_t *pod;
+	json_array_foreach(json_object_get(share, "pods"), i, pod)
+		gs_strbuf_printf(&text, "%s%s/%s/%s", i ? ", " : "", text_of(pod, "namespace"), text_of(pod, "name"),
+				 text_of(pod, "container"));
+	return gs_strbuf_take(&text);
+}
+
+static void add_holders(struct gs_strbuf *out, const json_t *list, const char *mark, const char *resource,
+			const char *pods)
 {
 	size_t i;
 	const json_t *holder;
@@ -103,22 +121,29 @@ static void add_holders(struct gs_strbuf *out, const json_t *list, const char *m
 			 (int64_t)json_integer_value(json_object_get(holder, "pid")), text_of(holder, "name"));
 		format_bytes(json_object_get(holder, "memoryBytes"), memory);
 		format_percent(json_object_get(holder, "utilizationPercent"), busy);
-		add_row(out, share, resource, process, memory, busy);
+		add_row(out, share, resource, process, memory, busy, pods);
 	}
 }
 
-/* What there is to say of a share that no process holds. The kubelet does not tell when a container ended, so of a share
- * that was given out once it is not known whether it is free again. */
+/* What there is to say of a share that nobody holds. Where the kubelet does not tell which pods there are, a share that was
+ * given out once may be free again or not. */
 static const char *idle_text(const json_t *share)
 {
 	if (strcmp(text_of(share, "state"), "Unhealthy") == 0)
 		return "unhealthy";
+	if (json_is_array(json_object_get(share, "pods")))
+		return "free";
 	return json_is_string(json_object_get(share, "lastAllocated")) ? "given out, no process" : "free";
+}
+
+static bool has_pod(const json_t *share)
+{
+	return json_array_size(json_object_get(share, "pods")) > 0;
 }
 
 static bool has_holder(const json_t *share)
 {
-	return json_array_size(json_object_get(share, "holders")) > 0;
+	return has_pod(share) || json_array_size(json_object_get(share, "holders")) > 0;
 }
 
 /* One row for the share at `first` and those after it of which the same is to be said. Returns the position after them. */
@@ -142,7 +167,7 @@ static size_t add_idle(struct gs_strbuf *out, const json_t *shares, size_t first
 		snprintf(marks, sizeof marks, "  %s-%s", share_mark(share), last ? last + 2 : "");
 		snprintf(what, sizeof what, "%zu %s", end - first, text);
 	}
-	add_row(out, marks, resource, what, NULL, NULL);
+	add_row(out, marks, resource, what, NULL, NULL, NULL);
 	return end;
 }
 
@@ -159,9 +184,24 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 		used[unit] = '\0';
 	snprintf(both, sizeof both, "%s of %s", used, total);
 	format_percent(json_object_get(gpu, "utilizationPercent"), busy);
-	add_row(out, index, text_of(gpu, "name"), text_of(gpu, "health"), both, busy);
+	add_row(out, index, text_of(gpu, "name"), text_of(gpu, "health"), both, busy, NULL);
 	if (*text_of(gpu, "reason"))
 		add_line(out, "  ", text_of(gpu, "reason"));
+}
+
+static void add_held(struct gs_strbuf *out, const json_t *share)
+{
+	const json_t *holders = json_object_get(share, "holders");
+	char *pods = pods_of(share);
+	char mark[CELL_SIZE];
+	snprintf(mark, sizeof mark, "  %s", share_mark(share));
+	if (json_array_size(holders) > 0)
+		add_holders(out, holders, share_mark(share), text_of(share, "resource"), pods);
+	else
+		add_row(out, mark, text_of(share, "resource"),
+			strcmp(text_of(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process", "-",
+			"-", pods);
+	free(pods);
 }
 
 static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
@@ -171,14 +211,13 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	for (size_t i = 0; i < json_array_size(shares);) {
 		const json_t *share = json_array_get(shares, i);
 		if (has_holder(share)) {
-			add_holders(out, json_object_get(share, "holders"), share_mark(share),
-				    text_of(share, "resource"));
+			add_held(out, share);
 			i++;
 		} else {
 			i = add_idle(out, shares, i);
 		}
 	}
-	add_holders(out, json_object_get(gpu, "processes"), "-", "no share");
+	add_holders(out, json_object_get(gpu, "processes"), "-", "no share", NULL);
 }
 
 static void add_resource(struct gs_strbuf *out, const json_t *resource)
@@ -194,6 +233,16 @@ static void add_resource(struct gs_strbuf *out, const json_t *resource)
 										 : ", not registered with a kubelet\n");
 }
 
+/* On a machine outside of a cluster the column would be empty. */
+static bool any_pod(const json_t *status)
+{
+	size_t i, j;
+	const json_t *gpu, *share;
+	json_array_foreach(json_object_get(status, "gpus"), i, gpu)
+		json_array_foreach(json_object_get(gpu, "shares"), j, share) if (has_pod(share)) return true;
+	return false;
+}
+
 void gs_status_table(const json_t *status, struct gs_strbuf *out)
 {
 	size_t i;
@@ -205,6 +254,6 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out)
 		gs_strbuf_add(out, "no GPU\n");
 		return;
 	}
-	add_row(out, "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY");
+	add_row(out, "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY", any_pod(status) ? "POD" : NULL);
 	json_array_foreach(json_object_get(status, "gpus"), i, item) add_gpu(out, item);
 }

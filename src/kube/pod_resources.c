@@ -41,6 +41,7 @@ struct reading {
 	bool truncated, bad;
 };
 
+/* Of a length-delimited field, whose bytes are never NULL. */
 static struct wire_reader reader_of(const struct wire_field *field)
 {
 	return (struct wire_reader){.at = field->bytes, .end = field->bytes + field->length};
@@ -177,7 +178,9 @@ static void make_table(struct reading *reading, struct kube_pod_table *table)
 int kube_pod_table_read(const uint8_t *bytes, size_t length, kube_device_wanted *wanted, void *user,
 			struct kube_pod_table *table, struct gs_error *err)
 {
-	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	/* A node without pods sends no byte at all. */
+	static const uint8_t none[1];
+	struct wire_reader reader = {.at = length ? bytes : none, .end = length ? bytes + length : none};
 	struct wire_field field;
 	struct reading reading = {.wanted = wanted, .user = user};
 	*table = (struct kube_pod_table){0};

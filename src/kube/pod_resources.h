@@ -15,8 +15,8 @@ enum {
 	KUBE_PODS_REPLY_BYTES_MAX = 16 * 1024 * 1024,
 	KUBE_PODS_HOLDERS_MAX = 256 * 1024, /* of all shares; more are left out, and `truncated` says so */
 	KUBE_PODS_TIMEOUT_MS = 2000,
-	KUBE_PODS_FRESH_MS = 1000,         /* an answer of this age is given again */
-	KUBE_PODS_FAILED_MS = 5000,        /* and so is a failure: a slow kubelet holds up one question, not all */
+	KUBE_PODS_FRESH_MS = 1000,  /* an answer of this age is given again */
+	KUBE_PODS_FAILED_MS = 5000, /* and so is a failure: a slow kubelet holds up one question, not all */
 };
 
 /* A container that holds a device. Texts are Kubernetes names: lower case letters, digits, '-' and '.'. */

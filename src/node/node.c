@@ -60,6 +60,8 @@ static void stop(struct node *node)
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
 	node_labels_stop(node);
+	kube_pods_close(node->pods);
+	node->pods = NULL;
 	node_mps_stop(node);
 	cluster_stop(node->cluster);
 	node->cluster = NULL;
@@ -145,6 +147,24 @@ static void init_handles(struct node *node)
 	uv_timer_init(&node->loop, &node->ledger_timer);
 }
 
+static bool is_share(void *user, const char *id, size_t length)
+{
+	const struct node *node = user;
+	for (size_t i = 0; i < node->plan.resource_count; i++)
+		if (gs_resource_find(&node->plan.resources[i], id, length) >= 0)
+			return true;
+	return false;
+}
+
+static void start_pods(struct node *node)
+{
+	const struct kube_pods_owner owner = {.user = node, .wanted = is_share};
+	struct gs_error err;
+	if (*node->options->pod_resources_socket &&
+	    kube_pods_open(&node->loop, node->options->pod_resources_socket, &owner, &node->pods, &err) < 0)
+		gs_log(GS_LOG_WARNING, "pods can't be named as holders of shares", GS_STR("error", err.text));
+}
+
 static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
 	node_publish(user, inventory);
@@ -186,6 +206,7 @@ static int start(struct node *node, struct gs_error *err)
 	node_join_cluster(node);
 	node_config_begin(node);
 	node_labels_start(node);
+	start_pods(node);
 	node_config_watch(node);
 	node_kubelet_watch(node);
 	return 0;

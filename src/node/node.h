@@ -22,9 +22,10 @@ struct node_options {
 	const char *config_path;    /* NULL: defaults, environment and flags alone */
 	const char *config_dir;     /* a directory of configurations, of which the node's label chooses; NULL: none */
 	const char *default_config; /* of that directory, when there is no label; NULL: none */
-	const char *fallback_strategies; /* node/selection.h */
-	const char *plugin_dir;          /* where the kubelet looks for device plugins */
-	const char *kubelet_socket;      /* "": never register */
+	const char *fallback_strategies;  /* node/selection.h */
+	const char *plugin_dir;           /* where the kubelet looks for device plugins */
+	const char *kubelet_socket;       /* "": never register */
+	const char *pod_resources_socket; /* where the kubelet tells which pod holds what; "": never ask */
 	const char *state_dir;
 	const char *socket_path;
 	const char *cdi_dir;

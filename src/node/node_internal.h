@@ -9,6 +9,7 @@
 #include "core/config.h"
 #include "core/share.h"
 #include "kube/plugin.h"
+#include "kube/pod_resources.h"
 #include "node/cluster.h"
 #include "node/gpus.h"
 #include "node/labels.h"
@@ -48,6 +49,7 @@ struct node {
 	bool config_bad_reported;
 	GS_VEC(char *) reported_sick; /* UUIDs */
 
+	struct kube_pods *pods;     /* NULL: the kubelet is not asked */
 	struct node_labels *labels; /* NULL: not started, or stopping */
 
 	/* Actual: what is published. */

@@ -8,7 +8,7 @@
 #include "core/health.h"
 #include "node/node_internal.h"
 
-/* A question under way: the GPUs are being sampled on another thread. */
+/* A question under way: the kubelet is asked for pods, then the GPUs are sampled on another thread. */
 struct question {
 	struct node *node;
 	struct rpc_call *call; /* NULL: the client went away meanwhile */
@@ -55,6 +55,10 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the CDI spec could not be written", node->options->cdi_dir);
 	if (node_labels_problem(node))
 		add_problem(problems, "the labels' file could not be written", node_labels_problem(node));
+	const struct kube_pod_table *pods;
+	const char *pods_problem;
+	if (node->pods && kube_pods_get(node->pods, &pods, &pods_problem) == KUBE_PODS_FAILED)
+		add_problem(problems, "pods are not known", pods_problem);
 	if (node->ledger_failed)
 		add_problem(problems, "allocations can't be kept for the next start", node->options->state_dir);
 	for (size_t i = 0; i < node->plugins.count; i++)
@@ -140,6 +144,22 @@ static bool holds(const struct gs_process_sample *process, const char *share)
 	return false;
 }
 
+/* The pods that hold a share, as the kubelet tells; null when it does not. */
+static json_t *pods_json(const struct node *node, const char *share)
+{
+	const struct kube_pod_table *table;
+	const char *problem;
+	if (!node->pods || kube_pods_get(node->pods, &table, &problem) != KUBE_PODS_KNOWN)
+		return json_null();
+	json_t *pods = json_array();
+	size_t count;
+	const struct kube_pod_holder *holders = kube_pod_table_find(table, share, &count);
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(pods, json_pack("{s:s, s:s, s:s}", "namespace", holders[i].namespace, "name",
+						      holders[i].pod, "container", holders[i].container));
+	return pods;
+}
+
 static json_t *share_json(const struct node *node, const struct gs_resource *resource,
 			  const struct gs_resource_device *device, uint32_t position,
 			  const struct gs_gpu_sample *sample, bool *traced)
@@ -153,11 +173,12 @@ static json_t *share_json(const struct node *node, const struct gs_resource *res
 		json_array_append_new(holders, process_json(&sample->processes[i]));
 	}
 	int64_t allocated = ledger_get(node->ledger, share->id);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "id", share->id, "resource", resource->name,
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", share->id, "resource", resource->name,
 			 "strategy", device->strategy->name, "state",
 			 node->device_healthy[device->device] ? "Healthy" : "Unhealthy", "memoryBytes",
 			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
-			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "holders", holders);
+			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "pods",
+			 pods_json(node, share->id), "holders", holders);
 }
 
 static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample, bool *traced)
@@ -248,6 +269,20 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 	free(text);
 }
 
+/* The kubelet has told what it tells. */
+static void on_pods(void *user)
+{
+	struct question *question = user;
+	struct node *node = question->node;
+	if (question->call && !node->stopping && node->gpus) {
+		gpus_sample(node->gpus, &node->inventory, answer, question);
+		return;
+	}
+	if (question->call)
+		rpc_call_finish(question->call, RPC_UNAVAILABLE, "the daemon is stopping");
+	free(question);
+}
+
 static void on_status(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
 {
 	struct node *node = user;
@@ -258,7 +293,10 @@ static void on_status(struct rpc_call *call, const uint8_t *request, size_t leng
 	struct question *question = gs_calloc(1, sizeof *question);
 	*question = (struct question){.node = node, .call = call};
 	rpc_call_set_data(call, question);
-	gpus_sample(node->gpus, &node->inventory, answer, question);
+	if (node->pods)
+		kube_pods_refresh(node->pods, on_pods, question);
+	else
+		on_pods(question);
 }
 
 static void on_status_closed(struct rpc_call *call, void *user)

@@ -7,9 +7,9 @@ from kubelet import Kubelet
 from node import Node
 
 KEPT = {"GPUSHARE_BUILD", "GPUSHARE_TALLY", "GPUSHARE_TEST_GO"}
-CONFIGURING = ("GPUSHARE_", "NVIDIA_", "CUDA_", "MIG_", "DEVICE_", "CDI_", "MPS_", "IMEX_", "KUBERNETES_")
+CONFIGURING = ("GPUSHARE_", "GFD_", "NVIDIA_", "CUDA_", "MIG_", "DEVICE_", "CDI_", "MPS_", "IMEX_", "KUBERNETES_")
 CONFIGURING_WHOLE = ("CONFIG_FILE", "KUBELET_SOCKET", "FAIL_ON_INIT_ERROR", "PASS_DEVICE_SPECS", "NODE_NAME", "CONFIG_FILE_SRCDIR", "DEFAULT_CONFIG",
-                     "FALLBACK_STRATEGIES")
+                     "FALLBACK_STRATEGIES", "NAMESPACE", "USE_NODE_FEATURE_API")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,22 +19,22 @@ BUILD = os.environ.get("GPUSHARE_BUILD", os.path.join(REPO, "build"))
 WAIT = 60  # seconds anything may take on a busy machine before a test gives up
 
 
-def _load_messages():
-    out = os.path.join(BUILD, "tests", "generated-%d" % os.getpid())
+def load_messages(name):
+    out = os.path.join(BUILD, "tests", "generated-%d-%s" % (os.getpid(), name))
     os.makedirs(out, exist_ok=True)
     proto = os.path.join(REPO, "src", "kube", "proto")
-    subprocess.run(["protoc", "-I", proto, "--python_out", out, "deviceplugin.proto"], check=True)
-    path = os.path.join(out, "deviceplugin_pb2.py")
-    spec = importlib.util.spec_from_file_location("deviceplugin_pb2", path)
+    subprocess.run(["protoc", "-I", proto, "--python_out", out, name + ".proto"], check=True)
+    path = os.path.join(out, name + "_pb2.py")
+    spec = importlib.util.spec_from_file_location(name + "_pb2", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["deviceplugin_pb2"] = module
+    sys.modules[name + "_pb2"] = module
     spec.loader.exec_module(module)
     os.unlink(path)
     os.rmdir(out)
     return module
 
 
-pb = _load_messages()
+pb = load_messages("deviceplugin")
 
 
 class Plugin:
