@@ -73,6 +73,12 @@ static bool fetch_list(list_processes *list, nvmlDevice_t device, nvmlProcessInf
 	return false;
 }
 
+static bool is_process(const struct gs_process_sample *process, const nvmlProcessInfo_t *found)
+{
+	return process->pid == (int)found->pid && process->gpu_instance == found->gpuInstanceId &&
+	       process->compute_instance == found->computeInstanceId;
+}
+
 /* Adds the processes of one of NVML's lists to those that are there; a process may be on several. */
 static bool add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sample *sample)
 {
@@ -85,7 +91,7 @@ static bool add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sa
 			gs_reallocarray(sample->processes, sample->process_count + count, sizeof *sample->processes);
 	for (uint32_t i = 0; i < count && sample->process_count < GS_PROCESSES_MAX; i++) {
 		size_t known = 0;
-		while (known < sample->process_count && sample->processes[known].pid != (int)found[i].pid)
+		while (known < sample->process_count && !is_process(&sample->processes[known], &found[i]))
 			known++;
 		if (known < sample->process_count)
 			continue;
@@ -95,6 +101,8 @@ static bool add_list(list_processes *list, nvmlDevice_t device, struct gs_gpu_sa
 			/* All bits set: not available, as on Windows and for some MIG processes. */
 			.memory_valid = found[i].usedGpuMemory != UINT64_MAX,
 			.memory_bytes = found[i].usedGpuMemory,
+			.gpu_instance = found[i].gpuInstanceId,
+			.compute_instance = found[i].computeInstanceId,
 		};
 	}
 	return valid;
@@ -158,20 +166,42 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 }
 
 /* The second version does not count what the driver keeps for itself as used, as nvidia-smi shows it. */
-static void read_memory(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
+static bool read_memory(const struct gs_nvml *nvml, nvmlDevice_t device, uint64_t *used_bytes, uint64_t *total_bytes)
 {
 	nvmlMemory_v2_t memory = {.version = nvmlMemory_v2};
 	nvmlMemory_t older = {0};
 	if (GS_NVML(nvml, DeviceGetMemoryInfo_v2, device, &memory) == NVML_SUCCESS) {
-		sample->memory_used_bytes = memory.used;
-		sample->memory_total_bytes = memory.total;
+		*used_bytes = memory.used;
+		*total_bytes = memory.total;
 	} else if (GS_NVML(nvml, DeviceGetMemoryInfo, device, &older) == NVML_SUCCESS) {
-		sample->memory_used_bytes = older.used;
-		sample->memory_total_bytes = older.total;
+		*used_bytes = older.used;
+		*total_bytes = older.total;
 	} else {
-		return;
+		return false;
 	}
-	sample->valid |= GS_SAMPLE_MEMORY;
+	return true;
+}
+
+/* Those that answer. */
+static void add_migs(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
+{
+	uint32_t current = 0, pending = 0, places = 0;
+	if (GS_NVML(nvml, DeviceGetMigMode, device, &current, &pending) != NVML_SUCCESS ||
+	    current != NVML_DEVICE_MIG_ENABLE ||
+	    GS_NVML(nvml, DeviceGetMaxMigDeviceCount, device, &places) != NVML_SUCCESS)
+		return;
+	places = places < GS_MIGS_MAX ? places : GS_MIGS_MAX;
+	sample->migs = gs_calloc(places, sizeof *sample->migs);
+	for (uint32_t i = 0; i < places; i++) {
+		struct gs_mig_sample *mig = &sample->migs[sample->mig_count];
+		nvmlDevice_t handle;
+		if (GS_NVML(nvml, DeviceGetMigDeviceHandleByIndex, device, i, &handle) != NVML_SUCCESS ||
+		    GS_NVML(nvml, DeviceGetGpuInstanceId, handle, &mig->gpu_instance) != NVML_SUCCESS ||
+		    GS_NVML(nvml, DeviceGetComputeInstanceId, handle, &mig->compute_instance) != NVML_SUCCESS)
+			continue;
+		mig->memory_valid = read_memory(nvml, handle, &mig->memory_used_bytes, &mig->memory_total_bytes);
+		sample->mig_count++;
+	}
 }
 
 static void read_temperature(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_gpu_sample *sample)
@@ -192,7 +222,8 @@ void gs_sample_read(const struct gs_nvml *nvml, const char *uuid, const char *pr
 	*sample = (struct gs_gpu_sample){0};
 	if (GS_NVML(nvml, DeviceGetHandleByUUID, uuid, &device) != NVML_SUCCESS)
 		return;
-	read_memory(nvml, device, sample);
+	if (read_memory(nvml, device, &sample->memory_used_bytes, &sample->memory_total_bytes))
+		sample->valid |= GS_SAMPLE_MEMORY;
 	if (GS_NVML(nvml, DeviceGetUtilizationRates, device, &utilization) == NVML_SUCCESS) {
 		sample->valid |= GS_SAMPLE_UTILIZATION;
 		sample->utilization_percent = utilization.gpu;
@@ -201,6 +232,7 @@ void gs_sample_read(const struct gs_nvml *nvml, const char *uuid, const char *pr
 	if (GS_NVML(nvml, DeviceGetPowerUsage, device, &sample->power_mw) == NVML_SUCCESS)
 		sample->valid |= GS_SAMPLE_POWER;
 	add_processes(nvml, device, proc, sample);
+	add_migs(nvml, device, sample);
 }
 
 void gs_sample_free(struct gs_gpu_sample *sample)
@@ -208,5 +240,6 @@ void gs_sample_free(struct gs_gpu_sample *sample)
 	for (size_t i = 0; i < sample->process_count; i++)
 		free(sample->processes[i].shares);
 	free(sample->processes);
+	free(sample->migs);
 	*sample = (struct gs_gpu_sample){0};
 }

@@ -8,7 +8,10 @@
 
 #include "gpu/nvml.h"
 
-enum { GS_PROCESSES_MAX = 1024 /* of one GPU; more are not listed */ };
+enum {
+	GS_PROCESSES_MAX = 1024, /* of one GPU; more are not listed */
+	GS_MIGS_MAX = 64,
+};
 
 enum gs_sample_valid {
 	GS_SAMPLE_MEMORY = 1 << 0,
@@ -25,6 +28,15 @@ struct gs_process_sample {
 	bool memory_valid, utilization_valid;
 	uint64_t memory_bytes;
 	uint32_t utilization_percent; /* of the GPU's SMs, over the last two seconds or so */
+	uint32_t gpu_instance,
+		compute_instance; /* NVML's ids of the MIG device it runs on; UINT32_MAX: none, or unknown */
+};
+
+/* A MIG device of the GPU. NVML tells no utilisation of it. */
+struct gs_mig_sample {
+	uint32_t gpu_instance, compute_instance;
+	bool memory_valid;
+	uint64_t memory_used_bytes, memory_total_bytes; /* compute instances of one GPU instance share it */
 };
 
 struct gs_gpu_sample {
@@ -33,6 +45,8 @@ struct gs_gpu_sample {
 	uint32_t utilization_percent, temperature_c, power_mw;
 	struct gs_process_sample *processes; /* ordered by pid */
 	size_t process_count;
+	struct gs_mig_sample *migs;
+	size_t mig_count;
 };
 
 /* Never fails: what can't be read is not valid. `proc` is where /proc is mounted. */

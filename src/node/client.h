@@ -9,4 +9,22 @@
 /* The status document as JSON text (owned by the caller), or NULL with the reason and what to do about it. */
 char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err);
 
+/* A withdrawal of devices while a MIG layout is changed (NODE_WITHDRAW_METHOD): the daemon does not hand them out until
+ * it is ended, or this process is. */
+struct node_withdrawal;
+struct node_promised {
+	char *device; /* UUID */
+	char *share;
+	char *who; /* "a container that was given nvidia.com/mig-1g.10gb 4 s ago" */
+};
+
+/* 0: in force, or `*withdrawal` is NULL because no daemon runs here, so that there is nobody who hands devices out. -1: a
+ * daemon is there and cannot be asked, so it is not safe to go on. `reason` is shown to users: "mig apply all-balanced". */
+int node_client_withdraw(const char *socket_path, const char *const *uuids, size_t count, const char *reason,
+			 unsigned timeout_ms, struct node_withdrawal **withdrawal, struct gs_error *err);
+/* What was handed out before and may be in use though no process runs on it yet; valid until the end. Returns how many. */
+size_t node_withdrawal_promised(const struct node_withdrawal *withdrawal, const struct node_promised **promised);
+/* The daemon looks at the GPUs anew and hands out what is there then. NULL is fine. */
+void node_client_restore(struct node_withdrawal *withdrawal);
+
 #endif

@@ -426,6 +426,8 @@ static void after_job(uv_work_t *work, int status)
 	gs_label_facts_free(&job->facts_before);
 	gs_label_facts_free(&job->facts);
 	gs_problems_free(&job->problems);
+	if (!gpus->stopping && !gpus->again)
+		gpus->owner.looked(gpus->owner.user);
 	if (gpus->stopping) {
 		free_when_stopped(gpus);
 	} else if (gpus->again) {

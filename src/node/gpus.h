@@ -17,10 +17,12 @@ struct gpus_owner {
 	void *user;
 	/* The set of GPUs, or what a plan depends on, changed; also the first reading. */
 	void (*inventory)(void *user, const struct gs_inventory *inventory);
-	/* The health of one or more GPUs changed, or why there is no NVML. */
+	/* The health of one or more devices changed, or why there is no NVML. */
 	void (*health)(void *user);
 	/* Something happened on this GPU (its UUID), whatever it means for its health. */
 	void (*event)(void *user, const char *gpu);
+	/* A look at the GPUs has ended, and what it found was told; one that gpus_rescan asked for began after that. */
+	void (*looked)(void *user);
 };
 
 struct gpus_options {

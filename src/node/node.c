@@ -16,6 +16,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "node/node_internal.h"
+#include "node/vanished.h"
+#include "node/withdraw.h"
 
 enum { STOP_SECONDS_MAX = 10 };
 
@@ -57,6 +59,7 @@ static void stop(struct node *node)
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_unpublish(node);
+	node_withdrawals_stop(node);
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
 	node_labels_stop(node);
@@ -180,6 +183,11 @@ static void on_event(void *user, const char *gpu)
 	node_mps_look(user, gpu);
 }
 
+static void on_looked(void *user)
+{
+	node_withdrawals_looked(user);
+}
+
 static int start(struct node *node, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
@@ -200,7 +208,7 @@ static int start(struct node *node, struct gs_error *err)
 		.enable_healthchecks = options->enable_healthchecks,
 	};
 	const struct gpus_owner owner = {
-		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event};
+		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
 	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
 		return -1;
 	node_join_cluster(node);
@@ -217,6 +225,8 @@ static void free_node(struct node *node)
 	gs_plan_free(&node->plan);
 	gs_inventory_free(&node->inventory);
 	free(node->device_healthy);
+	node_withdrawals_free(node);
+	node_vanished_free(node);
 	gs_config_free(&node->config);
 	ledger_free(node->ledger);
 	GS_VEC_FREE(&node->plugins);

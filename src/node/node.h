@@ -12,6 +12,10 @@
 #define NODE_DEFAULT_CDI_DIR     "/var/run/cdi"
 /* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
 #define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
+/* A request {"devices": [UUID, ...], "reason": TEXT}: these devices (a GPU's UUID stands for its MIG devices too) are not
+ * handed out any more while the call stays open. One reply, when that is so: {"promised": [{"device": UUID, "share": ID,
+ * "who": TEXT}, ...]}, what was handed out before and may be in use though no process shows it. docs/node.md */
+#define NODE_WITHDRAW_METHOD "/gpushare.v1.Node/Withdraw"
 
 /* A status document is about 300 bytes a share and as much a process. */
 enum { NODE_STATUS_BYTES_MAX = 32 * 1024 * 1024 };

@@ -64,6 +64,9 @@ struct node {
 	bool ledger_failed; /* said once, until a save works again */
 	bool cdi_failed;
 
+	GS_VEC(struct withdrawal *) withdrawals; /* withdraw.h */
+	GS_VEC(struct vanished *) vanished;      /* vanished.h, oldest first */
+
 	struct rpc_server *status_server;
 	int plugin_dir_lock, state_dir_lock;
 

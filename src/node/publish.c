@@ -13,6 +13,8 @@
 #include "kube/allocate.h"
 #include "kube/cdi.h"
 #include "node/node_internal.h"
+#include "node/vanished.h"
+#include "node/withdraw.h"
 #include "strategy/strategies.h"
 
 enum { LEDGER_DELAY_MS = 1000, LEDGER_RETRY_MS = 30000 };
@@ -79,11 +81,34 @@ static void make_uuid(char text[37])
 		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
+/* The kubelet may have chosen a share before it heard that it is withdrawn; a container must not begin on a device that is
+ * about to go. */
+static int refuse_withdrawn(const struct node *node, const struct kube_view *view, const uint32_t *shares, size_t count,
+			    struct gs_error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (shares[i] >= view->resource->share_count)
+			continue; /* gs_allocate says so */
+		const struct gs_share *share = &view->resource->shares[shares[i]];
+		const char *reason = node_withdrawn(node, share->device);
+		if (!reason)
+			continue;
+		gs_fail(err, GS_ERROR_INPUT, 0, "%s is withdrawn: %s; the pod can be made again when that is done",
+			share->id, reason);
+		gs_log(GS_LOG_WARNING, "allocation refused", GS_STR("resource", view->resource->name),
+		       GS_STR("error", err->text));
+		return -1;
+	}
+	return 0;
+}
+
 static int allocate(void *user, const struct kube_view *view, const uint32_t *shares, size_t count,
 		    struct gs_container_edit *edit, struct gs_error *err)
 {
 	struct node *node = user;
 	char uuid[37] = "";
+	if (refuse_withdrawn(node, view, shares, count, err) < 0)
+		return -1;
 	if (node->config.flags.plugin.device_list_strategy & GS_DEVICE_LIST_CDI_ANNOTATIONS)
 		make_uuid(uuid);
 	const struct gs_allocate_options options = {
@@ -238,17 +263,26 @@ void node_retry_publish(struct node *node)
 		node_serve_problem(node, NULL, NULL);
 }
 
+static bool usable(const struct node *node, uint32_t which, const char **reason)
+{
+	const char *withdrawn = node_withdrawn(node, which);
+	if (withdrawn) {
+		*reason = withdrawn;
+		return false;
+	}
+	return gpus_healthy(node->gpus, node->inventory.devices[which].uuid, reason);
+}
+
 bool node_device_healthy(const struct node *node, uint32_t which, const char **reason)
 {
 	const struct gs_inventory *inventory = &node->inventory;
 	const struct gs_device *device = &inventory->devices[which];
-	if (!gpus_healthy(node->gpus, device->uuid, reason) || !node_mps_ready(node, which, reason))
+	if (!usable(node, which, reason) || !node_mps_ready(node, which, reason))
 		return false;
 	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
 	bool whole = node->config.flags.mig_strategy == GS_MIG_NONE && inventory->gpus[device->gpu].mig_enabled;
-	for (size_t i = 0; whole && !device->mig && i < inventory->device_count; i++)
-		if (inventory->devices[i].mig && inventory->devices[i].gpu == device->gpu &&
-		    !gpus_healthy(node->gpus, inventory->devices[i].uuid, reason))
+	for (uint32_t i = 0; whole && !device->mig && i < inventory->device_count; i++)
+		if (inventory->devices[i].mig && inventory->devices[i].gpu == device->gpu && !usable(node, i, reason))
 			return false;
 	return true;
 }
@@ -315,6 +349,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 		}
 	}
 	node_retry_publish(node);
+	node_vanished_update(node, &old_plan, &old_inventory);
 	ledger_prune(node->ledger, is_planned, &node->plan);
 	gs_plan_free(&old_plan);
 	gs_inventory_free(&old_inventory);

@@ -7,6 +7,8 @@
 #include "base/alloc.h"
 #include "core/health.h"
 #include "node/node_internal.h"
+#include "node/vanished.h"
+#include "node/withdraw.h"
 
 /* A question under way: the kubelet is asked for pods, then the GPUs are sampled on another thread. */
 struct question {
@@ -41,6 +43,7 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
 	for (size_t i = 0; i < node->plan.note_count; i++)
 		json_array_append_new(problems, json_string(node->plan.notes[i]));
+	node_vanished_problems(node, problems);
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
 	if (node->cluster_problem)
@@ -124,13 +127,29 @@ static void set_bytes(json_t *object, const char *key, bool valid, uint64_t byte
 	json_object_set_new(object, key, valid ? json_integer((json_int_t)bytes) : json_null());
 }
 
-static json_t *process_json(const struct gs_process_sample *process)
+/* The MIG device of a GPU with these ids; NULL: none. */
+static const struct gs_device *mig_device(const struct node *node, uint32_t gpu, uint32_t gpu_instance,
+					  uint32_t compute_instance)
+{
+	for (size_t i = 0; i < node->inventory.device_count; i++) {
+		const struct gs_device *device = &node->inventory.devices[i];
+		if (device->mig && device->gpu == gpu && device->gpu_instance == gpu_instance &&
+		    device->compute_instance == compute_instance)
+			return device;
+	}
+	return NULL;
+}
+
+static json_t *process_json(const struct node *node, uint32_t gpu, const struct gs_process_sample *process)
 {
 	json_t *object = json_pack("{s:i, s:s}", "pid", (int)process->pid, "name", process->name);
 	set_bytes(object, "memoryBytes", process->memory_valid, process->memory_bytes);
 	json_object_set_new(object, "utilizationPercent",
 			    process->utilization_valid ? json_integer((json_int_t)process->utilization_percent)
 						       : json_null());
+	const struct gs_device *device = mig_device(node, gpu, process->gpu_instance, process->compute_instance);
+	if (device)
+		json_object_set_new(object, "migDevice", json_string(device->uuid));
 	return object;
 }
 
@@ -170,11 +189,12 @@ static json_t *share_json(const struct node *node, const struct gs_resource *res
 		if (!holds(&sample->processes[i], share->id))
 			continue;
 		traced[i] = true;
-		json_array_append_new(holders, process_json(&sample->processes[i]));
+		json_array_append_new(holders, process_json(node, device->gpu, &sample->processes[i]));
 	}
 	int64_t allocated = ledger_get(node->ledger, share->id);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", share->id, "resource", resource->name,
-			 "strategy", device->strategy->name, "state",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", share->id, "device",
+			 node->inventory.devices[device->device].uuid, "resource", resource->name, "strategy",
+			 device->strategy->name, "state",
 			 node->device_healthy[device->device] ? "Healthy" : "Unhealthy", "memoryBytes",
 			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
 			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "pods",
@@ -196,6 +216,34 @@ static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_
 	return shares;
 }
 
+static json_t *mig_device_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
+{
+	const struct gs_device *device = &node->inventory.devices[which];
+	const struct gs_mig_sample *mig = NULL;
+	for (size_t i = 0; i < sample->mig_count && !mig; i++)
+		if (sample->migs[i].gpu_instance == device->gpu_instance &&
+		    sample->migs[i].compute_instance == device->compute_instance)
+			mig = &sample->migs[i];
+	const char *reason;
+	bool healthy = node_device_healthy(node, which, &reason);
+	json_t *memory = json_object();
+	set_bytes(memory, "totalBytes", true, device->memory_bytes);
+	set_bytes(memory, "usedBytes", mig && mig->memory_valid, mig ? mig->memory_used_bytes : 0);
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "index", device->index, "uuid", device->uuid,
+			 "profile", device->mig_profile, "gpuInstance", (json_int_t)device->gpu_instance,
+			 "computeInstance", (json_int_t)device->compute_instance, "health",
+			 healthy ? "Healthy" : "Unhealthy", "reason", healthy ? "" : reason, "memory", memory);
+}
+
+static json_t *mig_devices_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample)
+{
+	json_t *devices = json_array();
+	for (uint32_t i = 0; i < node->inventory.device_count; i++)
+		if (node->inventory.devices[i].mig && node->inventory.devices[i].gpu == gpu)
+			json_array_append_new(devices, mig_device_json(node, i, sample));
+	return devices;
+}
+
 static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
 {
 	const struct gs_gpu *gpu = &node->inventory.gpus[which];
@@ -209,11 +257,13 @@ static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs
 	json_t *strangers = json_array();
 	for (size_t i = 0; i < sample->process_count; i++)
 		if (!traced[i])
-			json_array_append_new(strangers, process_json(&sample->processes[i]));
+			json_array_append_new(strangers, process_json(node, which, &sample->processes[i]));
 	json_t *object =
 		json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid,
 			  "name", gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy",
 			  "reason", healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
+	json_object_set_new(object, "migEnabled", json_boolean(gpu->mig_enabled));
+	json_object_set_new(object, "migDevices", mig_devices_of(node, which, sample));
 	json_object_set_new(object, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
 	json_object_set_new(object, "utilizationPercent",
 			    sample->valid & GS_SAMPLE_UTILIZATION
@@ -307,5 +357,6 @@ static void on_status_closed(struct rpc_call *call, void *user)
 
 const struct rpc_method node_status_methods[] = {
 	{NODE_STATUS_METHOD, on_status, on_status_closed},
+	{NODE_WITHDRAW_METHOD, node_on_withdraw, node_on_withdraw_closed},
 	{NULL, NULL, NULL},
 };

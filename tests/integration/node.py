@@ -22,9 +22,9 @@ sharing:
 class Sim:
     """`gpushare sim SPEC` kept alive by a sleeping command; others join it."""
 
-    def __init__(self, directory, spec="8xA100-80GB"):
+    def __init__(self, directory, spec="8xA100-80GB", *options):
         self.directory = str(directory)
-        self.process = subprocess.Popen([GPUSHARE, "sim", spec, "--state", self.directory, "--", "sleep", "3600"])
+        self.process = subprocess.Popen([GPUSHARE, "sim", spec, *options, "--state", self.directory, "--", "sleep", "3600"])
         wait_until(lambda: os.path.exists(os.path.join(self.directory, "state")) and self.run("true").returncode == 0,
                    "the simulated node")
 

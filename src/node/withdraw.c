@@ -1,0 +1,187 @@
+/* Withdrawal of devices, for whoever changes a MIG layout: the daemon's own worker, or `gpushare mig` through the socket.
+ * There, a withdrawal lasts as long as the call is open, so that one who dies leaves nothing behind. */
+#include "node/withdraw.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+enum {
+	REASON_BYTES_MAX = 200,
+	/* A container that was given a device starts its first process on it within this time, or is thought to be gone.
+	 * Pulling an image comes before a device plugin's Allocate or takes longer than this; then the kubelet's own list
+	 * of who holds what is the better witness. */
+	PROMISE_SECONDS = 120,
+};
+
+struct withdrawal {
+	struct rpc_call *call; /* that holds it; NULL: the daemon's own */
+	bool ended;            /* stays in force until the GPUs were looked at */
+	char *reason;
+	size_t count;
+	char (*uuids)[GS_UUID_SIZE];
+};
+
+struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, size_t count, const char *reason)
+{
+	struct withdrawal *withdrawal = gs_calloc(1, sizeof *withdrawal);
+	withdrawal->reason = gs_printf("%.*s", REASON_BYTES_MAX, reason);
+	withdrawal->count = count;
+	withdrawal->uuids = gs_calloc(count, sizeof *withdrawal->uuids);
+	for (size_t i = 0; i < count; i++)
+		snprintf(withdrawal->uuids[i], sizeof withdrawal->uuids[i], "%s", uuids[i]);
+	*GS_VEC_PUSH(&node->withdrawals) = withdrawal;
+	gs_log(GS_LOG_INFO, "withdrawing devices", GS_INT("count", count), GS_STR("reason", withdrawal->reason));
+	node_publish_health(node);
+	return withdrawal;
+}
+
+static void free_withdrawal(struct withdrawal *withdrawal)
+{
+	free(withdrawal->reason);
+	free(withdrawal->uuids);
+	free(withdrawal);
+}
+
+/* What was removed meanwhile must not be handed out in the moment before it is seen to be gone. */
+void node_unwithdraw(struct node *node, struct withdrawal *withdrawal)
+{
+	withdrawal->ended = true;
+	withdrawal->call = NULL;
+	if (!node->stopping)
+		gpus_rescan(node->gpus);
+}
+
+void node_withdrawals_looked(struct node *node)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < node->withdrawals.count; i++) {
+		struct withdrawal *withdrawal = node->withdrawals.items[i];
+		if (!withdrawal->ended) {
+			node->withdrawals.items[kept++] = withdrawal;
+			continue;
+		}
+		gs_log(GS_LOG_INFO, "devices are no longer withdrawn", GS_STR("reason", withdrawal->reason));
+		free_withdrawal(withdrawal);
+	}
+	bool any = kept < node->withdrawals.count;
+	node->withdrawals.count = kept;
+	if (any)
+		node_publish_health(node);
+}
+
+void node_withdrawals_stop(struct node *node)
+{
+	for (size_t i = 0; i < node->withdrawals.count; i++) {
+		struct withdrawal *withdrawal = node->withdrawals.items[i];
+		if (withdrawal->call)
+			rpc_call_finish(withdrawal->call, RPC_UNAVAILABLE, "the daemon is stopping");
+		withdrawal->call = NULL;
+	}
+}
+
+void node_withdrawals_free(struct node *node)
+{
+	for (size_t i = 0; i < node->withdrawals.count; i++)
+		free_withdrawal(node->withdrawals.items[i]);
+	GS_VEC_FREE(&node->withdrawals);
+}
+
+static bool covers(const struct withdrawal *withdrawal, const char *gpu_uuid, const char *uuid)
+{
+	for (size_t i = 0; i < withdrawal->count; i++)
+		if (strcmp(withdrawal->uuids[i], uuid) == 0 || strcmp(withdrawal->uuids[i], gpu_uuid) == 0)
+			return true;
+	return false;
+}
+
+const char *node_withdrawn_device(const struct node *node, const char *gpu_uuid, const char *uuid)
+{
+	for (size_t i = 0; i < node->withdrawals.count; i++)
+		if (covers(node->withdrawals.items[i], gpu_uuid, uuid))
+			return node->withdrawals.items[i]->reason;
+	return NULL;
+}
+
+const char *node_withdrawn(const struct node *node, uint32_t which)
+{
+	const struct gs_device *device = &node->inventory.devices[which];
+	return node_withdrawn_device(node, node->inventory.gpus[device->gpu].uuid, device->uuid);
+}
+
+void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user)
+{
+	int64_t now = (int64_t)time(NULL);
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
+		const struct gs_resource *resource = &node->plan.resources[i];
+		for (size_t j = 0; j < resource->share_count; j++) {
+			const struct gs_share *share = &resource->shares[j];
+			const struct gs_device *device = &node->inventory.devices[share->device];
+			int64_t allocated = ledger_get(node->ledger, share->id);
+			if (!allocated || now - allocated > PROMISE_SECONDS ||
+			    !covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
+				continue;
+			GS_AUTO_FREE char *who = gs_printf("a container that was given %s %lld s ago", resource->name,
+							   (long long)(now > allocated ? now - allocated : 0));
+			tell(user, device->uuid, share->id, who);
+		}
+	}
+}
+
+/* --- the call --- */
+
+static void add_promise(void *user, const char *device, const char *share, const char *who)
+{
+	json_array_append_new(user, json_pack("{s:s, s:s, s:s}", "device", device, "share", share, "who", who));
+}
+
+static void answer(struct node *node, const struct withdrawal *withdrawal)
+{
+	json_t *promised = json_array();
+	node_promises(node, withdrawal, add_promise, promised);
+	json_t *reply = json_pack("{s:o}", "promised", promised);
+	char *text = json_dumps(reply, JSON_COMPACT);
+	json_decref(reply);
+	rpc_call_send(withdrawal->call, (const uint8_t *)text, strlen(text));
+	free(text);
+}
+
+void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	struct node *node = user;
+	if (!node->gpus || node->stopping) {
+		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is starting or stopping");
+		return;
+	}
+	json_t *document = length ? json_loadb((const char *)request, length, 0, NULL) : NULL;
+	json_t *devices = json_object_get(document, "devices");
+	const char *reason = json_string_value(json_object_get(document, "reason"));
+	size_t count = json_array_size(devices);
+	bool valid = reason && count > 0 && count <= GS_DEVICES_MAX;
+	GS_AUTO_FREE const char **uuids = gs_calloc(count, sizeof *uuids);
+	for (size_t i = 0; valid && i < count; i++) {
+		uuids[i] = json_string_value(json_array_get(devices, i));
+		valid = uuids[i] && strlen(uuids[i]) < GS_UUID_SIZE;
+	}
+	if (valid) {
+		struct withdrawal *withdrawal = node_withdraw(node, uuids, count, reason);
+		withdrawal->call = call;
+		rpc_call_set_data(call, withdrawal);
+		answer(node, withdrawal);
+	} else {
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT,
+				"the request must be {\"devices\": [UUID, ...], \"reason\": TEXT}");
+	}
+	json_decref(document);
+}
+
+/* The client is done, or dead. */
+void node_on_withdraw_closed(struct rpc_call *call, void *user)
+{
+	node_unwithdraw(user, rpc_call_data(call));
+}

@@ -1,0 +1,36 @@
+/* Devices that are not to be handed out while somebody changes a MIG layout. */
+#ifndef GPUSHARE_NODE_WITHDRAW_H
+#define GPUSHARE_NODE_WITHDRAW_H
+
+#include <stddef.h>
+
+#include "node/node_internal.h"
+
+struct withdrawal;
+
+/* From now on the kubelet is told that these devices are unhealthy, and Allocate refuses them. The UUID of a GPU stands
+ * for the GPU and all its MIG devices; UUIDs that the node does not have (yet) are fine. Several withdrawals of one
+ * device add up. `reason` is shown to users. */
+struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, size_t count, const char *reason);
+/* Ends it: what is still there is handed out again, after a look at the GPUs. */
+void node_unwithdraw(struct node *node, struct withdrawal *withdrawal);
+/* Why this device of the node's inventory is withdrawn; NULL when it is not. */
+const char *node_withdrawn(const struct node *node, uint32_t device);
+/* The same for any device of any GPU. */
+const char *node_withdrawn_device(const struct node *node, const char *gpu_uuid, const char *uuid);
+/* The GPUs were looked at: withdrawals that ended before are over now. */
+void node_withdrawals_looked(struct node *node);
+/* Ends the calls of clients, since the daemon stops. */
+void node_withdrawals_stop(struct node *node);
+/* Frees what is left, at the end. */
+void node_withdrawals_free(struct node *node);
+
+/* What was handed out of a device and may be in use though no process runs on it yet. Calls `tell` for each share. */
+typedef void node_promise(void *user, const char *device, const char *share, const char *who);
+void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user);
+
+/* Handlers of NODE_WITHDRAW_METHOD. */
+void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t length, void *user);
+void node_on_withdraw_closed(struct rpc_call *call, void *user);
+
+#endif
