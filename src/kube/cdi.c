@@ -96,6 +96,71 @@ static json_t *gpu_common(const struct gs_config *config, const struct gs_node_c
 	return edits;
 }
 
+/* NVIDIA's program has its hooks behind a word of their own; its other one, and ours, do not. */
+static json_t *new_hook(const char *path, const char *command)
+{
+	const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	json_t *arguments = json_pack("[s]", name);
+
+	if (!strcmp(name, "nvidia-ctk"))
+		json_array_append_new(arguments, json_string("hook"));
+	json_array_append_new(arguments, json_string(command));
+	return json_pack("{s:s, s:s, s:o}", "hookName", "createContainer", "path", path, "args", arguments);
+}
+
+static void append_argument(json_t *hook, const char *option, const char *value)
+{
+	json_t *arguments = json_object_get(hook, "args");
+
+	json_array_append_new(arguments, json_string(option));
+	json_array_append_new(arguments, json_string(value));
+}
+
+/* Options as NVIDIA's toolkit sets them: nothing that a container could use to change the node. */
+static json_t *driver_mounts(const struct gs_driver_files *driver)
+{
+	json_t *mounts = json_array();
+
+	for (size_t i = 0; i < driver->mounts.count; i++) {
+		const struct gs_driver_mount *mount = &driver->mounts.items[i];
+		json_t *options = json_pack("[s,s,s,s,s]", "ro", "nosuid", "nodev", "rbind", "rprivate");
+		if (mount->socket)
+			json_array_append_new(options, json_string("noexec"));
+		json_array_append_new(mounts, json_pack("{s:s, s:s, s:o}", "hostPath", mount->host, "containerPath",
+							mount->container, "options", options));
+	}
+	if (driver->shared)
+		json_array_append_new(mounts, json_pack("{s:s, s:s, s:[s,s,s,s,s]}", "hostPath", driver->shared,
+							"containerPath", driver->shared, "options", "rw", "nosuid",
+							"nodev", "rbind", "rprivate"));
+	return mounts;
+}
+
+static void add_driver(json_t *edits, const struct gs_driver_files *driver)
+{
+	json_t *hooks = json_array();
+
+	if (driver->variable)
+		json_array_append_new(json_object_get(edits, "env"), json_string(driver->variable));
+	json_object_set_new(edits, "mounts", driver_mounts(driver));
+	if (driver->hook && driver->links.count) {
+		json_t *hook = new_hook(driver->hook, "create-symlinks");
+		for (size_t i = 0; i < driver->links.count; i++) {
+			GS_AUTO_FREE char *link =
+				gs_printf("%s::%s", driver->links.items[i].target, driver->links.items[i].path);
+			append_argument(hook, "--link", link);
+		}
+		json_array_append_new(hooks, hook);
+	}
+	if (driver->hook) {
+		json_t *hook = new_hook(driver->hook, "update-ldcache");
+		append_argument(hook, "--folder", driver->folder);
+		json_array_append_new(hooks, hook);
+		json_object_set(edits, "hooks", hooks);
+	}
+	json_decref(hooks);
+}
+
 static json_t *imex_devices(const struct gs_config *config, const struct gs_node_check *check)
 {
 	json_t *devices = json_array();
@@ -159,6 +224,13 @@ static json_t *extra_devices(const struct gs_config *config, const char *class_n
 char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
 		    const struct gs_node_check *check)
 {
+	return gs_cdi_render_with_driver(config, inventory, class_name, check, NULL);
+}
+
+char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_inventory *inventory,
+				const char *class_name, const struct gs_node_check *check,
+				const struct gs_driver_files *driver)
+{
 	bool gpu = !strcmp(class_name, "gpu");
 	json_t *devices;
 
@@ -174,8 +246,12 @@ char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *i
 	}
 	GS_AUTO_FREE char *kind = gs_printf(GS_CDI_VENDOR "/%s", class_name);
 	json_t *spec = json_pack("{s:s, s:s, s:o}", "cdiVersion", CDI_VERSION, "kind", kind, "devices", devices);
-	if (gpu)
-		json_object_set_new(spec, "containerEdits", gpu_common(config, check));
+	if (gpu) {
+		json_t *edits = gpu_common(config, check);
+		if (driver)
+			add_driver(edits, driver);
+		json_object_set_new(spec, "containerEdits", edits);
+	}
 	char *dumped = json_dumps(spec, JSON_INDENT(2));
 	json_decref(spec);
 	if (!dumped)

@@ -9,6 +9,7 @@
 #include "core/config.h"
 #include "core/inventory.h"
 #include "kube/device_nodes.h"
+#include "kube/driver_files.h"
 
 /* NVIDIA's device plugin uses these: names in running pods' checkpoints refer to them. */
 #define GS_CDI_VENDOR "k8s.device-plugin.nvidia.com"
@@ -26,10 +27,15 @@ char *gs_dev_root_path(const struct gs_config *config, const char *node);
 /* The spec of one class as JSON text with a newline at the end (owned by the caller). Class gpu has one entry per
  * device that can be published and whose nodes are known, and the control nodes that exist; the other classes have what
  * exists. NULL when there is nothing to describe: the class is not asked for by the config, or the node has no such
- * devices; then there should be no file. The same input gives the same bytes. Driver libraries are not in it: they come
- * with the container runtime's own hook, or the image. */
+ * devices; then there should be no file. The same input gives the same bytes. Driver libraries are not in it. */
 char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
 		    const struct gs_node_check *check);
+/* The same, and class gpu brings the driver's files too (NULL: none; then they come with NVIDIA's runtime, or the image).
+ * A container gets them mounted read-only; hooks, which the runtime runs on the node, make the links to them and tell the
+ * container's dynamic loader. */
+char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_inventory *inventory,
+				const char *class_name, const struct gs_node_check *check,
+				const struct gs_driver_files *driver);
 
 /* DIR/k8s.device-plugin.nvidia.com-<class>.json; owned by the caller. */
 char *gs_cdi_path(const char *dir, const char *class_name);

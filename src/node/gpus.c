@@ -115,7 +115,8 @@ static void run_job(uv_work_t *work)
 	struct gpus *gpus = work->data;
 	struct job *job = &gpus->job;
 	if (!job->nvml) {
-		if (gs_nvml_open(gpus->driver_root, &job->nvml, &job->err) < 0) {
+		if (gs_nvml_open(gpus->driver_root, &job->nvml, &job->err) < 0 &&
+		    gs_nvml_open(gpus->host_driver_root, &job->nvml, &job->err) < 0) {
 			job->failed = true;
 			return;
 		}

@@ -238,6 +238,7 @@ static void free_node(struct node *node)
 		free(node->reported_sick.items[i]);
 	GS_VEC_FREE(&node->reported_sick);
 	free(node->config_problem);
+	free(node->driver_said);
 	free(node->plan_problem);
 	free(node->serve_problem);
 	if (node->plugin_dir_lock >= 0)

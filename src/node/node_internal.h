@@ -63,6 +63,7 @@ struct node {
 	struct gs_error ledger_error;
 	bool ledger_failed; /* said once, until a save works again */
 	bool cdi_failed;
+	char *driver_said; /* what was last logged about the driver's files */
 
 	GS_VEC(struct withdrawal *) withdrawals; /* withdraw.h */
 	GS_VEC(struct vanished *) vanished;      /* vanished.h, oldest first */
@@ -100,6 +101,9 @@ void node_publish_health(struct node *node);
 /* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */
 bool node_device_healthy(const struct node *node, uint32_t which, const char **reason);
 void node_unpublish(struct node *node);
+/* driver.c: finds the driver's files, and puts the hook in place; false when containers get none. */
+struct gs_driver_files;
+bool node_driver_files(struct node *node, struct gs_driver_files *files);
 /* kubelet.c: the kubelet's directory: sockets that vanished are bound again, a new kubelet is registered with. */
 void node_kubelet_watch(struct node *node);
 void node_kubelet_look_again(struct node *node);

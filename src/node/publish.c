@@ -218,14 +218,18 @@ static void write_cdi(struct node *node)
 		return;
 	const struct gs_node_check check = {node_exists, node};
 	struct gs_error err;
+	struct gs_driver_files driver = {0};
+	bool found = node->inventory.device_count > 0 && node_driver_files(node, &driver);
 	node->cdi_failed = false;
 	for (const char *const *class = gs_cdi_classes; *class; class ++) {
-		GS_AUTO_FREE char *spec = gs_cdi_render(&node->config, &node->inventory, *class, &check);
+		GS_AUTO_FREE char *spec = gs_cdi_render_with_driver(&node->config, &node->inventory, *class, &check,
+								    found ? &driver : NULL);
 		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &err) == 0)
 			continue;
 		gs_log(GS_LOG_ERROR, "containers can't get their GPU through CDI", GS_STR("error", err.text));
 		node->cdi_failed = true;
 	}
+	gs_driver_files_free(&driver);
 }
 
 static void set_plan_problem(struct node *node, const char *text)

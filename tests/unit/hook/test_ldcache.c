@@ -1,0 +1,184 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hook/ldcache.h"
+#include "hook/root.h"
+
+enum { HEADER = 48, ENTRY = 24 };
+
+static uint32_t word(const uint8_t *data, size_t at)
+{
+	uint32_t value;
+	memcpy(&value, data + at, sizeof value);
+	return value;
+}
+
+/* The path that a cache gives for a name; NULL without one. */
+static const char *look_up(const void *cache, const char *name)
+{
+	const uint8_t *data = cache;
+	for (size_t i = 0; i < word(data, 20); i++) {
+		const char *key = (const char *)data + word(data, HEADER + i * ENTRY + 4);
+		if (!strcmp(key, name))
+			return (const char *)data + word(data, HEADER + i * ENTRY + 8);
+	}
+	return NULL;
+}
+
+static void assert_order(const void *cache, const char *const *names, size_t count)
+{
+	const uint8_t *data = cache;
+	assert_int_equal(word(data, 20), count);
+	for (size_t i = 0; i < count; i++)
+		assert_string_equal((const char *)data + word(data, HEADER + i * ENTRY + 4), names[i]);
+}
+
+static void test_a_new_cache(void **state)
+{
+	static const struct ldcache_library libraries[] = {
+		{"libcuda.so.1", "/usr/lib64/libcuda.so.1"},
+		{"libcuda.so.550.163.01", "/usr/lib64/libcuda.so.550.163.01"},
+		{"libnvidia-ml.so.1", "/usr/lib64/libnvidia-ml.so.1"},
+		{"libcuda.so", "/usr/lib64/libcuda.so"},
+	};
+	/* Descending, and digits as numbers: 550 is more than 1. */
+	static const char *const order[] = {"libnvidia-ml.so.1", "libcuda.so.550.163.01", "libcuda.so.1", "libcuda.so"};
+	size_t size;
+	void *cache = ldcache_add(NULL, 0, libraries, 4, &size);
+	assert_non_null(cache);
+	assert_order(cache, order, 4);
+	assert_string_equal(look_up(cache, "libcuda.so.1"), "/usr/lib64/libcuda.so.1");
+	free(cache);
+}
+
+static void test_what_was_there_stays_and_ours_win(void **state)
+{
+	static const struct ldcache_library image[] = {{"libcuda.so.1", "/compat/libcuda.so.1"},
+						       {"libm.so.6", "/lib/libm.so.6"},
+						       {"libz.so.1", "/lib/libz.so.1"}};
+	static const struct ldcache_library driver[] = {{"libcuda.so.1", "/usr/lib64/libcuda.so.1"}};
+	static const char *const order[] = {"libz.so.1", "libm.so.6", "libcuda.so.1"};
+	size_t size, more, again;
+	void *first = ldcache_add(NULL, 0, image, 3, &size);
+	void *second = ldcache_add(first, size, driver, 1, &more);
+	assert_non_null(second);
+	assert_order(second, order, 3);
+	assert_string_equal(look_up(second, "libcuda.so.1"), "/usr/lib64/libcuda.so.1");
+	assert_string_equal(look_up(second, "libm.so.6"), "/lib/libm.so.6");
+	void *third = ldcache_add(second, more, driver, 1, &again);
+	assert_non_null(third);
+	assert_order(third, order, 3);
+	free(first);
+	free(second);
+	free(third);
+}
+
+/* This machine's own cache, which the real ldconfig made, is kept whole, its extension included. */
+static void test_the_machines_own_cache(void **state)
+{
+	static const struct ldcache_library driver[] = {{"libgpushare-test.so.1", "/opt/libgpushare-test.so.1"}};
+	size_t size, more;
+	int fd = open("/etc/ld.so.cache", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		skip();
+	char *old = read_whole(fd, 64 << 20, &size);
+	close(fd);
+	assert_non_null(old);
+	void *cache = ldcache_add(old, size, driver, 1, &more);
+	assert_non_null(cache);
+	assert_string_equal(look_up(cache, "libgpushare-test.so.1"), "/opt/libgpushare-test.so.1");
+	if (!memcmp(old, "glibc-ld.so.cache1.1", 20)) {
+		assert_int_equal(word(cache, 20), word((uint8_t *)old, 20) + 1);
+		assert_string_equal(look_up(cache, "libc.so.6"), look_up(old, "libc.so.6"));
+	}
+	free(cache);
+	free(old);
+}
+
+/* An image may hold anything. */
+static void test_broken_caches(void **state)
+{
+	static const struct ldcache_library image[] = {{"liba.so", "/a"}, {"libb.so", "/b"}};
+	size_t size, more;
+	uint8_t *good = ldcache_add(NULL, 0, image, 2, &size);
+	for (size_t length = 1; length < size; length++) {
+		uint8_t *part = malloc(length); /* of just this size, for the sanitizer's sake */
+		memcpy(part, good, length);
+		void *cache = ldcache_add(part, length, image, 1, &more);
+		free(cache);
+		free(part);
+	}
+	for (size_t i = 0; i < size; i++)
+		for (int value = 0; value < 256; value += 51) {
+			uint8_t *bent = malloc(size);
+			memcpy(bent, good, size);
+			bent[i] = (uint8_t)value;
+			free(ldcache_add(bent, size, image, 1, &more));
+			free(bent);
+		}
+	assert_null(ldcache_add("nonsense", 8, image, 1, &more));
+	free(good);
+}
+
+/* The root of a container whose image tries to get out of it. */
+static void test_links_do_not_lead_out(void **state)
+{
+	char dir[] = "/tmp/gpushare-test-XXXXXX", path[128], target[64];
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/root", dir);
+	assert_int_equal(mkdir(path, 0755), 0);
+	snprintf(path, sizeof path, "%s/root/etc", dir);
+	assert_int_equal(symlink("../../../../../../../../outside", path), 0);
+	snprintf(path, sizeof path, "%s/root/outside", dir);
+	assert_int_equal(mkdir(path, 0755), 0);
+	snprintf(path, sizeof path, "%s/root", dir);
+	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(root_write(root, "etc", "file", "text", 4), 0);
+	snprintf(path, sizeof path, "%s/root/outside/file", dir);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(root_link(root, "/usr/lib/libcuda.so.1", "libcuda.so.550"), 0);
+	assert_int_equal(root_link(root, "/usr/lib/libcuda.so.1", "libcuda.so.570"), 0);
+	snprintf(path, sizeof path, "%s/root/usr/lib/libcuda.so.1", dir);
+	ssize_t length = readlink(path, target, sizeof target);
+	assert_int_equal(length, strlen("libcuda.so.570"));
+	assert_memory_equal(target, "libcuda.so.570", (size_t)length);
+	close(root);
+	snprintf(path, sizeof path, "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
+static void test_libraries(void **state)
+{
+	char head[64] = {0};
+	assert_false(ldcache_is_library(head, sizeof head));
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, head, sizeof head), sizeof head);
+	close(fd);
+	head[16] = 3; /* ET_DYN, if this test is not one that moves */
+	assert_true(ldcache_is_library(head, sizeof head));
+	assert_false(ldcache_is_library(head, sizeof head - 1));
+	head[4] = 1; /* 32 bits */
+	assert_false(ldcache_is_library(head, sizeof head));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_new_cache),
+		cmocka_unit_test(test_what_was_there_stays_and_ours_win),
+		cmocka_unit_test(test_the_machines_own_cache),
+		cmocka_unit_test(test_broken_caches),
+		cmocka_unit_test(test_links_do_not_lead_out),
+		cmocka_unit_test(test_libraries),
+	};
+	return cmocka_run_group_tests_name("ldcache", tests, NULL, NULL);
+}
