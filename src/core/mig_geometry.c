@@ -112,11 +112,30 @@ static int check_profile(const struct gs_mig_gpu *gpu, size_t index, struct gs_e
 	return 0;
 }
 
+static bool is_before(const struct gs_mig_profile *a, const struct gs_mig_profile *b)
+{
+	return a->compute_slices != b->compute_slices ? a->compute_slices < b->compute_slices
+						      : a->memory_bytes < b->memory_bytes;
+}
+
+/* From small to large, as nvidia-smi lists them; equal ones as they came. */
+static void sort_profiles(struct gs_mig_gpu *gpu)
+{
+	for (size_t i = 1; i < gpu->profile_count; i++) {
+		struct gs_mig_profile profile = gpu->profiles[i];
+		size_t at = i;
+		for (; at && is_before(&profile, &gpu->profiles[at - 1]); at--)
+			gpu->profiles[at] = gpu->profiles[at - 1];
+		gpu->profiles[at] = profile;
+	}
+}
+
 int gs_mig_gpu_complete(struct gs_mig_gpu *gpu, struct gs_error *err)
 {
 	if (!gpu->profile_count || gpu->profile_count > GS_MIG_PROFILES_MAX)
 		return gs_fail(err, GS_ERROR_NVML, 0, "the driver lists %u MIG profiles; 1 to %d are possible",
 			       gpu->profile_count, GS_MIG_PROFILES_MAX);
+	sort_profiles(gpu);
 	gpu->slice_count = 0;
 	gpu->open_count = 0;
 	for (size_t i = 0; i < gpu->profile_count; i++) {

@@ -51,7 +51,8 @@ struct gs_mig_profile {
 	uint8_t placement_count;
 };
 
-/* What one GPU offers. Fill the profiles, in any order, then call gs_mig_gpu_complete. */
+/* What one GPU offers. Fill the profiles, in any order, then call gs_mig_gpu_complete, which orders them from small to
+ * large, as nvidia-smi lists them. */
 struct gs_mig_gpu {
 	struct gs_mig_profile profiles[GS_MIG_PROFILES_MAX];
 	uint8_t profile_count;

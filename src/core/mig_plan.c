@@ -41,6 +41,38 @@ static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu,
 	say(plan, wished ? ")" : ", not wished for)");
 }
 
+/* Before the item at `at` of `count`: nothing, a comma, or the word before the last. */
+static const char *separator(size_t at, size_t count, const char *last)
+{
+	if (!at)
+		return "";
+	return at + 1 < count ? ", " : last;
+}
+
+static bool is_wanted(const struct gs_mig_wish *wish, uint8_t profile)
+{
+	for (size_t i = 0; i < wish->count; i++)
+		if (wish->items[i].profile == profile)
+			return true;
+	return false;
+}
+
+/* " without GPU instance 7 (...) and GPU instance 9 (...)". With a wish: says which of them it has not. */
+static void say_without(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			const struct gs_mig_wish *wish, uint32_t blockers)
+{
+	size_t count = (size_t)__builtin_popcount(blockers), told = 0;
+
+	say(plan, " without ");
+	for (size_t i = 0; i < layout->count; i++) {
+		const struct gs_mig_instance *instance = &layout->instances[i];
+		if (!(blockers & 1U << i))
+			continue;
+		say(plan, "%s", separator(told++, count, " and "));
+		say_instance(plan, gpu, instance, !wish || is_wanted(wish, instance->profile));
+	}
+}
+
 /* --- counts and engines, which hold whatever the places are --- */
 
 struct demand {
@@ -66,31 +98,41 @@ static int engine_short(const struct demand *demand, const struct gs_mig_gpu *gp
 	return -1;
 }
 
-/* The idle ones first: they are the easiest to end. */
-static void add_blockers_of(struct gs_mig_plan *plan, const struct gs_mig_layout *layout, uint8_t profile,
-			    uint32_t needed)
-{
-	for (int busy = 0; busy < 2; busy++)
-		for (uint8_t i = 0; i < layout->count && plan->blocker_count < needed; i++)
-			if (layout->instances[i].profile == profile && layout->instances[i].busy == busy)
-				plan->blockers[plan->blocker_count++] = i;
-}
-
+/* What is wished, and when adding what is there, but for the blockers. */
 static struct demand demand_of(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
-			       const struct gs_mig_wish *wish, enum gs_mig_goal goal)
+			       const struct gs_mig_wish *wish, enum gs_mig_goal goal, uint32_t blockers)
 {
 	struct demand demand = {0};
 
 	for (size_t i = 0; i < wish->count; i++)
 		demand_add(&demand, gpu, wish->items[i].profile);
 	for (size_t i = 0; goal == GS_MIG_ADD && i < layout->count; i++)
-		demand_add(&demand, gpu, layout->instances[i].profile);
+		if (!(blockers & 1U << i))
+			demand_add(&demand, gpu, layout->instances[i].profile);
 	return demand;
 }
 
-static bool check_counts(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
-			 const struct gs_mig_wish *wish, const struct demand *demand, struct gs_mig_plan *plan)
+/* The first instance, if possible an idle one, of this profile, or with this engine (-1: any). 0: there is none. */
+static uint32_t find_user(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, int profile, int engine,
+			  uint32_t but)
 {
+	for (int busy = 0; busy < 2; busy++) {
+		for (size_t i = 0; i < layout->count; i++) {
+			uint8_t its = layout->instances[i].profile;
+			if (layout->instances[i].busy == busy && !(but & 1U << i) && its < gpu->profile_count &&
+			    (profile < 0 || its == profile) && (engine < 0 || gpu->profiles[its].engines[engine] > 0))
+				return 1U << i;
+		}
+	}
+	return 0;
+}
+
+/* false: more of a profile than there can ever be; when adding, blockers are those of it that are there. */
+static bool check_counts(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			 const struct gs_mig_wish *wish, enum gs_mig_goal goal, uint32_t *blockers,
+			 struct gs_mig_plan *plan)
+{
+	struct demand demand = demand_of(gpu, layout, wish, goal, 0);
 	struct gs_error err;
 
 	if (gs_mig_wish_check(gpu, wish, &err)) {
@@ -100,28 +142,42 @@ static bool check_counts(const struct gs_mig_gpu *gpu, const struct gs_mig_layou
 	for (size_t i = 0; i < wish->count; i++) {
 		uint8_t at = wish->items[i].profile;
 		const struct gs_mig_profile *profile = &gpu->profiles[at];
-		if (demand->counts[at] <= profile->max_count)
+		if (demand.counts[at] <= profile->max_count)
 			continue;
-		add_blockers_of(plan, layout, at, demand->counts[at] - profile->max_count);
-		say(plan, "at most %u of %s can be on one GPU; with those that it has it would be %u",
-		    profile->max_count, profile->name, demand->counts[at]);
+		for (uint32_t over = demand.counts[at] - profile->max_count; over; over--)
+			*blockers |= find_user(gpu, layout, at, -1, *blockers);
+		say(plan, "at most %u of %s can be on one GPU; there is room", profile->max_count, profile->name);
+		say_without(plan, gpu, layout, NULL, *blockers);
 		return false;
 	}
 	return true;
 }
 
-static bool check_engines(const struct gs_mig_gpu *gpu, const struct demand *demand, enum gs_mig_goal goal,
+/* false: more of an engine than there is; when adding, blockers are those that use it. */
+static bool check_engines(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
+			  const struct gs_mig_wish *wish, enum gs_mig_goal goal, uint32_t *blockers,
 			  struct gs_mig_plan *plan)
 {
 	static const char *const names[] = {"copy engines", "video decoders", "video encoders", "JPEG decoders",
 					    "optical flow engines"};
-	int engine = engine_short(demand, gpu);
+	struct demand demand = demand_of(gpu, layout, wish, goal, *blockers);
+	int engine = engine_short(&demand, gpu);
+	uint32_t user;
 
-	if (engine >= 0)
-		say(plan, "%s they need %" PRIu64 " %s, and the GPU has %u",
-		    goal == GS_MIG_ADD ? "with what the GPU has" : "together", demand->engines[engine], names[engine],
-		    gpu->engines[engine]);
-	return engine < 0;
+	if (engine < 0)
+		return true;
+	say(plan, "%s they need %" PRIu64 " %s, and the GPU has %u",
+	    goal == GS_MIG_ADD ? "with what the GPU has" : "together", demand.engines[engine], names[engine],
+	    gpu->engines[engine]);
+	if (goal == GS_MIG_BECOME)
+		return false;
+	while (engine_short(&demand, gpu) == engine && (user = find_user(gpu, layout, -1, engine, *blockers))) {
+		*blockers |= user;
+		demand = demand_of(gpu, layout, wish, goal, *blockers);
+	}
+	say(plan, "; they are free");
+	say_without(plan, gpu, layout, NULL, *blockers);
+	return false;
 }
 
 /* --- why not --- */
@@ -143,14 +199,6 @@ static const struct gs_mig_profile *one_too_many(const struct gs_mig_gpu *gpu, c
 			best = profile;
 	}
 	return best;
-}
-
-/* Before the item at `at` of `count`: nothing, a comma, or the word before the last. */
-static const char *separator(size_t at, size_t count, const char *last)
-{
-	if (!at)
-		return "";
-	return at + 1 < count ? ", " : last;
 }
 
 static void say_places(struct gs_mig_plan *plan, const struct gs_mig_profile *profile)
@@ -186,31 +234,20 @@ static void explain_never(const struct gs_mig_gpu *gpu, const struct gs_mig_wish
 		say(plan, "; without one %s the rest would fit", extra->name);
 }
 
-static bool is_wanted(const struct gs_mig_wish *wish, uint8_t profile)
-{
-	for (size_t i = 0; i < wish->count; i++)
-		if (wish->items[i].profile == profile)
-			return true;
-	return false;
-}
-
 static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
-			     const struct gs_mig_wish *wish, enum gs_mig_goal goal, struct gs_mig_plan *plan)
+			     const struct gs_mig_wish *wish, enum gs_mig_goal goal, uint32_t blockers,
+			     struct gs_mig_plan *plan)
 {
 	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
 
 	if (goal == GS_MIG_ADD)
-		say(plan, "there is no place for %s beside what the GPU has; there is without ", text);
+		say(plan, "there is no place for %s beside what the GPU has; there is", text);
 	else
 		say(plan,
 		    "the GPU can't become %s: no arrangement of it leaves every instance in use where it is; there is "
-		    "one without ",
+		    "one",
 		    text);
-	for (size_t i = 0; i < plan->blocker_count; i++) {
-		const struct gs_mig_instance *instance = &layout->instances[plan->blockers[i]];
-		say(plan, "%s", separator(i, plan->blocker_count, " and "));
-		say_instance(plan, gpu, instance, goal == GS_MIG_ADD || is_wanted(wish, instance->profile));
-	}
+	say_without(plan, gpu, layout, goal == GS_MIG_BECOME ? wish : NULL, blockers);
 }
 
 /* --- the order of steps --- */
@@ -394,6 +431,24 @@ static bool check_input(const struct gs_mig_gpu *gpu, const struct gs_mig_layout
 	return good;
 }
 
+/* true: there is a way, without blockers. */
+static bool find_way(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, const struct gs_mig_wish *wish,
+		     enum gs_mig_goal goal, struct gs_mig_way *way, struct gs_mig_plan *plan)
+{
+	*way = (struct gs_mig_way){0};
+	if (!check_counts(gpu, layout, wish, goal, &way->blockers, plan))
+		return false;
+	if (!gs_mig_find_way(gpu, layout, wish, goal, way)) {
+		explain_never(gpu, wish, plan);
+		return false;
+	}
+	if (!check_engines(gpu, layout, wish, goal, &way->blockers, plan))
+		return false;
+	if (way->blockers)
+		explain_blockers(gpu, layout, wish, goal, way->blockers, plan);
+	return !way->blockers;
+}
+
 int gs_mig_plan_make(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout, const struct gs_mig_wish *wish,
 		     enum gs_mig_goal goal, struct gs_mig_plan *plan)
 {
@@ -402,22 +457,12 @@ int gs_mig_plan_make(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 	*plan = (struct gs_mig_plan){0};
 	if (!check_input(gpu, layout, wish, plan))
 		return -1;
-	struct demand demand = demand_of(gpu, layout, wish, goal);
-	if (!check_counts(gpu, layout, wish, &demand, plan))
-		return -1;
-	if (!gs_mig_find_way(gpu, layout, wish, goal, &way)) {
-		explain_never(gpu, wish, plan);
-		return -1;
+	if (find_way(gpu, layout, wish, goal, &way, plan)) {
+		make_sequence(gpu, layout, goal, &way, plan);
+		return 0;
 	}
-	if (!check_engines(gpu, &demand, goal, plan))
-		return -1;
 	for (uint8_t i = 0; i < layout->count; i++)
 		if (way.blockers & 1U << i)
 			plan->blockers[plan->blocker_count++] = i;
-	if (plan->blocker_count) {
-		explain_blockers(gpu, layout, wish, goal, plan);
-		return -1;
-	}
-	make_sequence(gpu, layout, goal, &way, plan);
-	return 0;
+	return -1;
 }

@@ -135,6 +135,8 @@ static void test_never_possible(void **state)
 	expect("A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME, "impossible");
 	expect("A100-80GB", "", "4g.40gb,2g.20gb,2g.20gb", GS_MIG_BECOME, "impossible");
 	expect("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD, "impossible 100");
+	expect("A30", "1g.6gb:0 1g.6gb+me:1", "2g.12gb+me", GS_MIG_ADD, "impossible 101");
+	expect("RTX-PRO-6000", "1g.24gb:0! 1g.24gb:3 1g.24gb-me:6", "1g.24gb+me.all", GS_MIG_ADD, "impossible 100 101");
 	expect("RTX-PRO-6000", "", "1g.24gb+me.all,1g.24gb", GS_MIG_BECOME, "impossible");
 	expect("A30", "", "1g.6gb+me,2g.12gb+me", GS_MIG_BECOME, "impossible");
 }
@@ -186,8 +188,16 @@ static void test_reasons(void **state)
 	expect_reason("A100-80GB", "1g.10gb:0 1g.10gb:1! 1g.10gb:4!", "4g.40gb", GS_MIG_ADD,
 		      "there is no place for 1x 4g.40gb beside what the GPU has; there is without GPU instance 100 "
 		      "(1g.10gb on slice 0, idle) and GPU instance 101 (1g.10gb on slice 1, in use)");
+	expect_reason(
+		"A100-80GB", "3g.40gb:4 1g.10gb:0", "4g.40gb", GS_MIG_ADD,
+		"there is no place for 1x 4g.40gb beside what the GPU has; there is without GPU instance 101 (1g.10gb "
+		"on slice 0, idle)");
+	expect_reason("A30", "1g.6gb+me:0", "2g.12gb+me", GS_MIG_ADD,
+		      "with what the GPU has they need 2 JPEG decoders, and the GPU has 1; they are free without GPU "
+		      "instance 100 (1g.6gb+me on slice 0, idle)");
 	expect_reason("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD,
-		      "at most 1 of 1g.10gb+me can be on one GPU; with those that it has it would be 2");
+		      "at most 1 of 1g.10gb+me can be on one GPU; there is room without GPU instance 100 (1g.10gb+me "
+		      "on slice 0, idle)");
 	expect_reason(
 		"A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME,
 		"1x 2g.20gb, 1x 3g.40gb, 1x 4g.40gb can't be on one GPU together, not even on an empty one: they take "

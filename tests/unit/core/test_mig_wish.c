@@ -169,6 +169,19 @@ static void test_engines(void **state)
 	assert_int_equal(gpu.engines[GS_MIG_JPEG], 7);
 }
 
+/* NVML numbers kinds in the order in which drivers learned them. */
+static void test_order_of_profiles(void **state)
+{
+	(void)state;
+	struct gs_mig_gpu sorted = mig_fixture("A100-80GB"), gpu = sorted;
+	static const uint8_t as_numbered[] = {0, 3, 4, 5, 6, 1, 2};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(as_numbered); i++)
+		gpu.profiles[i] = sorted.profiles[as_numbered[i]];
+	assert_int_equal(gs_mig_gpu_complete(&gpu, NULL), 0);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(as_numbered); i++)
+		assert_string_equal(gpu.profiles[i].name, sorted.profiles[i].name);
+}
+
 static void test_facts(void **state)
 {
 	(void)state;
@@ -267,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_long_lists),
 		cmocka_unit_test(test_drivers_that_make_no_sense),
 		cmocka_unit_test(test_engines),
+		cmocka_unit_test(test_order_of_profiles),
 		cmocka_unit_test(test_facts),
 		cmocka_unit_test(test_places_of_compute_instances),
 		cmocka_unit_test(test_wish_of_a_layout),
