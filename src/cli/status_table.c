@@ -243,6 +243,19 @@ static bool any_pod(const json_t *status)
 	return false;
 }
 
+static void add_kubernetes(struct gs_strbuf *out, const json_t *kubernetes)
+{
+	if (!json_is_object(kubernetes))
+		return;
+	GS_AUTO_STRBUF struct gs_strbuf line = {0};
+	gs_strbuf_printf(&line, "API server: %s node %s at %s", text_of(kubernetes, "state"),
+			 text_of(kubernetes, "nodeName"), text_of(kubernetes, "server"));
+	int64_t waiting = (int64_t)json_integer_value(json_object_get(kubernetes, "waiting"));
+	if (waiting > 0)
+		gs_strbuf_printf(&line, ", %" PRId64 " changes to deliver", waiting);
+	add_line(out, "", line.data);
+}
+
 void gs_status_table(const json_t *status, struct gs_strbuf *out)
 {
 	size_t i;
@@ -250,6 +263,7 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out)
 	json_array_foreach(json_object_get(status, "problems"), i, item)
 		add_line(out, "! ", json_string_value(item) ? json_string_value(item) : "");
 	json_array_foreach(json_object_get(status, "resources"), i, item) add_resource(out, item);
+	add_kubernetes(out, json_object_get(status, "kubernetes"));
 	if (json_array_size(json_object_get(status, "gpus")) == 0) {
 		gs_strbuf_add(out, "no GPU\n");
 		return;

@@ -1,5 +1,6 @@
 #include "kube/api.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -107,6 +108,8 @@ static int on_new_socket(void *user, curl_socket_t fd, curlsocktype purpose)
 	/* A peer that lost its power never says so: what we sent must be acknowledged in time. */
 	int milliseconds = UNACKNOWLEDGED_MS;
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+	/* The daemon's children have no business with it. */
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return CURL_SOCKOPT_OK;
 }
 

@@ -149,6 +149,20 @@ static int locate(struct node *node, char **name, char **path)
 	return 0;
 }
 
+static bool differ(const char *a, const char *b)
+{
+	return strcmp(a ? a : "", b ? b : "") != 0;
+}
+
+static void warn_of_late_keys(const struct node *node, const struct gs_config *config)
+{
+	if (node->config.kubernetes.api != config->kubernetes.api ||
+	    differ(node->config.kubernetes.node_name, config->kubernetes.node_name) ||
+	    differ(node->config.kubernetes.service_account_dir, config->kubernetes.service_account_dir))
+		gs_log(GS_LOG_WARNING,
+		       "the section kubernetes changed; that takes effect when the daemon starts again");
+}
+
 bool node_config_reload(struct node *node, bool force)
 {
 	if ((!node->options->config_path && !node->options->config_dir) || node->config_waits_for_label)
@@ -172,6 +186,7 @@ bool node_config_reload(struct node *node, bool force)
 		gs_config_free(&config);
 		return false;
 	}
+	warn_of_late_keys(node, &config);
 	gs_config_free(&node->config);
 	node->config = config;
 	node->config_ready = true;

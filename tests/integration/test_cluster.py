@@ -388,6 +388,19 @@ def test_what_is_missing_is_said_where_the_api_is_wanted(tmp_path, sim, api, mis
         node.stop()
 
 
+def test_a_change_of_the_section_kubernetes_waits_for_the_next_start(tmp_path, sim, api):
+    node = Node(tmp_path, sim, env=api.environment(), arguments=ALONE)
+    node.start()
+    try:
+        api.wait_condition("GPUShareConfigured", "True", "ConfigInForce")
+        node.write_config(config(5, "kubernetes: {api: false}\n"))
+        wait_shares(node, 10)
+        assert "takes effect when the daemon starts again" in node.read_log()
+        assert node.status()["kubernetes"]["state"] == "Watching"
+    finally:
+        node.stop()
+
+
 def test_the_daemon_stays_small(daemon, api):
     daemon.start()
     wait_shares(daemon, 4)

@@ -106,6 +106,15 @@ static void test_names_do_not_steer_the_terminal(void **state)
 	assert_int_equal(strlen(row), strlen(header) + 1); /* i with two dots is two bytes and one column */
 }
 
+static void test_the_api_server_has_a_line(void **state)
+{
+	GS_AUTO_FREE char *table = table_of("{\"kubernetes\": {\"state\": \"Retrying\", \"nodeName\": \"n\\u001b1\", "
+					    "\"server\": \"https://10.0.0.1:443\", \"waiting\": 2}}");
+	assert_non_null(strstr(table, "API server: Retrying node n?1 at https://10.0.0.1:443, 2 changes to deliver\n"));
+	GS_AUTO_FREE char *without = table_of("{\"kubernetes\": null}");
+	assert_null(strstr(without, "API server"));
+}
+
 static void test_any_document_has_a_table(void **state)
 {
 	static const char *const documents[] = {
@@ -114,6 +123,8 @@ static void test_any_document_has_a_table(void **state)
 		"{\"gpus\": 3}",
 		"{\"gpus\": [3, null, \"x\", {}]}",
 		"{\"problems\": [3]}",
+		"{\"kubernetes\": 3}",
+		"{\"kubernetes\": {}}",
 		"{\"resources\": [3, {}]}",
 		"{\"gpus\": [{\"index\": \"x\", \"shares\": [3, {}, {\"holders\": [3, {}]}], \"processes\": {}, "
 		"\"memory\": []}]}",
@@ -134,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_idle_shares_are_one_row_a_kind),
 		cmocka_unit_test(test_small_memory_is_not_nothing),
 		cmocka_unit_test(test_names_do_not_steer_the_terminal),
+		cmocka_unit_test(test_the_api_server_has_a_line),
 		cmocka_unit_test(test_any_document_has_a_table),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
