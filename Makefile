@@ -87,6 +87,12 @@ image:
 manifest:
 	@HELM=$(HELM) scripts/manifest
 
+# A real Kubernetes on this machine, with the container image and the chart; KEEP=1 leaves it up.
+e2e:
+	@scripts/install-deps build image e2e
+	@$(MAKE) build
+	@tests/e2e/run --build $(BUILD) $(if $(KEEP),--keep) $(TESTS)
+
 install: build
 	@$(MESON) install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
@@ -117,6 +123,7 @@ help:
 	@echo "make bench         the figures, each beside its target"
 	@echo "make image         the container image as an OCI archive, in $(BUILD)/image"
 	@echo "make manifest      deploy/gpushare.yaml from the chart, with Helm"
+	@echo "make e2e           a real Kubernetes on this machine, with gpushare in it (root; KEEP=1 leaves it up)"
 	@echo "make install       DESTDIR=... and, before the first build, PREFIX=$(PREFIX)"
 	@echo "make install-check whether an installed gpushare is whole and runs"
 	@echo "make format        format the sources; format-check only looks"
