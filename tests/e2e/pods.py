@@ -13,7 +13,7 @@ counter = itertools.count(1)
 def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, labels=None, namespace="default"):
     """A pod whose container runs tests/e2e/programs/gpus.c, and sees of the simulated node what its device nodes allow."""
     limits = {resource: gpus} if gpus else {}
-    variables = {"GPUSHARE_SIM": SIM, "GPUSHARE_SIM_DEVICES": "/dev", "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib64", **(env or {})}
+    variables = {"GPUSHARE_SIM": SIM, "GPUSHARE_SIM_DEVICES": "/dev", "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib/x86_64-linux-gnu", **(env or {})}
     return {"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name or f"pod-{next(counter)}", "namespace": namespace, "labels": {"e2e": "workload", **(labels or {})}},
             "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False,
