@@ -228,8 +228,8 @@ static struct gs_mig_instance *find_instance(struct gs_mig_board *board, uint32_
 	return NULL;
 }
 
-/* NVML lists instances by profile. One of a profile that we were not told of shows as a MIG device; those are walked
- * for their UUIDs anyway, so `uuids` says whether to note them. */
+/* NVML lists instances by profile; one of a profile that we were not told of shows as a MIG device. `uuids`: notes their
+ * UUIDs on the way. */
 static int read_devices(const struct gs_nvml *nvml, nvmlDevice_t device, bool uuids, struct gs_mig_board *board,
 			struct gs_error *err)
 {
@@ -290,20 +290,28 @@ static int compare_instances(const void *a, const void *b)
 /* By place, as pictures have them and as two readings can be compared. */
 static void sort_layout(struct gs_mig_board *board)
 {
+	static const char no_uuids[GS_MIG_COMPUTE_MAX][GS_UUID_SIZE];
+	const struct gs_mig_layout before = board->layout;
 	uint32_t ids[GS_MIG_INSTANCES_MAX];
-	struct gs_mig_layout before = board->layout;
+	char uuids[GS_MIG_INSTANCES_MAX][GS_MIG_COMPUTE_MAX][GS_UUID_SIZE];
 	memcpy(ids, board->profile_ids, sizeof ids);
+	memcpy(uuids, board->uuids, sizeof uuids);
 	qsort(board->layout.instances, board->layout.count, sizeof board->layout.instances[0], compare_instances);
-	for (size_t i = 0; i < board->layout.count; i++)
-		for (size_t k = 0; k < before.count; k++)
-			if (before.instances[k].id == board->layout.instances[i].id)
-				board->profile_ids[i] = ids[k];
+	for (size_t i = 0; i < GS_MIG_INSTANCES_MAX; i++) {
+		size_t from = 0;
+		while (from < before.count &&
+		       (i >= before.count || before.instances[from].id != board->layout.instances[i].id))
+			from++;
+		memcpy(board->uuids[i], from < before.count ? uuids[from] : no_uuids, sizeof board->uuids[i]);
+		board->profile_ids[i] = from < before.count ? ids[from] : 0;
+	}
 }
 
 static int try_read_layout(const struct gs_nvml *nvml, nvmlDevice_t device, bool uuids, struct gs_mig_board *board,
 			   struct gs_error *err)
 {
 	board->layout = (struct gs_mig_layout){0};
+	memset(board->uuids, 0, sizeof board->uuids);
 	if (read_mode(nvml, device, board, err) < 0)
 		return -1;
 	for (size_t i = 0; board->enabled && i < board->gpu.profile_count; i++) {
@@ -320,13 +328,10 @@ static int try_read_layout(const struct gs_nvml *nvml, nvmlDevice_t device, bool
 			if (add_instance(nvml, handles[k], board, err) < 0)
 				return -1;
 	}
-	if (board->enabled && !uuids && read_devices(nvml, device, false, board, err) < 0)
+	if (board->enabled && read_devices(nvml, device, uuids, board, err) < 0)
 		return -1;
 	sort_layout(board);
-	if (!uuids)
-		return 0;
-	memset(board->uuids, 0, sizeof board->uuids);
-	return board->enabled ? read_devices(nvml, device, true, board, err) : 0;
+	return 0;
 }
 
 /* Somebody may destroy an instance between two calls about it, and then the second is refused. */

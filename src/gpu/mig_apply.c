@@ -302,8 +302,10 @@ static int switch_mode(const struct gs_mig_session *session, nvmlDevice_t device
 	return 0;
 }
 
+/* `begun`: something may have been done. */
 static int do_task(const struct gs_mig_session *session, const struct gs_mig_task *task,
-		   const struct gs_mig_record_gpu *record, gs_mig_reset *reset, void *user, struct gs_error *err)
+		   const struct gs_mig_record_gpu *record, gs_mig_reset *reset, void *user, bool *begun,
+		   struct gs_error *err)
 {
 	struct gs_mig_board now;
 	nvmlDevice_t device;
@@ -312,6 +314,7 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 	if (!gs_mig_same_layout(&now, task->board))
 		return gs_fail(err, GS_ERROR_NVML, NVML_ERROR_NOT_FOUND,
 			       "another tool has changed the layout since it was looked at");
+	*begun = true;
 	if (task->enabled && switch_mode(session, device, task, reset, user, err) < 0)
 		return -1;
 	if (do_steps(session, device, task, err) < 0)
@@ -326,26 +329,30 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 	return 0;
 }
 
-/* Takes back what was done on the first `count` GPUs, of which the last may be half done. */
+/* Takes back what was done on the first `count` GPUs, of which the last may be half done. Fills `err`, which says why,
+ * with what became of it. */
 static int undo(const struct gs_mig_session *session, struct gs_mig_record *record, size_t count, struct gs_error *err)
 {
+	const struct gs_error cause = *err;
 	struct gs_error why;
-	for (size_t i = count; i-- > 0;) {
-		if (gs_mig_restore(session->nvml, &record->gpus[i], GS_MIG_UNDO, &why) == 0)
-			continue;
-		char text[sizeof err->text];
-		snprintf(text, sizeof text, "%s", err->text);
-		return gs_fail(
-			err, err->source, err->code,
-			"%.220s; and what had been done can't be undone now: %.180s. The next gpushare mig tries again",
-			text, why.text);
-	}
+	uint32_t lost = 0, all_lost = 0;
+	for (size_t i = count; i-- > 0; all_lost += lost)
+		if (gs_mig_restore(session->nvml, &record->gpus[i], GS_MIG_UNDO, &lost, &why) < 0)
+			return gs_fail(
+				err, cause.source, cause.code,
+				"%.220s; and what had been done can't be undone now: %.180s. The next gpushare mig "
+				"tries again",
+				cause.text, why.text);
 	if (gs_mig_record_remove(session->state_dir, &why) < 0)
 		return gs_fail(err, why.source, why.code, "%s", why.text);
-	char text[sizeof err->text];
-	snprintf(text, sizeof text, "%s", err->text);
-	return gs_fail(err, err->source, err->code,
-		       "%.400s; all that had been done was undone, so every GPU is as it was", text);
+	if (all_lost)
+		return gs_fail(
+			err, cause.source, cause.code,
+			"%.320s; all that had been done was undone, but for %u instances whose places another tool "
+			"has taken",
+			cause.text, all_lost);
+	return gs_fail(err, cause.source, cause.code,
+		       "%.400s; all that had been done was undone, so every GPU is as it was", cause.text);
 }
 
 int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count,
@@ -369,10 +376,11 @@ int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task 
 		return -1;
 	for (size_t i = 0; i < record.count; i++) {
 		const struct gs_mig_task *task = &tasks[which[i]];
-		if (do_task(session, task, &gpus[i], reset, user, &why) == 0)
+		bool begun = false;
+		if (do_task(session, task, &gpus[i], reset, user, &begun, &why) == 0)
 			continue;
 		gs_error_prefix(&why, "%s", gs_mig_board_label(task->board, label));
-		undo(session, &record, i + 1, &why);
+		undo(session, &record, i + begun, &why);
 		return gs_fail(err, why.source, why.code, "%s", why.text);
 	}
 	return gs_mig_record_remove(session->state_dir, err);

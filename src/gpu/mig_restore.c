@@ -72,9 +72,11 @@ static int restore_computes(const struct gs_nvml *nvml, nvmlDevice_t device, con
 
 static int restore_instances(const struct gs_nvml *nvml, nvmlDevice_t device, const struct gs_mig_board *board,
 			     const struct gs_mig_record_layout *target, const struct gs_mig_record_layout *ours,
-			     struct gs_error *err)
+			     uint32_t *lost, struct gs_error *err)
 {
 	bool there[GS_MIG_INSTANCES_MAX] = {false};
+	uint32_t foreign = 0;
+	*lost = 0;
 	for (size_t i = 0; i < board->layout.count; i++) {
 		const struct gs_mig_instance *instance = &board->layout.instances[i];
 		struct gs_mig_record_instance what = gs_mig_instance_as_record(board, i);
@@ -84,13 +86,19 @@ static int restore_instances(const struct gs_nvml *nvml, nvmlDevice_t device, co
 			there[wanted - target->items] = true;
 			if (restore_computes(nvml, device, instance, wanted, mine ? mine : wanted, err) < 0)
 				return gs_error_prefix(err, "GPU instance %u", instance->id);
-		} else if (mine && gs_mig_destroy_instance(nvml, device, instance->id, &what, err) < 0) {
+		} else if (!mine) {
+			foreign |= gs_mig_place_mask(what.place);
+		} else if (gs_mig_destroy_instance(nvml, device, instance->id, &what, err) < 0) {
 			return gs_error_prefix(err, "destroying GPU instance %u", instance->id);
 		}
 	}
 	for (size_t i = 0; i < target->count; i++) {
 		const struct gs_mig_record_instance *item = &target->items[i];
-		if (!there[i] && gs_mig_create_instance(nvml, device, item, err) < 0)
+		if (there[i])
+			continue;
+		if (foreign & gs_mig_place_mask(item->place))
+			++*lost;
+		else if (gs_mig_create_instance(nvml, device, item, err) < 0)
 			return gs_error_prefix(err, "creating the instance of profile %u at slice %u", item->profile_id,
 					       item->place.start);
 	}
@@ -107,7 +115,7 @@ static int set_mode(const struct gs_nvml *nvml, nvmlDevice_t device, bool enable
 
 static int try_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu,
 		       const struct gs_mig_record_layout *target, const struct gs_mig_record_layout *ours,
-		       struct gs_error *err)
+		       uint32_t *lost, struct gs_error *err)
 {
 	struct gs_mig_board board;
 	nvmlDevice_t device;
@@ -117,17 +125,17 @@ static int try_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gp
 	if (target->enabled && (!board.enabled || !board.pending) &&
 	    (set_mode(nvml, device, true, err) < 0 || gs_mig_read_one(nvml, gpu->uuid, &device, &board, err) < 0))
 		return -1;
-	if (restore_instances(nvml, device, &board, target, ours, err) < 0)
+	if (restore_instances(nvml, device, &board, target, ours, lost, err) < 0)
 		return -1;
 	return target->enabled || (!board.enabled && !board.pending) ? 0 : set_mode(nvml, device, false, err);
 }
 
 int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu, enum gs_mig_direction direction,
-		   struct gs_error *err)
+		   uint32_t *lost, struct gs_error *err)
 {
 	const struct gs_mig_record_layout *target = direction == GS_MIG_UNDO ? &gpu->before : &gpu->after;
 	const struct gs_mig_record_layout *ours = direction == GS_MIG_UNDO ? &gpu->after : &gpu->before;
-	for (int tries = 1; try_restore(nvml, gpu, target, ours, err) < 0; tries++)
+	for (int tries = 1; try_restore(nvml, gpu, target, ours, lost, err) < 0; tries++)
 		if (tries == TRIES)
 			return -1;
 	return 0;
@@ -137,10 +145,12 @@ static int restore_all(const struct gs_nvml *nvml, const struct gs_mig_record *r
 		       struct gs_strbuf *gpus, struct gs_error *err)
 {
 	struct gs_error why, first = {0};
+	uint32_t lost;
 	for (size_t i = 0; i < record->count; i++) {
 		const struct gs_mig_record_gpu *gpu = &record->gpus[i];
-		if (gs_mig_restore(nvml, gpu, direction, &why) == 0)
-			gs_strbuf_printf(gpus, "%s%s", gpus->length ? ", " : "", gpu->uuid);
+		if (gs_mig_restore(nvml, gpu, direction, &lost, &why) == 0)
+			gs_strbuf_printf(gpus, "%s%s%s", gpus->length ? ", " : "", gpu->uuid,
+					 lost ? " (but for places that another tool has taken)" : "");
 		else if (why.code == NVML_ERROR_NOT_FOUND && strstr(why.text, "nvmlDeviceGetHandleByUUID"))
 			continue;
 		else if (!first.source)

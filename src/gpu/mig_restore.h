@@ -12,9 +12,10 @@ enum gs_mig_direction {
 
 /* Looks at what is there now, so it makes no difference where the change was cut off, or whether this is done twice.
  * Destroys only what the change made, and creates what it destroyed; what neither side of the record knows is somebody
- * else's and stays. Tries a few times. */
+ * else's and stays. `lost` is how many instances could not come back since such a one has taken their place, which
+ * is no failure. Tries a few times. */
 int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu, enum gs_mig_direction direction,
-		   struct gs_error *err);
+		   uint32_t *lost, struct gs_error *err);
 
 /* All GPUs of a record that a process left which died: undone, or where that is impossible, because somebody runs on what
  * it made, finished. GPUs that the node does not have any more are passed over. `told` says what was done, for a person;
