@@ -1,8 +1,8 @@
-/* How one GPU can be divided with MIG, as plain values: the profiles that its driver offers, the instances that it has,
- * and the instances that somebody wants.
+/* How one GPU can be divided with MIG, as plain values: the profiles that its driver offers, and the instances that it
+ * has.
  *
- * All of it comes from NVML at run time. Nothing is known by name: "1g.10gb" is id 19 on an A100 with 80 GB and id 15 on
- * one with 40 GB, sizes in names are rounded, and they differ between driver versions. */
+ * All of it comes from NVML at run time. Nothing is known by name: "1g.10gb" is id 19 on an A100 with 80 GB and id 15
+ * on one with 40 GB, sizes in names are rounded, and they differ between driver versions. */
 #ifndef GPUSHARE_CORE_MIG_GEOMETRY_H
 #define GPUSHARE_CORE_MIG_GEOMETRY_H
 
@@ -92,7 +92,8 @@ struct gs_mig_layout {
  * used: more profiles or slices than there can be, a placement that is empty, two profiles with one id, no profile. */
 int gs_mig_gpu_complete(struct gs_mig_gpu *gpu, struct gs_error *err);
 
-/* Position of the (first) profile, or -1. Names are matched exactly; "MIG 1g.10gb", as nvidia-smi prints it, is fine too. */
+/* Position of the (first) profile, or -1. Names are matched exactly; "MIG 1g.10gb", as nvidia-smi prints it, will do
+ * too. */
 int gs_mig_profile_by_id(const struct gs_mig_gpu *gpu, uint32_t id);
 int gs_mig_profile_by_name(const struct gs_mig_gpu *gpu, const char *name);
 
@@ -100,9 +101,10 @@ int gs_mig_profile_by_name(const struct gs_mig_gpu *gpu, const char *name);
  * Returns `text`. */
 const char *gs_mig_compute_name(const struct gs_mig_profile *profile, uint32_t slices, char text[GS_MIG_NAME_SIZE]);
 
-/* Places for compute instances of `sizes` (compute slices) in a GPU instance of `slices`, beside those in `taken` (bit n
- * is compute slice n). There are compute instances of 1, 2 and 4 slices, of 3 in 7, and of all; each begins at a multiple
- * of the next power of two. That gives the counts that NVIDIA documents, and the places that nvidia-smi prints. false: there are none; `starts` is undefined then. */
+/* Places for compute instances of `sizes` (compute slices) in a GPU instance of `slices`, beside those in `taken` (bit
+ * n is compute slice n). There are compute instances of 1, 2 and 4 slices, of 3 in 7, and of all; each begins at a
+ * multiple of the next power of two. That gives the counts that NVIDIA documents, and the places that nvidia-smi prints.
+ * false: there are none; `starts` is undefined then. */
 bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *sizes, size_t count, uint8_t *starts);
 
 /* Bit n is memory slice n. */

@@ -33,15 +33,15 @@ struct gs_mig_step {
 };
 
 struct gs_mig_plan {
-	/* In this order each step is possible when its turn comes, whatever the driver would choose by itself, if instances
-	 * are created at their `place`. No step touches a busy instance. None: the GPU is as wished. */
+	/* In this order each step is possible when its turn comes, if instances are created at their `place`. No step
+	 * touches a busy instance. None: the GPU is as wished. */
 	struct gs_mig_step steps[GS_MIG_STEPS_MAX];
 	size_t step_count;
 	uint32_t created, destroyed;                 /* GPU instances */
 	uint32_t compute_created, compute_destroyed; /* compute instances of GPU instances that stay */
-	/* When it is impossible: which instances (positions in the layout) would have to end, the fewest busy ones and then
-	 * the fewest that do; none when the wish does not even fit on an empty GPU. And the same as sentences for a person,
-	 * without a newline. */
+	/* When it is impossible: which instances (positions in the layout) would have to end, the fewest busy ones and
+	 * then the fewest that do; none when the wish does not even fit on an empty GPU. And the same as sentences for a
+	 * person, without a newline. */
 	uint8_t blockers[GS_MIG_INSTANCES_MAX];
 	uint8_t blocker_count;
 	char reason[GS_MIG_REASON_SIZE];

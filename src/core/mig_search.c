@@ -26,8 +26,8 @@ struct search {
 	uint16_t mask[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
 	uint8_t place_count[GS_MIG_INSTANCES_MAX];
 	bool again[GS_MIG_INSTANCES_MAX + 1]; /* equal to the want before it */
-	/* By row and taken slices; 0: not known yet. A want has one row, or one for each first place when it is equal to
-	 * the one before it; the last row is that of full arrangements. */
+	/* By row and taken slices; 0: not known yet. A want has one row, or one for each first place when it is equal
+	 * to the one before it; the last row is that of full arrangements. */
 	int64_t *best;
 	size_t rows[GS_MIG_INSTANCES_MAX + 1];
 };

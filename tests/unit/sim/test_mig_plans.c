@@ -1,5 +1,5 @@
-/* The planner and the simulated driver, written apart, must agree: what is planned is done without an error, and leads to
- * what was wished, beside clients that go on running. */
+/* The planner and the simulated driver, written apart, must agree: what is planned is done without an error, and leads
+ * to what was wished, beside clients that go on running. */
 #include <string.h>
 
 #include "../core/mig_fixture.h"
