@@ -103,8 +103,8 @@ const char *gs_mig_compute_name(const struct gs_mig_profile *profile, uint32_t s
 
 /* Places for compute instances of `sizes` (compute slices) in a GPU instance of `slices`, beside those in `taken` (bit
  * n is compute slice n). There are compute instances of 1, 2 and 4 slices, of 3 in 7, and of all; each begins at a
- * multiple of the next power of two. That gives the counts that NVIDIA documents, and the places that nvidia-smi prints.
- * false: there are none; `starts` is undefined then. */
+ * multiple of the next power of two. That gives the counts that NVIDIA documents, and the places that nvidia-smi
+ * prints. false: there are none; `starts` is undefined then. */
 bool gs_mig_compute_arrange(uint32_t slices, uint32_t taken, const uint8_t *sizes, size_t count, uint8_t *starts);
 
 /* Bit n is memory slice n. */

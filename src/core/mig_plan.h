@@ -40,8 +40,8 @@ struct gs_mig_plan {
 	uint32_t created, destroyed;                 /* GPU instances */
 	uint32_t compute_created, compute_destroyed; /* compute instances of GPU instances that stay */
 	/* When it is impossible: which instances (positions in the layout) would have to end, the fewest busy ones and
-	 * then the fewest that do; none when the wish does not even fit on an empty GPU. And the same as sentences for a
-	 * person, without a newline. */
+	 * then the fewest that do; none when the wish does not even fit on an empty GPU. And the same as sentences for
+	 * a person, without a newline. */
 	uint8_t blockers[GS_MIG_INSTANCES_MAX];
 	uint8_t blocker_count;
 	char reason[GS_MIG_REASON_SIZE];

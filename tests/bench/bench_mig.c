@@ -154,8 +154,8 @@ static struct change change_to(const struct gs_nvml *nvml, const char *state_dir
 	return change;
 }
 
-/* The least disturbed of several rounds. mig-parted needs 96 and 120 calls that create and destroy for the first, and 486
- * ms; and 376 ms to find that nothing is to be done. */
+/* The least disturbed of several rounds. mig-parted needs 96 and 120 calls that create and destroy for the first, and
+ * 486 ms; and 376 ms to find that nothing is to be done. */
 static void measure_changes(void)
 {
 	char directory[] = "/tmp/gpushare-bench-mig-XXXXXX", note[64];
