@@ -8,6 +8,7 @@
 #include "base/strbuf.h"
 #include "cli/command.h"
 #include "gpu/mig_apply.h"
+#include "node/client.h"
 
 extern const struct gs_command gs_command_mig_list_profiles, gs_command_mig_list, gs_command_mig_create,
 	gs_command_mig_destroy, gs_command_mig_enable, gs_command_mig_disable, gs_command_mig_plan,
@@ -21,7 +22,9 @@ struct mig_call {
 	struct gs_nvml *nvml;
 	struct gs_mig_boards boards;
 	bool chosen[GS_GPUS_MAX];
-	void *user; /* of the planner */
+	struct node_withdrawal
+		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
+	void *user;          /* of the planner */
 };
 
 /* Parses and opens NVML; reads nothing yet. As gs_parse_arguments: 0, or an exit code + 1 once something was said. */

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +11,8 @@
 #include "base/cleanup.h"
 #include "base/quantity.h"
 #include "cli/mig.h"
+
+enum { WITHDRAW_TIMEOUT_MS = 10000 };
 
 static const char proc[] = "/proc";
 
@@ -51,6 +52,7 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 
 void mig_call_close(struct mig_call *call)
 {
+	node_client_restore(call->withdrawal);
 	gs_mig_boards_free(&call->boards);
 	gs_nvml_close(call->nvml);
 }
@@ -175,26 +177,71 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	json_decref(list);
 }
 
-/* NVML has no call for it; nvidia-smi comes with every driver. */
 static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_error *err)
 {
-	int status;
 	fflush(stdout);
-	pid_t child = fork();
-	if (child < 0)
-		return gs_fail_errno(err, "cannot start nvidia-smi");
-	if (child == 0) {
-		dup2(STDERR_FILENO, STDOUT_FILENO);
-		execlp("nvidia-smi", "nvidia-smi", "--gpu-reset", "-i", board->uuid, (char *)NULL);
-		_exit(127);
-	}
-	while (waitpid(child, &status, 0) < 0)
-		;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	return gs_mig_reset_by_smi(board, user, err);
+}
+
+static void clear_tasks(const struct mig_call *call, struct gs_mig_task *tasks)
+{
+	for (size_t i = 0; i < call->boards.count; i++)
+		tasks[i] =
+			(struct gs_mig_task){.board = &call->boards.items[i], .enabled = call->boards.items[i].enabled};
+}
+
+/* Asks the daemon for the devices that go, all at once. 1: it may hand them out no more; 0: there is none to ask, or
+ * nothing goes. */
+static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err)
+{
+	GS_AUTO_FREE const char **uuids = gs_calloc(call->boards.count * GS_MIG_REMOVES_MAX, sizeof *uuids);
+	struct node_withdrawal *withdrawal;
+	size_t count = 0;
+	for (size_t i = 0; i < call->boards.count; i++)
+		count += gs_mig_task_removes(&tasks[i], uuids + count);
+	if (!count)
 		return 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi can't be run; it is what resets GPUs");
-	return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi --gpu-reset -i %s failed", board->uuid);
+	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
+	if (node_client_withdraw(mig_option(call, "socket"), uuids, count, reason, WITHDRAW_TIMEOUT_MS, &withdrawal,
+				 err) < 0)
+		return -1;
+	/* The new one first, so that what is in both never comes free. */
+	node_client_restore(call->withdrawal);
+	call->withdrawal = withdrawal;
+	return withdrawal != NULL;
+}
+
+/* Has the daemon withdraw what the tasks take away. What it promised to a container meanwhile is in use, whether or not a
+ * process shows it: then there is another plan, or none. */
+static enum mig_outcome make_way(struct mig_call *call, mig_planner *planner, struct gs_mig_task *tasks,
+				 struct gs_strbuf *reason)
+{
+	enum { ROUNDS = 8 };
+	for (int round = 0; round < ROUNDS; round++) {
+		const struct node_promised *promised;
+		struct gs_error err;
+		int asked = withdraw_removed(call, tasks, &err);
+		if (asked < 0) {
+			mig_fail(call, "%s; nothing was changed", err.text);
+			return MIG_FAILED;
+		}
+		size_t count = asked ? node_withdrawal_promised(call->withdrawal, &promised) : 0;
+		if (!count)
+			return MIG_DONE;
+		for (size_t i = 0; i < count; i++) {
+			if (gs_mig_mark_busy(&call->boards, promised[i].device, promised[i].who))
+				continue;
+			gs_strbuf_printf(reason, "%s is in use by %s; nothing was changed", promised[i].device,
+					 promised[i].who);
+			return MIG_BLOCKED;
+		}
+		clear_tasks(call, tasks);
+		enum mig_outcome outcome = planner(call, tasks, reason);
+		if (outcome != MIG_DONE)
+			return outcome;
+	}
+	gs_strbuf_add(reason, "instances are handed out as fast as they are chosen; nothing was changed");
+	return MIG_BLOCKED;
 }
 
 /* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
@@ -214,11 +261,11 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	enum mig_outcome outcome = mig_read(call) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
 	if (outcome == MIG_DONE) {
 		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
-		for (size_t i = 0; i < call->boards.count; i++)
-			tasks[i] = (struct gs_mig_task){.board = &call->boards.items[i],
-							.enabled = call->boards.items[i].enabled};
+		clear_tasks(call, tasks);
 		outcome = planner(call, tasks, reason);
 	}
+	if (outcome == MIG_DONE && !dry_run)
+		outcome = make_way(call, planner, tasks, reason);
 	if (outcome == MIG_DONE && !dry_run &&
 	    gs_mig_apply(&session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL, NULL,
 			 &err) < 0) {

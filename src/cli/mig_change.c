@@ -510,6 +510,11 @@ static int run_assert(int argc, char **argv)
 		"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR,         \
 			"where a change is noted before it begins; the node daemon's", "dir" \
 	}
+#define OPTION_SOCKET                                                                                       \
+	{                                                                                                   \
+		"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET,                                \
+			"the node daemon's socket; it stops handing out what goes, if there is one", "file" \
+	}
 #define OPTION_RESET                                                                                      \
 	{                                                                                                 \
 		"reset", 0, NULL, NULL, NULL,                                                             \
@@ -534,17 +539,18 @@ static const struct gs_option create_options[] = {
 	OPTION_DRY,
 	OPTION_WAIT,
 	OPTION_STATE,
+	OPTION_SOCKET,
 	OPTION_OUTPUT,
 	{NULL}};
 static const struct gs_option destroy_options[] = {
-	OPTION_GPU,   {"all", 0, NULL, NULL, NULL, "all instances of the GPUs that are meant", NULL},
-	OPTION_DRY,   OPTION_WAIT,
-	OPTION_STATE, OPTION_OUTPUT,
-	{NULL}};
-static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESET,  OPTION_DRY, OPTION_WAIT,
-						OPTION_STATE, OPTION_OUTPUT, {NULL}};
-static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET, OPTION_DRY,
-						 OPTION_WAIT, OPTION_STATE,  OPTION_OUTPUT, {NULL}};
+	OPTION_GPU,    {"all", 0, NULL, NULL, NULL, "all instances of the GPUs that are meant", NULL},
+	OPTION_DRY,    OPTION_WAIT,
+	OPTION_STATE,  OPTION_SOCKET,
+	OPTION_OUTPUT, {NULL}};
+static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESET,  OPTION_DRY,    OPTION_WAIT,
+						OPTION_STATE, OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
+static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET,  OPTION_DRY,
+						 OPTION_WAIT, OPTION_STATE,  OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
 static const struct gs_option plan_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU, OPTION_OUTPUT, {NULL}};
 
 #define ALL_OR_NOTHING                                                                                                \

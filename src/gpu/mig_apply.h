@@ -44,8 +44,15 @@ struct gs_mig_task {
 /* Whether there is nothing to do. */
 bool gs_mig_task_is_done(const struct gs_mig_task *task);
 
+/* The devices that a task takes away: "MIG-..." of each compute instance that goes, and the GPU itself ("GPU-...") when its
+ * mode changes. They should not be handed out meanwhile. The strings are the board's. Returns how many. */
+enum { GS_MIG_REMOVES_MAX = 1 + GS_MIG_INSTANCES_MAX * GS_MIG_COMPUTE_MAX };
+size_t gs_mig_task_removes(const struct gs_mig_task *task, const char *uuids[GS_MIG_REMOVES_MAX]);
+
 /* Resets the GPU so that its pending MIG mode comes into force. */
 typedef int gs_mig_reset(const struct gs_mig_board *board, void *user, struct gs_error *err);
+/* By nvidia-smi, since NVML has no call for it. What it prints goes to standard error. */
+int gs_mig_reset_by_smi(const struct gs_mig_board *board, void *user, struct gs_error *err);
 
 /* Does all tasks; GPUs on which there is nothing to do are not touched, and without any nothing is written. On failure all
  * GPUs have what they had before, and the error says so; or it says what could not be brought back, and the next

@@ -13,15 +13,24 @@
 
 enum {
 	REASON_BYTES_MAX = 200,
-	/* A container that was given a device starts its first process on it within this time, or is thought to be gone.
-	 * Pulling an image comes before a device plugin's Allocate or takes longer than this; then the kubelet's own list
-	 * of who holds what is the better witness. */
+	/* While the kubelet tells which pod holds what, what it does not tell may be so new that it did not count yet. */
+	NEW_SECONDS = 10,
+	/* Where it does not: a container starts its first process within this time, or is thought to be gone. */
 	PROMISE_SECONDS = 120,
+};
+
+/* Waits for the kubelet's word on who holds what. */
+struct asking {
+	struct node *node;
+	struct withdrawal *withdrawal; /* NULL: it is gone */
+	node_withdrawal_ready *ready;
+	void *user;
 };
 
 struct withdrawal {
 	struct rpc_call *call; /* that holds it; NULL: the daemon's own */
-	bool ended;            /* stays in force until the GPUs were looked at */
+	struct asking *asking;
+	bool ended; /* stays in force until the GPUs were looked at */
 	char *reason;
 	size_t count;
 	char (*uuids)[GS_UUID_SIZE];
@@ -43,6 +52,8 @@ struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, si
 
 static void free_withdrawal(struct withdrawal *withdrawal)
 {
+	if (withdrawal->asking)
+		withdrawal->asking->withdrawal = NULL;
 	free(withdrawal->reason);
 	free(withdrawal->uuids);
 	free(withdrawal);
@@ -114,23 +125,59 @@ const char *node_withdrawn(const struct node *node, uint32_t which)
 	return node_withdrawn_device(node, node->inventory.gpus[device->gpu].uuid, device->uuid);
 }
 
+/* Who holds a share, as far as is known; NULL: nobody. The caller frees it. */
+static char *holder_of(const struct node *node, const struct gs_resource *resource, const struct gs_share *share)
+{
+	const struct kube_pod_table *table;
+	const char *problem;
+	size_t count = 0;
+	bool told = node->pods && kube_pods_get(node->pods, &table, &problem) == KUBE_PODS_KNOWN && !table->truncated;
+	const struct kube_pod_holder *holder = told ? kube_pod_table_find(table, share->id, &count) : NULL;
+	if (holder)
+		return gs_printf("pod %s/%s, which was given %s", holder->namespace, holder->pod, resource->name);
+	int64_t allocated = ledger_get(node->ledger, share->id), age = (int64_t)time(NULL) - allocated;
+	if (!allocated || age > (told ? NEW_SECONDS : PROMISE_SECONDS))
+		return NULL;
+	return gs_printf("a container that was given %s %lld s ago", resource->name, (long long)(age > 0 ? age : 0));
+}
+
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user)
 {
-	int64_t now = (int64_t)time(NULL);
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		const struct gs_resource *resource = &node->plan.resources[i];
 		for (size_t j = 0; j < resource->share_count; j++) {
 			const struct gs_share *share = &resource->shares[j];
 			const struct gs_device *device = &node->inventory.devices[share->device];
-			int64_t allocated = ledger_get(node->ledger, share->id);
-			if (!allocated || now - allocated > PROMISE_SECONDS ||
-			    !covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
+			if (!covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
 				continue;
-			GS_AUTO_FREE char *who = gs_printf("a container that was given %s %lld s ago", resource->name,
-							   (long long)(now > allocated ? now - allocated : 0));
-			tell(user, device->uuid, share->id, who);
+			GS_AUTO_FREE char *who = holder_of(node, resource, share);
+			if (who)
+				tell(user, device->uuid, share->id, who);
 		}
 	}
+}
+
+static void on_pods(void *user)
+{
+	struct asking *asking = user;
+	struct withdrawal *withdrawal = asking->withdrawal;
+	if (withdrawal) {
+		withdrawal->asking = NULL;
+		if (!withdrawal->ended && !asking->node->stopping)
+			asking->ready(asking->node, withdrawal, asking->user);
+	}
+	free(asking);
+}
+
+void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, node_withdrawal_ready *ready, void *user)
+{
+	struct asking *asking = gs_calloc(1, sizeof *asking);
+	*asking = (struct asking){.node = node, .withdrawal = withdrawal, .ready = ready, .user = user};
+	withdrawal->asking = asking;
+	if (node->pods)
+		kube_pods_refresh(node->pods, on_pods, asking);
+	else
+		on_pods(asking);
 }
 
 /* --- the call --- */
@@ -140,8 +187,10 @@ static void add_promise(void *user, const char *device, const char *share, const
 	json_array_append_new(user, json_pack("{s:s, s:s, s:s}", "device", device, "share", share, "who", who));
 }
 
-static void answer(struct node *node, const struct withdrawal *withdrawal)
+static void answer(struct node *node, struct withdrawal *withdrawal, void *user)
 {
+	if (!withdrawal->call)
+		return;
 	json_t *promised = json_array();
 	node_promises(node, withdrawal, add_promise, promised);
 	json_t *reply = json_pack("{s:o}", "promised", promised);
@@ -172,7 +221,7 @@ void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t leng
 		struct withdrawal *withdrawal = node_withdraw(node, uuids, count, reason);
 		withdrawal->call = call;
 		rpc_call_set_data(call, withdrawal);
-		answer(node, withdrawal);
+		node_withdrawal_settle(node, withdrawal, answer, NULL);
 	} else {
 		rpc_call_finish(call, RPC_INVALID_ARGUMENT,
 				"the request must be {\"devices\": [UUID, ...], \"reason\": TEXT}");

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import socket
 import sys
 import tempfile
 
@@ -37,7 +38,11 @@ class World:
         if kubelet:
             self.kubelet.start()
         self.node.start()
-        wait_until(lambda: os.path.exists(self.node.socket), "the daemon's socket")
+        wait_until(self.answers, "the daemon's socket")
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(self.node.socket) == 0
 
     def plugin(self, name="nvidia.com/gpu"):
         """The resource as the kubelet knows it now, whatever was registered before or after it."""
@@ -355,3 +360,42 @@ def test_withdraw_refuses_nonsense(make, request_text):
             next(channel.unary_stream("/gpushare.v1.Node/Withdraw")(request_text.encode()))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert world.node.process.poll() is None
+
+
+def mig(world, *arguments):
+    return world.sim.run(GPUSHARE, "mig", *arguments, "--socket", world.node.socket, "--state-dir", world.node.state)
+
+
+def test_our_own_tool_asks_first(make):
+    """What a container was just given is not destroyed, though no process runs on it yet."""
+    world = make(spec="A100-80GB", mig="2g.20gb,1g.10gb,1g.10gb")
+    small, middle = world.plugin(SMALL), world.plugin(MIDDLE)
+    ids = healthy(small.wait(lambda list: len(list) == 2))
+    small.allocate([ids[0]])
+    refused = mig(world, "destroy", ids[0])
+    assert refused.returncode != 0 and "in use by a container that was given " + SMALL in refused.stderr
+    small.wait(lambda list: healthy(list) == ids, "all of them given out again")
+    assert "gpushare mig destroy is changing the MIG layout" in world.node.read_log()
+    done = mig(world, "destroy", ids[1])
+    assert done.returncode == 0, done.stderr
+    small.wait(lambda list: list.keys() == {ids[0]}, "one less")
+    # The other instances go, the promised one stays: 1g.10gb is part of what is wanted.
+    done = mig(world, "apply", "-i", "0", "1g.10gb,3g.40gb")
+    assert done.returncode == 0, done.stderr
+    assert len(healthy(world.plugin(LARGE).wait(len))) == 1
+    assert healthy(small.latest) == [ids[0]]
+    wait_until(middle.ended.is_set, "the end of a resource without instances")
+    refused = mig(world, "apply", "-i", "0", "7g.80gb")
+    assert refused.returncode != 0 and f"a container that was given {SMALL}" in refused.stderr
+    assert not [p for p in world.problems() if "vanished" in p]
+
+
+def test_our_own_tool_without_a_daemon(make):
+    world = make(spec="A100-80GB", mig="1g.10gb")
+    (uuid,) = healthy(world.plugin(SMALL).wait(len))
+    world.node.kill()
+    assert os.path.exists(world.node.socket)  # nobody listens there any more
+    done = mig(world, "destroy", uuid)
+    assert done.returncode == 0, done.stderr
+    world.node.start()
+    wait_until(lambda: "MIG enabled but no MIG devices" in world.node.read_log(), "the daemon to see it")
