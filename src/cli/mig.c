@@ -67,7 +67,7 @@ static json_t *entry_json(const struct gs_mig_entry *entry)
 	} else {
 		json_t *devices = json_array();
 		for (size_t i = 0; i < entry->device_count; i++)
-			json_array_append_new(devices, json_integer(entry->devices[i]));
+			json_array_append_new(devices, json_integer(entry->devices[i].gpu));
 		json_object_set_new(item, "devices", devices);
 	}
 	if (entry->filter_count) {

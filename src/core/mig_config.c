@@ -108,13 +108,14 @@ static bool make_wish(struct resolver *r, const struct gs_mig_entry *entry, size
 	return true;
 }
 
-static void apply(struct resolver *r, const struct gs_mig_entry *entry, size_t gpu)
+/* `index` is where the entry names this GPU; NULL: it speaks of all. */
+static void apply(struct resolver *r, const struct gs_mig_entry *entry, size_t gpu, const struct gs_mig_index *index)
 {
 	struct gs_mig_target target = {.named = true, .enabled = entry->enabled};
 
 	if (!r->gpus[gpu].mig) {
-		if (!entry->all_devices && entry->enabled)
-			ERROR(r, entry, "GPU %zu can't do MIG; remove it from devices", gpu);
+		if (index && entry->enabled)
+			ERROR(r, index, "GPU %zu can't do MIG; remove it from devices", gpu);
 		return;
 	}
 	if (!make_wish(r, entry, gpu, &target.wish))
@@ -134,13 +135,13 @@ static void apply_entry(struct resolver *r, const struct gs_mig_entry *entry)
 	bool concerned = concerns_node(r, entry);
 	for (size_t i = 0; entry->all_devices && i < r->count; i++)
 		if (passes_filter(entry, &r->gpus[i]))
-			apply(r, entry, i);
+			apply(r, entry, i, NULL);
 	for (size_t i = 0; i < entry->device_count; i++) {
-		uint32_t gpu = entry->devices[i];
-		if (gpu < r->count && passes_filter(entry, &r->gpus[gpu]))
-			apply(r, entry, gpu);
-		else if (gpu >= r->count && concerned)
-			ERROR(r, entry, "there is no GPU %u; this node has %zu, numbered from 0", gpu, r->count);
+		const struct gs_mig_index *index = &entry->devices[i];
+		if (index->gpu < r->count && passes_filter(entry, &r->gpus[index->gpu]))
+			apply(r, entry, index->gpu, index);
+		else if (index->gpu >= r->count && concerned)
+			ERROR(r, index, "there is no GPU %u; this node has %zu, numbered from 0", index->gpu, r->count);
 	}
 }
 
@@ -161,6 +162,7 @@ int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mi
 	memset(targets, 0, count * sizeof *targets);
 	for (size_t i = 0; i < named->entry_count; i++)
 		apply_entry(&r, &named->entries[i]);
+	gs_diagnostics_sort(r.diags);
 	bool failed = r.diags->error_count > errors;
 	gs_diagnostics_free(&own);
 	return failed ? -1 : 0;

@@ -35,10 +35,16 @@ struct gs_mig_count {
 	int line, column;
 };
 
+/* A GPU by its index, as NVML numbers them. */
+struct gs_mig_index {
+	uint32_t gpu;
+	int line, column;
+};
+
 struct gs_mig_entry {
 	int line, column; /* from 1; 0 when it comes from no file */
 	bool all_devices;
-	uint32_t *devices; /* else the indexes of GPUs, as NVML numbers them */
+	struct gs_mig_index *devices; /* else these */
 	size_t device_count;
 	struct gs_mig_filter *filters; /* none: every GPU */
 	size_t filter_count;

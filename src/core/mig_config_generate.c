@@ -210,7 +210,7 @@ void gs_mig_config_describe(struct gs_mig_config *config, const char *name, cons
 			gs_mig_entry_free(&entry);
 		struct gs_mig_entry *into = &named->entries[at];
 		into->devices = gs_reallocarray(into->devices, into->device_count + 1, sizeof *into->devices);
-		into->devices[into->device_count++] = (uint32_t)i;
+		into->devices[into->device_count++] = (struct gs_mig_index){.gpu = (uint32_t)i};
 	}
 	drop_empty(config);
 }
@@ -250,7 +250,7 @@ static void write_entry(struct gs_strbuf *text, const struct gs_mig_entry *entry
 	}
 	gs_strbuf_add(text, entry->all_devices ? "devices: all" : "devices: [");
 	for (size_t i = 0; i < entry->device_count; i++)
-		gs_strbuf_printf(text, "%s%" PRIu32, i ? ", " : "", entry->devices[i]);
+		gs_strbuf_printf(text, "%s%" PRIu32, i ? ", " : "", entry->devices[i].gpu);
 	gs_strbuf_printf(text, "%s\n      mig-enabled: %s\n", entry->all_devices ? "" : "]",
 			 entry->enabled ? "true" : "false");
 	if (!entry->enabled)

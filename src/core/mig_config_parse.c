@@ -126,14 +126,15 @@ static void read_devices(struct parser *p, const struct gs_node *node, struct gs
 	}
 	entry->devices = gs_calloc(node->count ? node->count : 1, sizeof *entry->devices);
 	for (size_t i = 0; i < node->count; i++) {
-		uint32_t *index = &entry->devices[entry->device_count];
-		if (!read_count(p, node->items[i], "a GPU index", GS_MIG_CONFIG_GPU_MAX, index))
+		struct gs_mig_index *index = &entry->devices[entry->device_count];
+		*index = (struct gs_mig_index){.line = node->items[i]->line, .column = node->items[i]->column};
+		if (!read_count(p, node->items[i], "a GPU index", GS_MIG_CONFIG_GPU_MAX, &index->gpu))
 			continue;
 		bool twice = false;
 		for (size_t k = 0; k < entry->device_count; k++)
-			twice = twice || entry->devices[k] == *index;
+			twice = twice || entry->devices[k].gpu == index->gpu;
 		if (twice)
-			ERROR(p, node->items[i], "GPU %u is listed twice", *index);
+			ERROR(p, node->items[i], "GPU %u is listed twice", index->gpu);
 		else
 			entry->device_count++;
 	}

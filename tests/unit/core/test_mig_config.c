@@ -208,9 +208,9 @@ static void test_targets_refused(void **state)
 {
 	(void)state;
 	EXPECT_TARGETS(ENTRY("{devices: [0, 3], mig-enabled: false}"),
-		       "mig.yaml:4:5: there is no GPU 3; this node has 3, numbered from 0");
+		       "mig.yaml:4:19: there is no GPU 3; this node has 3, numbered from 0");
 	EXPECT_TARGETS(ENTRY("{devices: [2], mig-enabled: true, mig-devices: {}}"),
-		       "mig.yaml:4:5: GPU 2 can't do MIG; remove it from devices");
+		       "mig.yaml:4:16: GPU 2 can't do MIG; remove it from devices");
 	EXPECT_TARGETS(ENTRY("{devices: [0], mig-enabled: true, mig-devices: {1g.5gb: 1}}"),
 		       "mig.yaml:4:53: GPU 0: this GPU has no MIG profile \"1g.5gb\"; did you mean \"1g.10gb\"? It has "
 		       "1g.10gb "
