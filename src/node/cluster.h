@@ -64,6 +64,14 @@ struct cluster_metadata {
 void cluster_set_metadata(struct cluster *cluster, const char *manager, const struct cluster_metadata *metadata);
 enum { CLUSTER_MANAGERS_MAX = 4 };
 
+/* The same labels as a NodeFeature object of Node Feature Discovery, whose master puts them on the node: the object
+ * nvidia-features-for-NODE in `space` (a namespace). `answered` is called after each answer that will stay: true when the
+ * object is as it should be, false when the cluster has no such objects or does not let us write them (404, 403). It may
+ * call the functions here. */
+typedef void cluster_feature_answered(void *user, bool accepted);
+void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
+			 size_t label_count, cluster_feature_answered *answered, void *user);
+
 /* Sets a condition of the node. `reason` is CamelCase; `message` a sentence. The same again costs no request. Types in
  * use are listed in docs/cluster-api.md. */
 void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,

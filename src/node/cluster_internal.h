@@ -34,6 +34,9 @@ struct cluster_job {
 
 struct managed {
 	char *manager;
+	char *path;                         /* of the object; NULL: the Node */
+	cluster_feature_answered *answered; /* of another object than the Node */
+	void *user;
 	json_t *wanted, *delivered, *refused; /* apply bodies; NULL: none */
 	json_t *sent;
 	uint64_t delivered_version; /* resourceVersion of the Node after our change */

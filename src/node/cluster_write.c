@@ -156,6 +156,35 @@ void cluster_set_metadata(struct cluster *cluster, const char *manager, const st
 	cluster_work(cluster);
 }
 
+#define FEATURE_MANAGER "gpushare-nfd"
+
+void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
+			 size_t label_count, cluster_feature_answered *answered, void *user)
+{
+	struct managed *managed = cluster ? managed_of(cluster, FEATURE_MANAGER) : NULL;
+	if (!managed)
+		return;
+	GS_AUTO_FREE char *name = gs_printf("nvidia-features-for-%s", cluster->node_name);
+	free(managed->path);
+	managed->path = gs_printf("/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/%s/nodefeatures/%s", space, name);
+	managed->answered = answered;
+	managed->user = user;
+	json_decref(managed->wanted);
+	/* The kinds of features must be there, although we have none but labels. */
+	managed->wanted =
+		json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s}}, s:{s:o, s:{s:{}, s:{}, s:{}}}}", "apiVersion",
+			  "nfd.k8s-sigs.io/v1alpha1", "kind", "NodeFeature", "metadata", "name", name, "namespace",
+			  space, "labels", "nfd.node.kubernetes.io/node-name", cluster->node_name, "spec", "labels",
+			  object_of(labels, label_count), "features", "flags", "attributes", "instances");
+	cluster_work(cluster);
+}
+
+/* No CRD, or no right: asking again would get the same answer. */
+static bool is_unavailable(const struct managed *managed, const struct api_reply *reply)
+{
+	return managed->path && (reply->status == 404 || reply->status == 403);
+}
+
 static bool metadata_is_due(const struct managed *managed)
 {
 	return managed->wanted && !(managed->delivered && json_equal(managed->wanted, managed->delivered)) &&
@@ -167,7 +196,12 @@ static void on_metadata(void *user, const struct api_reply *reply)
 	struct cluster_job *job = user;
 	struct cluster *cluster = job->cluster;
 	struct managed *managed = &cluster->managed[job - cluster->jobs];
-	if (is_final(reply)) {
+	if (is_unavailable(managed, reply)) {
+		free_json(&managed->refused);
+		managed->refused = GS_STEAL(managed->sent);
+		job_done(job);
+		managed->answered(managed->user, false);
+	} else if (is_final(reply)) {
 		free_json(&managed->refused);
 		managed->refused = GS_STEAL(managed->sent);
 		job_refused(job, reply, "the node's labels");
@@ -184,6 +218,8 @@ static void on_metadata(void *user, const struct api_reply *reply)
 		json_decref(node);
 		job_done(job);
 		gs_log(GS_LOG_INFO, "the node's labels are set", GS_STR("manager", managed->manager));
+		if (managed->path)
+			managed->answered(managed->user, true);
 	}
 	/* The watch may have told of a change by someone else before this answer came. */
 	cluster_check_managed(cluster);
@@ -192,7 +228,8 @@ static void on_metadata(void *user, const struct api_reply *reply)
 static void send_metadata(struct cluster *cluster, size_t which)
 {
 	struct managed *managed = &cluster->managed[which];
-	GS_AUTO_FREE char *path = gs_printf("%s?fieldManager=%s&force=true", cluster->node_path, managed->manager);
+	GS_AUTO_FREE char *path = gs_printf("%s?fieldManager=%s&force=true",
+					    managed->path ? managed->path : cluster->node_path, managed->manager);
 	managed->sent = json_incref(managed->wanted);
 	send_job(job_of(cluster, which), "PATCH", path, APPLY_TYPE, managed->wanted, on_metadata);
 	if (!job_of(cluster, which)->busy)
@@ -218,7 +255,7 @@ void cluster_check_managed(struct cluster *cluster)
 	for (size_t i = 0; i < cluster->managed_count; i++) {
 		struct managed *managed = &cluster->managed[i];
 		/* The watch may tell now what was so before our change. */
-		if (!managed->delivered || cluster->version < managed->delivered_version)
+		if (managed->path || !managed->delivered || cluster->version < managed->delivered_version)
 			continue;
 		const json_t *set = json_object_get(managed->delivered, "metadata");
 		const char *key = first_difference(json_object_get(set, "labels"), cluster->labels);
@@ -534,6 +571,7 @@ void cluster_free_writes(struct cluster *cluster)
 	for (size_t i = 0; i < cluster->managed_count; i++) {
 		struct managed *managed = &cluster->managed[i];
 		free(managed->manager);
+		free(managed->path);
 		json_decref(managed->wanted);
 		json_decref(managed->delivered);
 		json_decref(managed->refused);

@@ -12,6 +12,7 @@
 
 enum {
 	MACHINE_BYTES_MAX = 4096,
+	NAMESPACE_BYTES_MAX = 256,
 	FILE_BYTES_MAX = 1024 * 1024,
 	LOOK_SECONDS_MAX = 24 * 60 * 60,
 	RETRY_MS = 30000, /* a file that could not be written */
@@ -21,6 +22,9 @@ struct node_labels {
 	struct node *node;
 	bool built; /* at least once */
 	struct gs_labels labels;
+	char *namespace; /* for the NodeFeature object */
+	bool by_feature; /* where they were sent last */
+	bool feature_refused;
 	uv_timer_t timer; /* the file is looked at again */
 
 	uv_work_t work;
@@ -101,6 +105,7 @@ static void free_when_stopped(struct node_labels *labels)
 	if (!labels->stopping || labels->writing || !labels->freed_handle)
 		return;
 	gs_labels_free(&labels->labels);
+	free(labels->namespace);
 	free(labels->path);
 	free(labels->text);
 	free(labels->problem);
@@ -168,14 +173,57 @@ static void write_file(struct node_labels *labels)
 	labels->writing = uv_queue_work(&labels->node->loop, &labels->work, run_write, after_write) == 0;
 }
 
-/* --- the Node object --- */
+/* --- the Node object, or a NodeFeature --- */
 
-static void set_node_labels(struct node *node, const struct gs_labels *labels)
+static void send_labels(struct node_labels *labels);
+
+/* The daemon's own namespace, as NVIDIA's program is told it, or as the kubelet wrote it beside the token. */
+static char *own_namespace(const struct node *node)
 {
-	GS_AUTO_FREE struct cluster_pair *pairs = gs_calloc(labels->count, sizeof *pairs);
-	for (size_t i = 0; i < labels->count; i++)
-		pairs[i] = (struct cluster_pair){.key = labels->items[i].key, .value = labels->items[i].value};
-	const struct cluster_metadata metadata = {.labels = pairs, .label_count = labels->count};
+	const char *given = getenv("NAMESPACE");
+	size_t length;
+	if (given && *given)
+		return gs_strdup(given);
+	GS_AUTO_FREE char *path = gs_printf("%s/namespace", node->config.kubernetes.service_account_dir);
+	GS_AUTO_FREE char *text = gs_read_file(path, NAMESPACE_BYTES_MAX, &length, NULL);
+	if (text)
+		text[strcspn(text, "\n")] = '\0';
+	return gs_strdup(text && *text ? text : "default");
+}
+
+static void on_feature_answered(void *user, bool accepted)
+{
+	struct node_labels *labels = user;
+	const struct cluster_metadata none = {0};
+	if (accepted) {
+		/* What an earlier run put on the Node itself goes. */
+		if (labels->by_feature)
+			cluster_set_metadata(labels->node->cluster, NODE_LABELS_MANAGER, &none);
+		return;
+	}
+	if (!labels->feature_refused)
+		gs_log(GS_LOG_INFO, "NodeFeature objects can't be written here; labelling the Node itself");
+	labels->feature_refused = true;
+	send_labels(labels);
+}
+
+static void send_labels(struct node_labels *labels)
+{
+	struct node *node = labels->node;
+	size_t count = labels->labels.count;
+	GS_AUTO_FREE struct cluster_pair *pairs = gs_calloc(count, sizeof *pairs);
+	for (size_t i = 0; i < count; i++)
+		pairs[i] = (struct cluster_pair){.key = labels->labels.items[i].key,
+						 .value = labels->labels.items[i].value};
+	bool was_by_feature = labels->by_feature;
+	labels->by_feature = node->config.flags.use_node_feature_api && !labels->feature_refused;
+	if (labels->by_feature) {
+		cluster_set_feature(node->cluster, labels->namespace, pairs, count, on_feature_answered, labels);
+		return;
+	}
+	if (was_by_feature && !labels->feature_refused)
+		cluster_set_feature(node->cluster, labels->namespace, NULL, 0, on_feature_answered, labels);
+	const struct cluster_metadata metadata = {.labels = pairs, .label_count = count};
 	cluster_set_metadata(node->cluster, NODE_LABELS_MANAGER, &metadata);
 }
 
@@ -200,9 +248,11 @@ void node_labels_update(struct node *node)
 		labels->labels = built;
 		labels->built = true;
 		gs_log(GS_LOG_DEBUG, "the labels changed", GS_INT("labels", built.count));
-		set_node_labels(node, &labels->labels);
+		send_labels(labels);
 	} else {
 		gs_labels_free(&built);
+		if (labels->by_feature != (node->config.flags.use_node_feature_api && !labels->feature_refused))
+			send_labels(labels);
 	}
 	/* The config may name another file by now. */
 	write_file(labels);
@@ -212,6 +262,7 @@ void node_labels_start(struct node *node)
 {
 	node->labels = gs_calloc(1, sizeof *node->labels);
 	node->labels->node = node;
+	node->labels->namespace = own_namespace(node);
 	uv_timer_init(&node->loop, &node->labels->timer);
 	node->labels->timer.data = node->labels;
 }

@@ -165,6 +165,7 @@ class ApiServer:
         self.owned = {}           # field manager: {"labels": keys, "annotations": keys}
         self.log = []             # (version of the event, type, object)
         self.events = []
+        self.features = None      # NodeFeature objects by path, of a cluster that has Node Feature Discovery
         self.requests = []        # (method, path, body), authorised ones
         self.refused = 0
         self.faults = []
@@ -302,6 +303,8 @@ class ApiServer:
             self._apply(request, query)
         elif request.command == "PATCH" and url.path == node_path + "/status":
             self._merge_status(request)
+        elif request.command == "PATCH" and self.features is not None and url.path.startswith("/apis/nfd.k8s-sigs.io/v1alpha1/"):
+            self._apply_feature(request, url.path)
         elif request.command == "POST" and url.path == "/apis/events.k8s.io/v1/namespaces/default/events":
             self._record(request)
         else:
@@ -353,6 +356,14 @@ class ApiServer:
                 node["metadata"][part].update(now)
             self.owned[manager] = {part: set(wanted.get(part, {})) for part in ("labels", "annotations")}
         request.answer(200, self.change(edit))
+
+    def _apply_feature(self, request, path):
+        assert request.headers["Content-Type"] == "application/apply-patch+yaml", request.headers
+        feature = json.loads(request.body)
+        assert path.endswith("/namespaces/%s/nodefeatures/%s" % (feature["metadata"]["namespace"], feature["metadata"]["name"]))
+        assert feature["kind"] == "NodeFeature" and set(feature["spec"]["features"]) == {"flags", "attributes", "instances"}
+        self.features[path] = feature
+        request.answer(200, feature)
 
     def _merge_status(self, request):
         assert request.headers["Content-Type"] == "application/strategic-merge-patch+json", request.headers

@@ -323,3 +323,57 @@ def test_without_the_api_nothing_is_sent(joined, api):
     joined.start()
     wait_until(lambda: os.path.exists(joined.socket) and joined.status()["gpus"], "the GPUs")
     assert not api.requests
+
+
+# --- NodeFeature objects ---
+
+FEATURE = "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/gpu/nodefeatures/nvidia-features-for-"
+
+
+def feature_labels(api):
+    found = {path: f for path, f in api.features.items() if path.startswith(FEATURE)}
+    assert len(found) == len(api.features) <= 1
+    for feature in found.values():
+        assert FEATURE + feature["metadata"]["labels"]["nfd.node.kubernetes.io/node-name"] == list(found)[0]
+        return feature["spec"]["labels"]
+    return {}
+
+
+@pytest.fixture
+def featured(joined):
+    joined.env.update(USE_NODE_FEATURE_API="true", NAMESPACE="gpu")
+    return joined
+
+
+@needs_openssl
+def test_a_node_feature_instead_of_labels_on_the_node(featured, api):
+    api.features = {}
+    featured.start()
+    wait_until(lambda: feature_labels(api).get("nvidia.com/gpu.replicas") == "4", "the object")
+    featured.write_config(CONFIG_4.replace("replicas: 4", "replicas: 6"))
+    wait_until(lambda: feature_labels(api).get("nvidia.com/gpu.replicas") == "6", "the change")
+    assert not any(key.startswith("nvidia.com/") for key in api.labels())
+
+
+@needs_openssl
+def test_without_the_crd_the_node_is_labelled(featured, api):
+    featured.start()
+    wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels")
+    featured.write_config(CONFIG_4.replace("replicas: 4", "replicas: 6"))
+    wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "6", "the change")
+    assert sum("nodefeatures" in r[1] for r in api.requests) == 1
+    assert not featured.status()["problems"]
+
+
+@needs_openssl
+def test_from_labels_to_a_node_feature_and_back(joined, api):
+    api.features = {}
+    joined.env["NAMESPACE"] = "gpu"
+    joined.start()
+    wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels")
+    joined.write_config("flags: {useNodeFeatureAPI: true}\n" + CONFIG_4)
+    wait_until(lambda: feature_labels(api).get("nvidia.com/gpu.replicas") == "4", "the object")
+    wait_until(lambda: "nvidia.com/gpu.replicas" not in api.labels(), "the labels' end")
+    joined.write_config(CONFIG_4)
+    wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels again")
+    wait_until(lambda: not feature_labels(api), "an empty object")
