@@ -9,9 +9,10 @@
 #include "core/config_parse.h"
 #include "node/node.h"
 #include "node/selection.h"
+#include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 12 };
+enum { OWN_OPTIONS = 15, DELETE_SECONDS = 180 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -41,6 +42,13 @@ static const struct gs_option options[] = {
 	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
 	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
+	{"uninstall", 0, NULL, NULL, NULL,
+	 "run no daemon, but leave the node as it was before one ran: no MPS, CDI specs, sockets, labels, state", NULL},
+	{"daemonset", 0, "NAMESPACE/NAME", "GPUSHARE_DAEMONSET", NULL,
+	 "that this daemon's pod belongs to; stopped because that is deleted, it uninstalls itself from the node",
+	 NULL},
+	{"delete-daemonset", 0, "NAMESPACE/NAME", NULL, NULL,
+	 "run no daemon, but delete that DaemonSet and wait until its nodes are clean", NULL},
 	{"mig-strategy", 0, "STRATEGY", NULL, NULL, "as flags.migStrategy (environment: MIG_STRATEGY)",
 	 "none single mixed"},
 	{"fail-on-init-error", 0, "[BOOL]", NULL, NULL, "as flags.failOnInitError (environment: FAIL_ON_INIT_ERROR)",
@@ -112,6 +120,22 @@ static int configure_log(const struct gs_arguments *arguments)
 	return 0;
 }
 
+static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, struct gs_error *err)
+{
+	const char *deleted = gs_option_value(&gs_command_node, arguments, "delete-daemonset");
+	const char *daemon_set = gs_option_value(&gs_command_node, arguments, "daemonset");
+	if (gs_option_value(&gs_command_node, arguments, "uninstall"))
+		return node_uninstall(node, err);
+	if (deleted)
+		return node_delete_daemon_set(node, deleted, DELETE_SECONDS, err);
+	int result = node_run(node, err);
+	if (result == 0 && daemon_set && node_daemon_set_is_going(node, daemon_set)) {
+		gs_log(GS_LOG_INFO, "uninstalling, since the DaemonSet is deleted", GS_STR("daemonset", daemon_set));
+		result = node_uninstall(node, err);
+	}
+	return result;
+}
+
 static int run(int argc, char **argv)
 {
 	struct gs_arguments arguments;
@@ -161,7 +185,7 @@ static int run(int argc, char **argv)
 		.override_count = override_count,
 	};
 	struct gs_error err;
-	if (node_run(&node, &err) == 0)
+	if (run_or_uninstall(&node, &arguments, &err) == 0)
 		return GS_EXIT_OK;
 	fprintf(stderr, "gpushare node: %s\n", err.text);
 	return GS_EXIT_FAILURE;
@@ -186,6 +210,9 @@ const struct gs_command gs_command_node = {
 		"and "
 		"DP_ENABLE_HEALTHCHECKS choose which XIDs make a GPU unhealthy (all, xids, or numbers with commas; "
 		"enable wins).\n\n"
+		"The option --uninstall is refused while a daemon runs. The chart's daemons uninstall themselves when "
+		"their "
+		"DaemonSet is deleted; upgrades and restarts leave everything in place.\n\n"
 		"Time-slicing isolates neither memory nor faults: any of the workloads that share a GPU can use all "
 		"its memory, and one that "
 		"crashes the GPU crashes it for all.",

@@ -168,9 +168,10 @@ def test_without_the_api_there_is_no_role_and_no_token(helm):
     objects = render(helm, "kubernetes.api=false")
     assert not {kind for kind, _ in objects} & {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ValidatingAdmissionPolicy"}
     assert pod_of(objects)["automountServiceAccountToken"] is False
-    rules = [rule for (kind, _), entry in render(helm).items() if kind in ("ClusterRole", "Role") for rule in entry["rules"]]
+    rules = [rule for (kind, name), entry in render(helm).items() if kind in ("ClusterRole", "Role") and name != "gpushare-cleanup"
+             for rule in entry["rules"]]
     assert not {"*", "delete", "create"} & {verb for rule in rules for verb in rule["verbs"] if "events" not in rule["resources"]}
-    assert {resource for rule in rules for resource in rule["resources"]} <= {"nodes", "nodes/status", "events"}
+    assert {resource for rule in rules for resource in rule["resources"]} <= {"nodes", "nodes/status", "events", "daemonsets"}
 
 
 def test_a_simulated_node_has_a_pod_of_its_own(helm):
@@ -204,3 +205,19 @@ def test_the_plain_manifest_is_the_chart(helm, tmp_path):
                           env={**os.environ, "HELM": helm}, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert out.read_text() == (REPOSITORY / "deploy" / "gpushare.yaml").read_text(), "run make manifest, and commit what it wrote"
+
+
+def test_an_uninstall_cleans_the_nodes_first(helm):
+    """A job deletes the DaemonSet, and may do that alone; the daemons may ask whether it is deleted."""
+    objects = render(helm)
+    name = "gpu-operator/gpushare"
+    assert environment_of(objects)["GPUSHARE_DAEMONSET"] == name
+    job = objects["Job", "gpushare-cleanup"]
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["node", f"--delete-daemonset={name}"]
+    rules = objects["Role", "gpushare-cleanup"]["rules"]
+    assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in rules] == [(["daemonsets"], ["gpushare"], ["get", "delete"])]
+    assert objects["Role", "gpushare"]["rules"][0]["verbs"] == ["get"]
+    for values in (["cleanup.enabled=false"], ["kubernetes.api=false"]):
+        without = render(helm, *values)
+        assert ("Job", "gpushare-cleanup") not in without and "GPUSHARE_DAEMONSET" not in environment_of(without)

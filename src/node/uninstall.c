@@ -1,0 +1,332 @@
+#include "node/uninstall.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "core/config_parse.h"
+#include "gpu/nvml.h"
+#include "kube/api.h"
+#include "kube/cdi.h"
+#include "node/cluster.h"
+#include "strategy/mps_control.h"
+#include "strategy/mps_end.h"
+
+enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, POLL_SECONDS = 1, LOCK_ATTEMPTS = 20 };
+
+/* --- what a command line alone says --- */
+
+static const char *environment(const char *name, void *user)
+{
+	return getenv(name);
+}
+
+static int read_settings(const struct node_options *options, struct gs_config *config, struct gs_error *err)
+{
+	const struct gs_config_source source = {.name = "(no file)", .text = "", .length = 0};
+	struct gs_diagnostics diagnostics = {0};
+	int result = gs_config_parse(&source, environment, NULL, options->overrides, options->override_count, config,
+				     &diagnostics);
+	if (result < 0)
+		gs_fail(err, GS_ERROR_INPUT, 0, "%s",
+			diagnostics.count ? diagnostics.items[0].text : "the settings are not valid");
+	gs_diagnostics_free(&diagnostics);
+	return result;
+}
+
+/* False outside of a cluster, and where the API server is not to be used. */
+static bool cluster_of(const struct gs_config *config, struct cluster_options *cluster)
+{
+	*cluster = (struct cluster_options){
+		.node_name = config->kubernetes.node_name,
+		.host = getenv("KUBERNETES_SERVICE_HOST"),
+		.port = getenv("KUBERNETES_SERVICE_PORT"),
+		.service_account_dir = config->kubernetes.service_account_dir,
+	};
+	return config->kubernetes.api != GS_FALSE && cluster->host && *cluster->host && cluster->port && *cluster->port;
+}
+
+/* --- one node --- */
+
+/* The first failure is told; the rest goes on. */
+struct work {
+	int result;
+	struct gs_error *err;
+};
+
+static void failed(struct work *work, const struct gs_error *err)
+{
+	if (work->result == 0)
+		*work->err = *err;
+	work->result = -1;
+}
+
+static void remove_file(struct work *work, const char *path)
+{
+	struct gs_error err;
+	if (unlink(path) == 0) {
+		printf("removed %s\n", path);
+		return;
+	}
+	if (errno == ENOENT || errno == ENOTDIR)
+		return;
+	gs_fail_errno(&err, "cannot remove %s", path);
+	failed(work, &err);
+}
+
+/* A daemon that runs would make everything anew. The lock is kept until the end, so that none starts meanwhile. */
+static int lock(const char *path, int *fd, struct gs_error *err)
+{
+	*fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*fd < 0)
+		return errno == ENOENT ? 0 : gs_fail_errno(err, "cannot open %s", path);
+	/* A daemon that was just killed is not gone at once. */
+	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
+		if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
+	return gs_fail(err, GS_ERROR_SYSTEM, EWOULDBLOCK,
+		       "gpushare node is running with %s; stop it first, in a cluster by deleting its DaemonSet", path);
+}
+
+static void end_mps(struct work *work, const struct node_options *options, const struct gs_config *config)
+{
+	struct gs_error err;
+	struct gs_mps_ended ended;
+	struct gs_nvml *nvml = NULL;
+	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", options->state_dir);
+	if (access(record, F_OK) < 0 || !config->flags.mps_root)
+		return;
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
+				     NULL};
+	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
+	if (gs_nvml_open(roots[0], &nvml, &err) < 0 && gs_nvml_open(roots[1], &nvml, &err) < 0)
+		nvml = NULL;
+	int result =
+		gs_mps_end(config->flags.mps_root, options->state_dir, program, MPS_GRACE_SECONDS, nvml, &ended, &err);
+	printf("ended %zu MPS control daemons, restored %zu compute modes\n", ended.daemons, ended.modes);
+	if (nvml)
+		gs_nvml_close(nvml);
+	if (result < 0)
+		failed(work, &err);
+}
+
+/* A socket that nobody listens at: one that answers is another plugin's. */
+static bool is_dead_socket(const char *path)
+{
+	struct stat about;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	if (lstat(path, &about) < 0 || !S_ISSOCK(about.st_mode) || strlen(path) >= sizeof address.sun_path)
+		return false;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	GS_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == ECONNREFUSED;
+}
+
+static bool is_plugin_socket(const char *folder, const char *name)
+{
+	size_t length = strlen(name);
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", folder, name);
+	return !strncmp(name, "nvidia-", 7) && length > 5 && !strcmp(name + length - 5, ".sock") &&
+	       is_dead_socket(path);
+}
+
+/* The names that the daemon's parts write, what was put aside or half written included. */
+static bool is_state(const char *folder, const char *name)
+{
+	static const char *const ours[] = {"allocations.json", "config.json", "mps.json",
+					   "mig-change",       "mig.lock",    "gpushare-cdi-hook"};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(ours); i++) {
+		size_t length = strlen(ours[i]);
+		if (!strncmp(name, ours[i], length) && (!name[length] || name[length] == '.'))
+			return true;
+	}
+	return false;
+}
+
+static void remove_files(struct work *work, const char *folder, bool (*wanted)(const char *folder, const char *name))
+{
+	DIR *dir = opendir(folder);
+	if (!dir)
+		return;
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		GS_AUTO_FREE char *path = gs_printf("%s/%s", folder, entry->d_name);
+		if (wanted(folder, entry->d_name))
+			remove_file(work, path);
+	}
+	closedir(dir);
+}
+
+static void remove_specs(struct work *work, const char *folder)
+{
+	for (const char *const *class = gs_cdi_classes; *class; class ++) {
+		GS_AUTO_FREE char *path = gs_cdi_path(folder, *class);
+		remove_file(work, path);
+	}
+}
+
+static void clean_cluster(struct work *work, const struct gs_config *config)
+{
+	struct gs_error err;
+	struct cluster_options cluster;
+	if (!cluster_of(config, &cluster) || !cluster.node_name || !*cluster.node_name)
+		return;
+	if (cluster_clean(&cluster, &err) == 0)
+		printf("removed labels, annotations and conditions of node %s\n", cluster.node_name);
+	else
+		failed(work, &err);
+}
+
+int node_uninstall(const struct node_options *options, struct gs_error *err)
+{
+	struct gs_config config;
+	struct work work = {.err = err};
+	GS_AUTO_CLOSE int state_lock = -1, plugin_lock = -1;
+	alarm(0); /* of a daemon that stopped in this process */
+	if (lock(options->state_dir, &state_lock, err) < 0 || lock(options->plugin_dir, &plugin_lock, err) < 0 ||
+	    read_settings(options, &config, err) < 0)
+		return -1;
+	end_mps(&work, options, &config);
+	remove_specs(&work, options->cdi_dir);
+	remove_files(&work, options->plugin_dir, is_plugin_socket);
+	if (is_dead_socket(options->socket_path))
+		remove_file(&work, options->socket_path);
+	if (config.flags.gfd.output_file && *config.flags.gfd.output_file)
+		remove_file(&work, config.flags.gfd.output_file);
+	clean_cluster(&work, &config);
+	remove_files(&work, options->state_dir, is_state);
+	/* Folders that are empty now; as a pod's mounts they cannot be removed, and do no harm. */
+	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);
+	(void)(rmdir(options->state_dir) + rmdir(dirname(socket_copy)));
+	fflush(stdout);
+	gs_config_free(&config);
+	return work.result;
+}
+
+/* --- the DaemonSet --- */
+
+struct question {
+	uv_loop_t loop;
+	long status;
+	char *body, *problem;
+};
+
+static void on_answer(void *user, const struct api_reply *reply)
+{
+	struct question *question = user;
+	question->status = reply->status;
+	question->body = gs_strdup(reply->body);
+	question->problem = gs_strdup(reply->problem);
+	uv_stop(&question->loop);
+}
+
+/* One request on a loop of its own; blocks. -1 when there was no answer. */
+static int ask(const struct cluster_options *cluster, const char *method, const char *daemon_set, const char *body,
+	       struct question *question, struct gs_error *err)
+{
+	const char *slash = strchr(daemon_set, '/');
+	struct api *api;
+	*question = (struct question){0};
+	if (!slash)
+		return gs_fail(err, GS_ERROR_INPUT, 0, "\"%s\" is not NAMESPACE/NAME", daemon_set);
+	if (uv_loop_init(&question->loop) < 0)
+		return gs_fail(err, GS_ERROR_SYSTEM, 0, "cannot make an event loop");
+	const struct api_options options = {.host = cluster->host,
+					    .port = cluster->port,
+					    .credentials_dir = cluster->service_account_dir,
+					    .timeout_ms = ASK_TIMEOUT_MS};
+	GS_AUTO_FREE char *path = gs_printf("/apis/apps/v1/namespaces/%.*s/daemonsets/%s", (int)(slash - daemon_set),
+					    daemon_set, slash + 1);
+	int result = api_open(&question->loop, &options, &api, err);
+	if (result == 0) {
+		result = api_send(api, method, path, body ? "application/json" : NULL, body, on_answer, question, err);
+		if (result == 0)
+			uv_run(&question->loop, UV_RUN_DEFAULT);
+		api_close(api);
+		uv_run(&question->loop, UV_RUN_DEFAULT);
+	}
+	uv_loop_close(&question->loop);
+	if (result == 0 && question->status == 0)
+		result = gs_fail(err, GS_ERROR_SYSTEM, 0, "%s", question->problem ? question->problem : "no answer");
+	return result;
+}
+
+static void forget(struct question *question)
+{
+	free(question->body);
+	free(question->problem);
+	question->body = question->problem = NULL;
+}
+
+bool node_daemon_set_is_going(const struct node_options *options, const char *daemon_set)
+{
+	struct gs_error err;
+	struct gs_config config;
+	struct cluster_options cluster;
+	struct question question = {0};
+	bool going = false;
+	alarm(0);
+	if (read_settings(options, &config, &err) < 0)
+		return false;
+	if (cluster_of(&config, &cluster) && ask(&cluster, "GET", daemon_set, NULL, &question, &err) == 0) {
+		json_t *object = json_loads(question.body, 0, NULL);
+		going = question.status == 404 ||
+			json_object_get(json_object_get(object, "metadata"), "deletionTimestamp") != NULL;
+		json_decref(object);
+	}
+	forget(&question);
+	gs_config_free(&config);
+	return going;
+}
+
+int node_delete_daemon_set(const struct node_options *options, const char *daemon_set, unsigned seconds,
+			   struct gs_error *err)
+{
+	/* In the foreground: the DaemonSet is gone when its pods are. */
+	static const char how[] =
+		"{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\",\"propagationPolicy\":\"Foreground\"}";
+	struct gs_config config;
+	struct cluster_options cluster;
+	struct question question = {0};
+	if (read_settings(options, &config, err) < 0)
+		return -1;
+	int result = cluster_of(&config, &cluster)
+			     ? ask(&cluster, "DELETE", daemon_set, how, &question, err)
+			     : gs_fail(err, GS_ERROR_SYSTEM, 0,
+				       "this is not a pod of a cluster, or the API server is not to be used");
+	if (result == 0 && question.status != 404 && question.status / 100 != 2)
+		result = gs_fail(err, GS_ERROR_SYSTEM, (int)question.status, "cannot delete DaemonSet %s: %s",
+				 daemon_set, question.problem);
+	while (result == 0 && question.status != 404 && seconds > 0) {
+		sleep(POLL_SECONDS);
+		seconds -= POLL_SECONDS;
+		forget(&question);
+		/* An API server that is away for a moment is asked again. */
+		(void)ask(&cluster, "GET", daemon_set, NULL, &question, err);
+	}
+	if (result == 0)
+		printf(question.status == 404
+			       ? "DaemonSet %s is gone, and its nodes are clean\n"
+			       : "DaemonSet %s is being deleted; nodes that are away are not clean yet\n",
+		       daemon_set);
+	fflush(stdout);
+	forget(&question);
+	gs_config_free(&config);
+	return result;
+}

@@ -1,0 +1,136 @@
+"""gpushare node --uninstall: nothing is left on a node, and nothing of others is touched."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from kubelet import BUILD
+from node import wait_until
+
+PATIENCE = 300  # seconds; only ever reached when something hangs
+GPUSHARE = pathlib.Path(BUILD).resolve() / "gpushare"
+
+
+class Machine:
+    """A simulated node that is held, whose root is a driver's root, and a daemon on it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.node = folder / "node"
+        self.state, self.cdi, self.plugins = folder / "state", folder / "cdi", folder / "kubelet" / "device-plugins"
+        self.plugins.mkdir(parents=True)
+        self.environment = {"PATH": "/usr/bin:/bin", "GPUSHARE_SIM": str(self.node)}
+        self.flags = ["--kubelet-socket=", f"--kubelet-dir={self.plugins.parent}", f"--state-dir={self.state}", f"--cdi-dir={self.cdi}",
+                      f"--socket={folder}/run/sock", f"--driver-root={self.node}/root", "--device-list-strategy=cdi-cri"]
+        self.holder = subprocess.Popen([GPUSHARE, "sim", "--hold", f"--state={self.node}", "2xA100-80GB"], stdout=subprocess.PIPE,
+                                       text=True, stdin=subprocess.DEVNULL)
+        assert "is up" in self.holder.stdout.readline()
+        self.daemon = None
+
+    def start(self):
+        self.daemon = subprocess.Popen([GPUSHARE, "node", *self.flags], env=self.environment, stdin=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+        wait_until(lambda: any(self.cdi.glob("*.json")) and any(self.plugins.glob("*.sock")), "the daemon to serve")
+
+    def end(self, number):
+        self.daemon.send_signal(number)
+        self.daemon.wait(PATIENCE)
+
+    def uninstall(self):
+        return subprocess.run([GPUSHARE, "node", "--uninstall", *self.flags], env=self.environment, capture_output=True, text=True,
+                              timeout=PATIENCE, stdin=subprocess.DEVNULL)
+
+    def left(self):
+        places = (self.state, self.cdi, self.plugins, self.folder / "run")
+        return sorted(path.name for place in places if place.exists() for path in place.iterdir())
+
+    def stop(self):
+        for process in (self.daemon, self.holder):
+            if process and process.poll() is None:
+                process.terminate()
+                process.wait(PATIENCE)
+        self.holder.stdout.close()
+
+
+@pytest.fixture
+def machine(tmp_path):
+    made = Machine(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left(machine, number):
+    machine.start()
+    machine.end(number)
+    assert machine.left()
+    done = machine.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert machine.left() == []
+    assert "k8s.device-plugin.nvidia.com-gpu.json" in done.stdout
+    again = machine.uninstall()
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_refused_while_a_daemon_runs(machine):
+    machine.start()
+    before = machine.left()
+    done = machine.uninstall()
+    assert done.returncode == 1 and "stop it first" in done.stderr
+    assert machine.left() == before
+
+
+def test_what_others_have_there_stays(machine):
+    """A plugin that answers, a spec of another vendor, a file in the state directory that is not ours."""
+    machine.start()
+    machine.end(signal.SIGTERM)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(machine.plugins / "nvidia-other.sock"))
+        other.listen()
+        (machine.plugins / "kubelet_internal_checkpoint").write_text("{}")
+        (machine.cdi / "nvidia.yaml").write_text("x")
+        (machine.state / "notes.txt").write_text("x")
+        assert machine.uninstall().returncode == 0
+    assert machine.left() == ["kubelet_internal_checkpoint", "notes.txt", "nvidia-other.sock", "nvidia.yaml"]
+
+
+def test_a_container_joins_the_node_by_the_spec(machine):
+    """What the daemon's CDI spec asks for, done by hand as a container runtime does it: mounts, hooks, then a program that
+    finds the driver's library by the loader's cache alone."""
+    if os.geteuid() != 0:
+        pytest.skip("a container's root needs root to be set up")
+    machine.start()
+    bundle = machine.folder / "bundle"
+    root = bundle / "rootfs"
+    library_folder = "/opt/driver/lib"  # not one that the loader looks in by itself
+    (root / "etc").mkdir(parents=True)
+    (bundle / "config.json").write_text(json.dumps({"root": {"path": "rootfs"}}))
+    edits = json.loads(next(machine.cdi.glob("*gpu.json")).read_text())["containerEdits"]
+    folder = next(hook["args"][-1] for hook in edits["hooks"] if "update-ldcache" in hook["args"])
+    steps = ["set -e", "mount --bind $1 $1"]
+    for mount in edits["mounts"]:
+        target = f"$1{mount['containerPath'].replace(folder, library_folder)}"
+        make = f"mkdir -p {target}" if pathlib.Path(mount["hostPath"]).is_dir() else f"mkdir -p $(dirname {target}); touch {target}"
+        steps += [make, f"mount --bind {mount['hostPath']} {target}"]
+    for hook in edits["hooks"]:
+        assert hook["hookName"] == "createContainer"
+        arguments = " ".join(argument.replace(folder, library_folder) for argument in hook["args"][1:])
+        steps.append(f"echo '{{\"bundle\": \"{bundle}\"}}' | {hook['path']} {arguments}")
+    # The container's own programs: this machine's, for the loader and Python.
+    for path in ("/usr", "/lib", "/lib64", "/bin"):
+        steps += [f"mkdir -p $1{path}", f"mount --rbind {path} $1{path}"]
+    variables = " ".join(variable for variable in edits["env"] if variable.startswith("GPUSHARE_SIM="))
+    program = ("import ctypes; cuda = ctypes.CDLL(\\'libcuda.so.1\\'); n = ctypes.c_int();"
+               "assert cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(n)) == 0; print(n.value)")
+    steps.append(f"mkdir -p $1/dev; exec env {variables} chroot $1 /usr/bin/python3 -c $'{program}'")
+    done = subprocess.run(["unshare", "--mount", "--fork", "bash", "-c", "\n".join(steps), "bash", root], capture_output=True, text=True,
+                          timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    if "unshare:" in done.stderr:
+        pytest.skip("no mount namespaces here: " + done.stderr.strip())
+    assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stdout + done.stderr
+    shutil.rmtree(bundle)
