@@ -235,6 +235,8 @@ static void accept_peer(struct mps_control *control, int listener)
 		close(fd);
 		return;
 	}
+	if (control->multi_user)
+		credentials.uid = 0; /* all come as root, to root's server */
 	*GS_VEC_PUSH(&control->peers) = (struct mps_peer){.fd = fd, .uid = credentials.uid, .pid = credentials.pid};
 }
 
@@ -420,9 +422,10 @@ static void write_pid(const struct mps_control *control)
 		dprintf(fd, "%d", (int)getpid());
 }
 
-int mps_control_run(bool foreground)
+int mps_control_run(bool foreground, bool multi_user)
 {
-	struct mps_control control = {.foreground = foreground, .listener = -1, .privileged = -1, .quit_fd = -1};
+	struct mps_control control = {
+		.foreground = foreground, .multi_user = multi_user, .listener = -1, .privileged = -1, .quit_fd = -1};
 	umask(0); /* as the real one: every user may connect */
 	if (prepare(&control) < 0)
 		return 1;

@@ -26,7 +26,7 @@ struct mps_peer {
 
 struct mps_control {
 	char *pipe_directory, *log_directory;
-	bool foreground;
+	bool foreground, multi_user;
 	int listener, privileged, lock;
 	struct mps_settings defaults;
 	struct mps_device devices[SIM_GPUS_MAX];

@@ -106,8 +106,10 @@ uint32_t mps_parse_percent(const char *text);
 /* How many clients a GPU takes: 16 before Volta, then 48, and 60 from the driver of CUDA 13.1 (R590) on. */
 unsigned mps_clients_max(uint32_t compute_major, const char *driver_version);
 
+/* Whether the program of this driver knows -M: R550 does not, R580 does; where in between is a guess. */
+bool mps_knows_multi_user(const char *driver_version);
 /* The daemon's life, from start to `quit`; returns its exit status. `foreground` logs to standard output too. */
-int mps_control_run(bool foreground);
+int mps_control_run(bool foreground, bool multi_user);
 /* The front end: commands from standard input, answers to standard output. Returns the exit status. */
 int mps_front_end_run(void);
 /* A server: talks to the daemon over `control`, until told to end. Does not return. */

@@ -158,6 +158,11 @@ unsigned mps_clients_max(uint32_t compute_major, const char *driver_version)
 	return strtoul(driver_version, NULL, 10) >= 590 ? MPS_CLIENTS_MAX : 48;
 }
 
+bool mps_knows_multi_user(const char *driver_version)
+{
+	return strtoul(driver_version, NULL, 10) >= 560;
+}
+
 void mps_log(const char *directory, const char *name, const char *who, const char *format, ...)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/%s.log", directory, name);

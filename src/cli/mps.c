@@ -95,6 +95,9 @@ static void print_daemons(const json_t *daemons)
 		       json_integer_value(json_object_get(daemon, "activeThreadPercentage")),
 		       json_integer_value(json_object_get(daemon, "starts")),
 		       json_integer_value(json_object_get(daemon, "faults")));
+		if (json_integer_value(json_object_get(daemon, "pid")) &&
+		    !json_is_true(json_object_get(daemon, "multiUser")))
+			puts("    one user at a time: clients of another user id wait until this one's have ended");
 		if (*text_of(daemon, "reason"))
 			printf("    %s\n", text_of(daemon, "reason"));
 	}

@@ -222,14 +222,15 @@ json_t *node_mps_status(const struct node *node)
 	json_t *list = json_array();
 	for (size_t i = 0; node->mps && i < gs_mps_count(node->mps->daemons); i++) {
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
-		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i}", "id",
-					status.spec.key, "device", status.spec.device, "gpu", status.spec.gpu, "state",
-					gs_mps_state_name(status.state), "reason", status.reason, "pipeDirectory",
-					status.pipe_directory, "pid", status.pid, "starts", (int)status.starts,
-					"faults", (int)status.faults, "activeThreadPercentage",
-					(int)status.spec.thread_percentage, "memoryLimitBytes",
-					(json_int_t)status.spec.memory_bytes, "priority", (int)status.spec.priority));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b}",
+						"id", status.spec.key, "device", status.spec.device, "gpu",
+						status.spec.gpu, "state", gs_mps_state_name(status.state), "reason",
+						status.reason, "pipeDirectory", status.pipe_directory, "pid",
+						status.pid, "starts", (int)status.starts, "faults", (int)status.faults,
+						"activeThreadPercentage", (int)status.spec.thread_percentage,
+						"memoryLimitBytes", (json_int_t)status.spec.memory_bytes, "priority",
+						(int)status.spec.priority, "multiUser", (int)status.multi_user));
 	}
 	return list;
 }

@@ -218,6 +218,8 @@ static void want(struct gs_mps_specs *specs, const struct gs_inventory *inventor
 	if (!spec) {
 		spec = GS_VEC_PUSH(specs);
 		*spec = (struct gs_mps_spec){.priority = on->priority, .exclusive = !device->mig && !on->own_servers};
+		/* Before Volta the driver refuses users other than root then (kubernetes-sigs/dra-driver-nvidia-gpu#1153). */
+		spec->multi_user = inventory->gpus[device->gpu].compute_major >= 7;
 		snprintf(spec->key, sizeof spec->key, "%s", key);
 		snprintf(spec->device, sizeof spec->device, "%s", device->uuid);
 		snprintf(spec->gpu, sizeof spec->gpu, "%s", inventory->gpus[device->gpu].uuid);

@@ -14,7 +14,7 @@
 #include "base/strbuf.h"
 #include "base/vec.h"
 
-enum { STREAMS = 3, PID_FILE_BYTES_MAX = 64, COMM_BYTES_MAX = 64 };
+enum { STREAMS = 3, OPTIONS_MAX = 4, PID_FILE_BYTES_MAX = 64, COMM_BYTES_MAX = 64, COMMAND_LINE_BYTES_MAX = 4096 };
 #define PROGRAM_NAME "nvidia-cuda-mps-control"
 
 struct mps_run {
@@ -159,7 +159,9 @@ static struct environment make_environment(const struct mps_run_setup *setup)
 static int spawn(struct mps_run *run, uv_loop_t *loop, const struct mps_run_setup *setup)
 {
 	struct environment environment = make_environment(setup);
-	char *arguments[] = {(char *)(uintptr_t)setup->program, (char *)(uintptr_t)setup->option, NULL};
+	char *arguments[OPTIONS_MAX + 2] = {(char *)(uintptr_t)setup->program};
+	for (size_t i = 0; setup->options && setup->options[i] && i < OPTIONS_MAX; i++)
+		arguments[i + 1] = (char *)(uintptr_t)setup->options[i];
 	uv_stdio_container_t stdio[STREAMS];
 	for (size_t i = 0; i < STREAMS; i++) {
 		stdio[i].flags = UV_CREATE_PIPE | (i == 0 ? UV_READABLE_PIPE : UV_WRITABLE_PIPE);
@@ -242,4 +244,15 @@ int mps_find_daemon(const char *pipe_directory, pid_t *pid)
 	int found = fd;
 	fd = -1;
 	return found;
+}
+
+bool mps_is_multi_user(pid_t pid)
+{
+	GS_AUTO_FREE char *path = gs_printf("/proc/%d/cmdline", (int)pid);
+	size_t length;
+	GS_AUTO_FREE char *words = gs_read_file(path, COMMAND_LINE_BYTES_MAX, &length, NULL);
+	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
+		if (strcmp(words + at, "-M") == 0)
+			return true;
+	return false;
 }

@@ -20,7 +20,7 @@ typedef void mps_run_done(void *user, int exit_status, const char *output, const
 
 struct mps_run_setup {
 	const char *program;        /* a path, or a name to find on PATH */
-	const char *option;         /* "-d", or NULL: commands come from `input` */
+	const char *const *options; /* "-d", NULL; NULL: none, commands come from `input` */
 	const char *input;          /* NULL: nothing */
 	const char *pipe_directory; /* CUDA_MPS_PIPE_DIRECTORY */
 	const char *log_directory;  /* CUDA_MPS_LOG_DIRECTORY */
@@ -35,6 +35,8 @@ struct mps_run *mps_run_start(uv_loop_t *loop, const struct mps_run_setup *setup
 /* Kills it; `done` is not called any more. */
 void mps_run_cancel(struct mps_run *run);
 
+/* Whether a daemon was started with -M: then clients of all users share its one server. */
+bool mps_is_multi_user(pid_t pid);
 /* The daemon whose PID file is in DIRECTORY if it runs: a pidfd (pidfd_open(2)) and its pid, else -1. A file that names some
  * other program is a leftover. */
 int mps_find_daemon(const char *pipe_directory, pid_t *pid);

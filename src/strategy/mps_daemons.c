@@ -56,6 +56,7 @@ struct daemon {
 	char reason[512];
 	bool wanted;
 	bool settings_due, look_due, mode_taken;
+	bool tries_multi_user, multi_user;
 	enum step step, after_servers;
 	struct mps_run *run;
 	struct death *death; /* of its process; NULL: it does not run */
@@ -84,6 +85,7 @@ struct gs_mps_daemons {
 	struct gs_mps_options options;
 	char *root, *program;
 	struct daemon *first;
+	bool no_multi_user; /* the program does not know -M */
 	bool freeing;
 	void (*done)(void *user);
 	void *done_user;
@@ -149,11 +151,11 @@ static void fail(struct daemon *daemon, const char *reason)
 
 /* --- running the program --- */
 
-static void run(struct daemon *daemon, enum step step, const char *option, const char *input)
+static void run(struct daemon *daemon, enum step step, const char *const *options, const char *input)
 {
 	const struct mps_run_setup setup = {
 		.program = daemon->all->program,
-		.option = option,
+		.options = options,
 		.input = input,
 		.pipe_directory = daemon->pipe_directory,
 		.log_directory = daemon->log_directory,
@@ -228,6 +230,7 @@ static bool find_process(struct daemon *daemon)
 	death->poll.data = death;
 	uv_poll_start(&death->poll, UV_READABLE, on_death);
 	daemon->death = death;
+	daemon->multi_user = mps_is_multi_user(daemon->pid);
 	daemon->started_ms = 0;
 	return true;
 }
@@ -243,8 +246,11 @@ static void start_process(struct daemon *daemon)
 		fail(daemon, err.text);
 		return;
 	}
+	/* Drivers that know no -M (R550 and older) take it for a command line without options and look for a daemon. */
+	static const char *const options[] = {"-d", NULL}, *const for_all_users[] = {"-d", "-M", NULL};
 	daemon->starts++;
-	run(daemon, STEP_START, "-d", NULL);
+	daemon->tries_multi_user = daemon->spec.multi_user && !daemon->all->no_multi_user;
+	run(daemon, STEP_START, daemon->tries_multi_user ? for_all_users : options, NULL);
 }
 
 static uint64_t whole_mib(uint64_t bytes)
@@ -420,6 +426,12 @@ static void take_start(struct daemon *daemon, int exit_status, const char *outpu
 		daemon->started_ms = now_ms(daemon);
 		daemon->step = STEP_NONE;
 		wait_for(daemon, START_LOOK_MS);
+		return;
+	}
+	if (daemon->tries_multi_user) {
+		daemon->all->no_multi_user = true;
+		daemon->starts--;
+		start_process(daemon);
 		return;
 	}
 	snprintf(reason, sizeof reason, "nvidia-cuda-mps-control -d ended with status %d: %s", exit_status,
@@ -771,6 +783,7 @@ struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t 
 				      .state = daemon->state,
 				      .pid = (int)daemon->pid,
 				      .reason = daemon->reason,
+				      .multi_user = daemon->multi_user,
 				      .starts = daemon->starts,
 				      .faults = daemon->faults,
 				      .pipe_directory = daemon->pipe_directory};

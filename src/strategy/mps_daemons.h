@@ -25,6 +25,7 @@ struct gs_mps_spec {
 	unsigned thread_percentage; /* of new clients */
 	uint64_t memory_bytes;      /* of each new client */
 	unsigned priority;
+	bool multi_user; /* clients of several users at once, where the program can do that */
 };
 
 enum gs_mps_state {
@@ -41,6 +42,7 @@ struct gs_mps_status {
 	enum gs_mps_state state;
 	int pid;            /* 0: none */
 	const char *reason; /* why it is not ready; "" */
+	bool multi_user;    /* clients of several users run at once; else one user's wait for the other's to end */
 	unsigned starts;    /* so far */
 	unsigned faults;
 	const char *pipe_directory;

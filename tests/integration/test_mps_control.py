@@ -221,6 +221,7 @@ def test_log_lines_have_the_real_form(both):
         control.run("-d")
         control.say("set_default_active_thread_percentage 50", "bogus")
         control.say("quit")
+        wait_until(lambda: "Exit with status" in (control.log / "control.log").read_text(), "the log is whole")
         text = (control.log / "control.log").read_text().replace(str(control.path), "DIR")
         lines.append([re.sub(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} Control +\d+\]", "[WHEN]", line) for line in text.splitlines()])
     assert lines[1] == lines[0]

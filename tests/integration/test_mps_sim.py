@@ -78,10 +78,10 @@ class Client:
 class MpsNode:
     """A simulated node with an MPS control daemon whose files are in a folder of its own."""
 
-    def __init__(self, path, spec="2xA100-80GB"):
+    def __init__(self, path, spec="2xA100-80GB", driver="550.163.01"):
         path.mkdir(exist_ok=True)
         self.path, self.clients = path, []
-        self.process = subprocess.Popen([GPUSHARE, "sim", spec, "--state", str(path / "node"), "--", "sh", "-c", "env >&2; echo; exec cat"],
+        self.process = subprocess.Popen([GPUSHARE, "sim", spec, "--driver", driver, "--state", str(path / "node"), "--", "sh", "-c", "env >&2; echo; exec cat"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(path / "env", "w"), text=True)
         self.process.stdout.readline()
         self.env = dict(line.split("=", 1) for line in (path / "env").read_text().splitlines() if "=" in line)
@@ -293,3 +293,11 @@ def test_a_daemon_of_one_gpu_shows_its_clients_only_that(start):
     assert node.say("get_device_client_list").split() == [uuids[1], str(client.pid)]
     hidden = node.client(CUDA_VISIBLE_DEVICES=uuids[0])
     assert hidden("init()") == NO_DEVICE
+
+
+def test_newer_programs_let_all_users_share_a_server(start):
+    old, new = start("old"), start("new", driver="580.65.06")
+    assert subprocess.run([OURS, "-d", "-M"], env=old.env, timeout=60, capture_output=True).returncode == 1
+    old.daemon()
+    assert subprocess.run([OURS, "-d", "-M"], env=new.env, timeout=60).returncode == 0
+    assert new.client().ready()("run(1000)") == SUCCESS
