@@ -221,3 +221,10 @@ def test_an_uninstall_cleans_the_nodes_first(helm):
     for values in (["cleanup.enabled=false"], ["kubernetes.api=false"]):
         without = render(helm, *values)
         assert ("Job", "gpushare-cleanup") not in without and "GPUSHARE_DAEMONSET" not in environment_of(without)
+
+
+def test_labels_through_node_feature_discovery(helm):
+    objects = render(helm, "nodeFeatureDiscovery.api=true", "nodeFeatureDiscovery.file=true")
+    assert environment_of(objects)["USE_NODE_FEATURE_API"] == "true"
+    assert {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["create", "patch"]} in objects["Role", "gpushare"]["rules"]
+    assert "/etc/kubernetes/node-feature-discovery/features.d" in {mount["mountPath"] for mount in container_of(objects)["volumeMounts"]}

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from apiserver import ApiServer
 from kubelet import BUILD
 from node import wait_until
 
@@ -55,6 +56,42 @@ class Machine:
                 process.terminate()
                 process.wait(PATIENCE)
         self.holder.stdout.close()
+
+
+DAEMON_SETS = "/apis/apps/v1/namespaces/gpu-operator/daemonsets/gpushare"
+
+
+class DaemonSet:
+    """The API server's answers about the DaemonSet: there, being deleted, gone, or not for this account to know."""
+
+    def __init__(self, api):
+        self.state, self.asked, self.until_gone = "there", [], 2
+        api.faults.append(self.answer)
+
+    def answer(self, request):
+        if not request.path.startswith(DAEMON_SETS):
+            return False
+        self.asked.append((request.command, request.body.decode()))
+        if request.command == "DELETE":
+            self.state = "going"
+        elif self.state == "going" and self.asked[0][0] == "DELETE":
+            self.until_gone -= 1
+            self.state = "going" if self.until_gone > 0 else "gone"
+        if self.state in ("gone", "forbidden"):
+            request.refuse(404 if self.state == "gone" else 403, self.state)
+        else:
+            metadata = {"name": "gpushare", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.state == "going" else {})}
+            request.answer(200, {"kind": "DaemonSet", "metadata": metadata})
+        return True
+
+
+@pytest.fixture
+def api(tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the server's certificate, is missing")
+    server = ApiServer(tmp_path)
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -134,3 +171,42 @@ def test_a_container_joins_the_node_by_the_spec(machine):
         pytest.skip("no mount namespaces here: " + done.stderr.strip())
     assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stdout + done.stderr
     shutil.rmtree(bundle)
+
+
+@pytest.mark.parametrize("state, clean", [("there", False), ("forbidden", False), ("going", True), ("gone", True)])
+def test_a_daemon_cleans_up_when_its_daemon_set_is_deleted_and_only_then(machine, api, state, clean):
+    """An upgrade or a restart stops the daemon in the same way, and must leave everything to the next one."""
+    daemon_set = DaemonSet(api)
+    machine.environment |= {**api.environment(), "GPUSHARE_DAEMONSET": "gpu-operator/gpushare"}
+    machine.start()
+    wait_until(lambda: any(key.startswith("nvidia.com/") for key in api.node["metadata"]["labels"]), "labels")
+    daemon_set.state = state
+    machine.end(signal.SIGTERM)
+    assert machine.daemon.returncode == 0
+    assert [method for method, _ in daemon_set.asked] == ["GET"]
+    labels = {key for key in api.node["metadata"]["labels"] if key.startswith("nvidia.com/")}
+    assert (machine.left() == [] and not labels) if clean else (machine.left() and labels)
+
+
+def test_a_stop_is_not_held_up_by_an_api_server_that_is_away(machine, api):
+    machine.environment |= {**api.environment(), "GPUSHARE_DAEMONSET": "gpu-operator/gpushare"}
+    machine.start()
+    api.stop()
+    machine.end(signal.SIGTERM)
+    assert machine.daemon.returncode == 0 and machine.left()
+
+
+def test_deleting_the_daemon_set_waits_for_its_pods(machine, api):
+    daemon_set = DaemonSet(api)
+    machine.environment |= api.environment()
+    done = subprocess.run([GPUSHARE, "node", "--delete-daemonset=gpu-operator/gpushare"], env=machine.environment, capture_output=True,
+                          text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and "is gone" in done.stdout, done.stderr
+    method, body = daemon_set.asked[0]
+    assert method == "DELETE" and json.loads(body)["propagationPolicy"] == "Foreground"
+    assert [method for method, _ in daemon_set.asked[1:]] == ["GET", "GET"]
+    daemon_set.state, daemon_set.asked[:] = "forbidden", []
+    api.faults[:] = [lambda request: request.refuse(403, "no rights") or True]
+    done = subprocess.run([GPUSHARE, "node", "--delete-daemonset=gpu-operator/gpushare"], env=machine.environment, capture_output=True,
+                          text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1 and "no rights" in done.stderr
