@@ -422,6 +422,33 @@ static void write_pid(const struct mps_control *control)
 		dprintf(fd, "%d", (int)getpid());
 }
 
+/* Goes on in a child without a terminal. The parent ends once the child has closed `ready`, so that whoever started the
+ * daemon finds its PID file. */
+static int go_to_background(int *ready)
+{
+	int ends[2];
+	char byte;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	pid_t child = fork();
+	if (child < 0)
+		return -1;
+	if (child > 0) {
+		close(ends[1]);
+		ssize_t got = read(ends[0], &byte, 1);
+		_exit(got == 0 ? 0 : 1);
+	}
+	close(ends[0]);
+	*ready = ends[1];
+	setsid();
+	int nothing = open("/dev/null", O_RDWR);
+	for (int fd = STDIN_FILENO; nothing >= 0 && fd <= STDERR_FILENO; fd++)
+		dup2(nothing, fd);
+	if (nothing > STDERR_FILENO)
+		close(nothing);
+	return 0;
+}
+
 int mps_control_run(bool foreground, bool multi_user)
 {
 	struct mps_control control = {
@@ -430,10 +457,13 @@ int mps_control_run(bool foreground, bool multi_user)
 	if (prepare(&control) < 0)
 		return 1;
 	fflush(stdout);
-	if (!foreground && daemon(1, 0) < 0)
+	int ready = -1;
+	if (!foreground && go_to_background(&ready) < 0)
 		return 1;
 	signal(SIGPIPE, SIG_IGN);
 	write_pid(&control);
+	if (ready >= 0)
+		close(ready);
 	mps_control_log(&control, "Starting control daemon using socket %s/control", control.pipe_directory);
 	mps_control_log(&control, "To connect CUDA applications to this daemon, set env CUDA_MPS_PIPE_DIRECTORY=%s",
 			control.pipe_directory);

@@ -186,7 +186,9 @@ def test_files_and_exit_statuses_of_a_whole_life(both):
         life += [control.files(), control.run("-d"), control.run("-f"), control.say("ps")]
         os.kill(control.pid, signal.SIGKILL)
         wait_until(lambda: control.say("ps")[0] == 1, "the daemon is dead")
-        life += [control.say("ps"), control.files(), control.run("-d"), control.say("ps"), control.say("quit"), control.files()]
+        life += [control.say("ps"), control.files(), control.run("-d"), control.say("ps"), control.say("quit")]
+        wait_until(lambda: "log" not in control.files(), "the daemon has tidied up")
+        life += [control.files()]
         life += [control.say("quit"), control.run("-d"), control.say("quit -t 5"), control.say("ps")]
         seen.append(life)
     assert seen[1] == seen[0]
