@@ -12,7 +12,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 15, DELETE_SECONDS = 180 };
+enum { OWN_OPTIONS = 16, DELETE_SECONDS = 180 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -39,6 +39,11 @@ static const struct gs_option options[] = {
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "where gpushare status asks", "file"},
 	{"cdi-dir", 0, "DIR", "GPUSHARE_CDI_DIR", NODE_DEFAULT_CDI_DIR,
 	 "where CDI specs are written, if deviceListStrategy asks for CDI", "dir"},
+	{"mig-config", 0, "FILE", "MIG_CONFIG_FILE", NULL,
+	 "mig-parted's configurations, of which the node's label nvidia.com/mig.config chooses; those that the "
+	 "hardware "
+	 "gives (all-balanced, all-1g.10gb) are there in any case",
+	 "file"},
 	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
 	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
@@ -179,6 +184,7 @@ static int run(int argc, char **argv)
 		.state_dir = gs_option_value(&gs_command_node, &arguments, "state-dir"),
 		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
 		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),
+		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
 		.enable_healthchecks = getenv("DP_ENABLE_HEALTHCHECKS"),
 		.overrides = overrides,

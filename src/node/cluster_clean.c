@@ -9,7 +9,8 @@
 #include "node/cluster.h"
 
 static const char *const managers[] = {"gpushare", "gpushare-mig"};
-static const char *const condition_types[] = {"GPUShareConfigured", "GPUShareHealthy", "GPUShareServing"};
+static const char *const condition_types[] = {"GPUShareConfigured", "GPUShareHealthy", "GPUShareServing",
+					      "GPUShareMIG"};
 
 struct cleaning {
 	uv_loop_t loop;

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -60,6 +61,7 @@ static void stop(struct node *node)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_unpublish(node);
 	node_withdrawals_stop(node);
+	mig_manager_stop(node);
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
 	node_labels_stop(node);
@@ -212,6 +214,7 @@ static int start(struct node *node, struct gs_error *err)
 	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
 		return -1;
 	node_join_cluster(node);
+	mig_manager_start(node);
 	node_config_begin(node);
 	node_labels_start(node);
 	start_pods(node);
@@ -225,6 +228,7 @@ static void free_node(struct node *node)
 	gs_plan_free(&node->plan);
 	gs_inventory_free(&node->inventory);
 	free(node->device_healthy);
+	mig_manager_free(node);
 	node_withdrawals_free(node);
 	node_vanished_free(node);
 	gs_config_free(&node->config);
@@ -254,8 +258,8 @@ int node_run(const struct node_options *options, struct gs_error *err)
 			    .plugin_dir_lock = -1,
 			    .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread for looks at the GPUs, one for samples, one for the disk: a call that hangs holds up its own kind only. */
-	setenv("UV_THREADPOOL_SIZE", "3", 1);
+	/* One thread for looks at the GPUs, one for samples, one for the disk, one for MIG: a call that hangs holds up its own kind only. */
+	setenv("UV_THREADPOOL_SIZE", "4", 1);
 	if (node_config_load(&node, err) < 0) {
 		free(node.config_text);
 		return -1;

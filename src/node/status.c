@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "core/health.h"
+#include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -44,6 +45,9 @@ static json_t *problems_of(const struct node *node)
 	for (size_t i = 0; i < node->plan.note_count; i++)
 		json_array_append_new(problems, json_string(node->plan.notes[i]));
 	node_vanished_problems(node, problems);
+	if (mig_manager_problem(node))
+		add_problem(problems, "the MIG configuration that the node's label wants is not in force",
+			    mig_manager_problem(node));
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
 	if (node->cluster_problem)
@@ -308,6 +312,7 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 			  timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
 			  "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
 			  "resources", resources_of(node), "mps", node_mps_status(node), "gpus", gpus);
+	json_object_set_new(status, "mig", mig_manager_json(node));
 	char *text = json_dumps(status, JSON_COMPACT);
 	json_decref(status);
 	if (!text) {

@@ -1,0 +1,306 @@
+#include "node/mig_manager.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "node/mig_job.h"
+#include "node/withdraw.h"
+
+enum {
+	RETRY_FIRST_MS = 2000,
+	RETRY_MOST_MS = 30000,
+	FAILURES_MAX = 5, /* in a row, until the state is failed */
+	ROUNDS_MAX = 8,   /* of withdrawing other devices, since those that were chosen had just been handed out */
+};
+
+/* As mig-manager writes them into the label. */
+enum state { STATE_NONE, STATE_PENDING, STATE_SUCCESS, STATE_FAILED };
+static const char *const state_names[] = {"", "pending", "success", "failed"};
+
+struct mig_manager {
+	struct node *node;
+	char *wanted; /* NULL: nothing */
+	enum state state;
+	char *reason; /* "" without one */
+
+	struct mig_job job;
+	char *job_name;
+	bool working; /* a job is under way, or the kubelet is being asked for it */
+	bool again;   /* something else is wanted by now */
+	unsigned failures, rounds;
+	uint64_t retry_ms;
+	uv_timer_t retry;
+
+	struct withdrawal *withdrawal;
+	GS_VEC(char *) withdrawn; /* its devices */
+};
+
+/* --- what is told --- */
+
+static void tell(struct mig_manager *manager, enum state state, const char *reason)
+{
+	struct node *node = manager->node;
+	if (state == manager->state && strcmp(reason, manager->reason) == 0)
+		return;
+	bool other = state != manager->state;
+	manager->state = state;
+	free(manager->reason);
+	manager->reason = gs_strdup(reason);
+	const struct cluster_pair label = {MIG_STATE_LABEL, state_names[state]};
+	const struct cluster_metadata metadata = {.labels = &label, .label_count = state == STATE_NONE ? 0 : 1};
+	cluster_set_metadata(node->cluster, "gpushare-mig", &metadata);
+	if (state == STATE_NONE)
+		return;
+	static const char *const reasons[] = {"", "MIGConfigPending", "MIGConfigApplied", "MIGConfigFailed"};
+	GS_AUTO_FREE char *message =
+		gs_printf("MIG configuration \"%s\": %s", manager->wanted, *reason ? reason : "being applied");
+	cluster_set_condition(node->cluster, "GPUShareMIG", state == STATE_SUCCESS, reasons[state], message);
+	if (state != STATE_PENDING || *reason)
+		cluster_event(node->cluster, state != STATE_SUCCESS, reasons[state], "ApplyMIGConfig", message);
+	gs_log(state == STATE_FAILED               ? GS_LOG_ERROR
+	       : *reason && state == STATE_PENDING ? GS_LOG_WARNING
+						   : GS_LOG_INFO,
+	       other ? "MIG by label" : "MIG by label, still", GS_STR("config", manager->wanted),
+	       GS_STR("state", state_names[state]), GS_STR("reason", reason));
+}
+
+json_t *mig_manager_json(const struct node *node)
+{
+	const struct mig_manager *manager = node->mig;
+	if (!manager || !manager->wanted)
+		return json_null();
+	return json_pack("{s:s, s:s, s:s}", "config", manager->wanted, "state", state_names[manager->state], "reason",
+			 manager->reason);
+}
+
+const char *mig_manager_problem(const struct node *node)
+{
+	const struct mig_manager *manager = node->mig;
+	bool problem =
+		manager && *manager->reason && (manager->state == STATE_PENDING || manager->state == STATE_FAILED);
+	return problem ? manager->reason : NULL;
+}
+
+/* --- withdrawing --- */
+
+static void free_withdrawn(struct mig_manager *manager)
+{
+	for (size_t i = 0; i < manager->withdrawn.count; i++)
+		free(manager->withdrawn.items[i]);
+	manager->withdrawn.count = 0;
+}
+
+static void release(struct mig_manager *manager)
+{
+	if (manager->withdrawal)
+		node_unwithdraw(manager->node, manager->withdrawal);
+	manager->withdrawal = NULL;
+	free_withdrawn(manager);
+}
+
+/* These devices instead of those before. */
+static void withdraw(struct mig_manager *manager, char *const *uuids, size_t count)
+{
+	struct withdrawal *before = manager->withdrawal;
+	manager->withdrawal = NULL;
+	free_withdrawn(manager);
+	if (count) {
+		GS_AUTO_FREE char *reason = gs_printf("the MIG layout changes to \"%s\"", manager->wanted);
+		manager->withdrawal = node_withdraw(manager->node, (const char *const *)uuids, count, reason);
+		for (size_t i = 0; i < count; i++)
+			*GS_VEC_PUSH(&manager->withdrawn) = gs_strdup(uuids[i]);
+	}
+	if (before)
+		node_unwithdraw(manager->node, before);
+}
+
+/* --- attempts --- */
+
+static void attempt(struct mig_manager *manager);
+
+static void on_retry(uv_timer_t *timer)
+{
+	attempt(timer->data);
+}
+
+static void retry_later(struct mig_manager *manager)
+{
+	uv_timer_start(&manager->retry, on_retry, manager->retry_ms, 0);
+	manager->retry_ms = manager->retry_ms * 2 < RETRY_MOST_MS ? manager->retry_ms * 2 : RETRY_MOST_MS;
+}
+
+static void on_blocked(struct mig_manager *manager)
+{
+	struct mig_job *job = &manager->job;
+	/* Who comes next must not take what the others will leave. */
+	withdraw(manager, job->devices.items, job->devices.count);
+	tell(manager, STATE_PENDING, job->text);
+	retry_later(manager);
+}
+
+static void settle(struct mig_manager *manager)
+{
+	struct mig_job *job = &manager->job;
+	switch (job->outcome) {
+	case MIG_JOB_DONE:
+		release(manager);
+		gpus_rescan(manager->node->gpus);
+		tell(manager, STATE_SUCCESS, job->text);
+		break;
+	case MIG_JOB_NEEDS:
+		if (++manager->rounds > ROUNDS_MAX) {
+			on_blocked(manager);
+			break;
+		}
+		withdraw(manager, job->devices.items, job->devices.count);
+		attempt(manager);
+		break;
+	case MIG_JOB_BLOCKED:
+		on_blocked(manager);
+		break;
+	case MIG_JOB_FAILED:
+		release(manager);
+		if (++manager->failures >= FAILURES_MAX) {
+			tell(manager, STATE_FAILED, job->text);
+			break;
+		}
+		tell(manager, STATE_PENDING, job->text);
+		retry_later(manager);
+		break;
+	case MIG_JOB_REFUSED:
+		release(manager);
+		tell(manager, STATE_FAILED, job->text);
+		break;
+	}
+}
+
+/* On the loop's thread. */
+static void on_job_done(void *user)
+{
+	struct mig_manager *manager = user;
+	manager->working = false;
+	if (manager->node->stopping)
+		return;
+	if (manager->again)
+		attempt(manager);
+	else
+		settle(manager);
+}
+
+static void run_job(const struct gs_nvml *nvml, void *user)
+{
+	struct mig_manager *manager = user;
+	mig_job_run(&manager->job, nvml);
+}
+
+static void add_promise(void *user, const char *device, const char *share, const char *who)
+{
+	struct mig_job *job = user;
+	*GS_VEC_PUSH(&job->promised) = (struct mig_job_promise){gs_strdup(device), gs_strdup(who)};
+}
+
+static void start_job(struct node *node, struct withdrawal *withdrawal, void *user)
+{
+	struct mig_manager *manager = user;
+	struct mig_job *job = &manager->job;
+	if (manager->again) {
+		manager->working = false;
+		attempt(manager);
+		return;
+	}
+	mig_job_free(job);
+	free(manager->job_name);
+	manager->job_name = gs_strdup(manager->wanted);
+	job->name = manager->job_name;
+	job->config_path = node->options->mig_config_path;
+	job->state_dir = node->options->state_dir;
+	job->proc = "/proc";
+	job->reset = gs_mig_reset_by_smi;
+	if (withdrawal)
+		node_promises(node, withdrawal, add_promise, job);
+	for (size_t i = 0; i < manager->withdrawn.count; i++)
+		*GS_VEC_PUSH(&job->withdrawn) = gs_strdup(manager->withdrawn.items[i]);
+	gpus_work(node->gpus, run_job, on_job_done, manager);
+}
+
+static void attempt(struct mig_manager *manager)
+{
+	if (manager->working) {
+		manager->again = true;
+		return;
+	}
+	uv_timer_stop(&manager->retry);
+	manager->again = false;
+	if (!manager->wanted) {
+		release(manager);
+		tell(manager, STATE_NONE, "");
+		return;
+	}
+	if (manager->state != STATE_PENDING)
+		tell(manager, STATE_PENDING, "");
+	manager->working = true;
+	if (manager->withdrawal)
+		node_withdrawal_settle(manager->node, manager->withdrawal, start_job, manager);
+	else
+		start_job(manager->node, NULL, manager);
+}
+
+/* --- the label --- */
+
+void mig_manager_want(struct node *node, const char *name)
+{
+	struct mig_manager *manager = node->mig;
+	if (!manager || node->stopping || !node->gpus)
+		return;
+	if (manager->wanted ? name && strcmp(name, manager->wanted) == 0 : !name)
+		return;
+	free(manager->wanted);
+	manager->wanted = name ? gs_strdup(name) : NULL;
+	manager->failures = manager->rounds = 0;
+	manager->retry_ms = RETRY_FIRST_MS;
+	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
+	attempt(manager);
+}
+
+static void on_label(void *user, const char *value)
+{
+	mig_manager_want(user, value && *value ? value : NULL);
+}
+
+void mig_manager_start(struct node *node)
+{
+	if (!node->cluster)
+		return;
+	struct mig_manager *manager = gs_calloc(1, sizeof *manager);
+	manager->node = node;
+	manager->reason = gs_strdup("");
+	manager->retry_ms = RETRY_FIRST_MS;
+	uv_timer_init(&node->loop, &manager->retry);
+	manager->retry.data = manager;
+	node->mig = manager;
+	cluster_watch_label(node->cluster, MIG_CONFIG_LABEL, on_label, node);
+}
+
+void mig_manager_stop(struct node *node)
+{
+	if (node->mig)
+		uv_close((uv_handle_t *)&node->mig->retry, NULL);
+}
+
+void mig_manager_free(struct node *node)
+{
+	struct mig_manager *manager = node->mig;
+	if (!manager)
+		return;
+	free_withdrawn(manager);
+	GS_VEC_FREE(&manager->withdrawn);
+	mig_job_free(&manager->job);
+	free(manager->job_name);
+	free(manager->wanted);
+	free(manager->reason);
+	free(manager);
+	node->mig = NULL;
+}

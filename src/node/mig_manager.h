@@ -1,0 +1,27 @@
+/* MIG by label: the node's label nvidia.com/mig.config names a configuration, and the daemon makes the GPUs so, as
+ * NVIDIA's mig-manager does; but it withdraws only the devices that go, waits for pods that are in the way and names
+ * them, tries again, and always ends in a clear state: the label nvidia.com/mig.config.state. */
+#ifndef GPUSHARE_NODE_MIG_MANAGER_H
+#define GPUSHARE_NODE_MIG_MANAGER_H
+
+#include <jansson.h>
+
+#include "node/node_internal.h"
+
+#define MIG_CONFIG_LABEL "nvidia.com/mig.config"
+#define MIG_STATE_LABEL  "nvidia.com/mig.config.state"
+
+/* The cluster is joined: watches the label. */
+void mig_manager_start(struct node *node);
+/* The label's value; NULL: the node has none, and its GPUs stay as they are. */
+void mig_manager_want(struct node *node, const char *name);
+/* Nothing more begins; what is under way ends by itself. */
+void mig_manager_stop(struct node *node);
+void mig_manager_free(struct node *node);
+
+/* {"config": ..., "state": ..., "reason": ...}, or null when no label asks for anything. */
+json_t *mig_manager_json(const struct node *node);
+/* What stands in the way; NULL: nothing. */
+const char *mig_manager_problem(const struct node *node);
+
+#endif

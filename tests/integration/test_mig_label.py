@@ -1,0 +1,176 @@
+"""MIG by the node's label nvidia.com/mig.config: the daemon, a kubelet and an API server that are not ours."""
+import os
+import pathlib
+import tempfile
+
+import pytest
+
+from apiserver import ApiServer, Authority
+from kubelet import Kubelet
+from node import GPUSHARE, Node, Sim, healthy, sick, wait_until
+
+pytestmark = [
+    pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change MIG layouts"),
+]
+
+CONFIG, STATE = "nvidia.com/mig.config", "nvidia.com/mig.config.state"
+SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+OWN = """version: v1
+mig-configs:
+  mine:
+  - devices: [0]
+    mig-enabled: true
+    mig-devices: {"2g.20gb": 3}
+  - devices: [1]
+    mig-enabled: false
+"""
+
+
+class World:
+    def __init__(self, path, authority, mig=None):
+        self.api = ApiServer(path, authority)
+        self.sim = Sim(path / "sim", "2xA100-80GB", *(["--mig", mig] if mig else []))
+        self.file = path / "mig.yaml"
+        self.node = Node(path, self.sim, config="version: v1\nflags: {migStrategy: mixed}\n", env=self.api.environment(),
+                         arguments=["--mig-config", str(self.file)])
+        self.kubelet = Kubelet(self.node.kubelet_dir).start()
+        self.node.start()
+
+    def plugin(self, name):
+        found = lambda: (p := self.kubelet.plugins.get(name)) and not p.ended.is_set() and p
+        return wait_until(found, f"{name} to be registered; there are {sorted(self.kubelet.plugins)}")
+
+    def want(self, name):
+        self.api.label(**{CONFIG: name})
+
+    def wait_state(self, state):
+        wait_until(lambda: self.api.labels().get(STATE) == state, f"the state {state}; labels: {self.api.labels()}; {self.node.read_log()}")
+
+    def stop(self):
+        self.kubelet.stop()
+        code = self.node.stop()
+        self.sim.stop()
+        self.api.stop()
+        assert code == 0, self.node.read_log()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def make(authority):
+    worlds = []
+    with tempfile.TemporaryDirectory(prefix="mig-") as directory:
+
+        def start(**options):
+            worlds.append(World(pathlib.Path(directory), authority, **options))
+            return worlds[-1]
+
+        yield start
+        for world in worlds:
+            world.stop()
+
+
+def test_the_label_divides_the_gpus(make):
+    world = make()
+    assert len(healthy(world.plugin("nvidia.com/gpu").wait(len))) == 2
+    world.want("all-1g.10gb")
+    world.wait_state("success")
+    assert len(healthy(world.plugin(SMALL).wait(lambda list: len(list) == 14))) == 14
+    world.api.wait_condition("GPUShareMIG", "True", "MIGConfigApplied")
+    assert world.node.status()["mig"]["state"] == "success"
+    world.want("all-balanced")
+    wait_until(lambda: world.node.status()["mig"] == {"config": "all-balanced", "state": "success",
+                                                      "reason": world.node.status()["mig"]["reason"]}, "the next one")
+    assert len(healthy(world.plugin(LARGE).wait(lambda list: len(list) == 2))) == 2
+    world.plugin(SMALL).wait(lambda list: len(list) == 4 and not sick(list), "two small ones of each GPU")
+    world.want("all-disabled")
+    world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2, "whole GPUs again")
+    world.wait_state("success")
+    world.want(None)
+    wait_until(lambda: STATE not in world.api.labels(), "no state without a label")
+
+
+def test_a_file_of_configurations(make):
+    world = make()
+    world.file.write_text(OWN, encoding="utf-8")
+    world.want("mine")
+    world.wait_state("success")
+    assert len(healthy(world.plugin("nvidia.com/mig-2g.20gb").wait(lambda list: len(list) == 3))) == 3
+    world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 1, "the GPU without MIG")
+    world.want("all-1g.10gb")  # what the hardware gives is there too
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
+
+
+def test_a_name_that_does_not_exist_fails_and_changes_nothing(make):
+    world = make(mig="3g.40gb")
+    large = world.plugin(LARGE)
+    before = healthy(large.wait(len))
+    world.want("all-1g.11gb")
+    world.wait_state("failed")
+    assert "all-1g.10gb" in world.api.wait_event("MIGConfigFailed")["note"]
+    world.api.wait_condition("GPUShareMIG", "False", "MIGConfigFailed")
+    assert healthy(large.latest) == before
+    assert any("all-1g.11gb" in p or "all-1g.10gb" in p for p in world.node.status()["problems"])
+    world.want("all-3g.40gb")
+    world.wait_state("success")
+    assert set(before) <= set(world.plugin(LARGE).wait(lambda list: len(list) == 4))
+
+
+def test_what_is_in_use_is_waited_for_and_named(make):
+    """The GPU's other instances change at once only when the whole can be: until then nothing is touched, nobody new is let
+    in where somebody has to leave, and the rest goes on."""
+    world = make(mig="3g.40gb,1g.10gb")
+    small, large = world.plugin(SMALL), world.plugin(LARGE)
+    ids = healthy(large.wait(lambda list: len(list) == 2))
+    load = world.sim.popen(GPUSHARE, "sim", "load", "--gpu", ids[0], "--name", "held")
+    try:
+        wait_until(lambda: any(g["processes"] for g in world.node.status()["gpus"]), "a process")
+        world.want("all-1g.10gb")
+        note = world.api.wait_event("MIGConfigPending")["note"]
+        assert f"process {load.pid}" in note, note
+        world.wait_state("pending")
+        large.wait(lambda list: sick(list) == [ids[0]], "only the one in use withdrawn")
+        assert len(healthy(small.wait(len))) == 2
+        assert load.poll() is None
+    finally:
+        load.terminate()
+        load.wait()
+    world.wait_state("success")
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen small ones")
+
+
+def test_what_was_just_handed_out_is_in_use(make):
+    world = make(mig="3g.40gb,1g.10gb")
+    large = world.plugin(LARGE)
+    ids = healthy(large.wait(lambda list: len(list) == 2))
+    large.allocate([ids[1]])
+    world.want("all-1g.10gb")
+    assert f"a container that was given {LARGE}" in world.api.wait_event("MIGConfigPending")["note"]
+    assert sorted(large.wait(lambda list: sick(list) == [ids[1]])) == ids
+    world.want("all-3g.40gb")  # which it is part of
+    world.wait_state("success")
+    large.wait(lambda list: len(list) == 4 and not sick(list), "all four, the one in use among them")
+
+
+def test_nvml_failing_is_tried_again(make):
+    world = make(mig="3g.40gb")
+    world.plugin(LARGE).wait(len)
+    world.sim.inject("nvml:nvmlDeviceCreateGpuInstanceWithPlacement=999:2")
+    world.want("all-1g.10gb")
+    world.wait_state("success")
+    assert "CreateGpuInstance" in world.api.wait_event("MIGConfigPending")["note"]
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
+
+
+def test_a_restart_finds_it_done(make):
+    world = make()
+    world.want("all-balanced")
+    world.wait_state("success")
+    world.node.kill()
+    world.node.start()
+    wait_until(lambda: world.node.read_log().count("state=success") == 2, "the same state again")
+    assert "nothing was to do" in world.node.read_log()
