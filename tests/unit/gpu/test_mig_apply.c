@@ -365,9 +365,9 @@ static void test_killed_at_any_call(void **state)
 
 static void test_killed_while_recovering(void **state)
 {
-	for (uint32_t first = 40; first < 400; first += 60) {
+	for (uint32_t first = 40; first < 400; first += 90) {
 		bool killed = true;
-		for (uint32_t second = 1; killed; second += 3) {
+		for (uint32_t second = 1; killed; second += 17) {
 			set_stage();
 			nth = first;
 			if (!killed_in(arm_death, false))
@@ -385,7 +385,7 @@ static void test_killed_while_recovering(void **state)
 static void test_what_is_in_use_is_finished(void **state)
 {
 	uint32_t finished = 0;
-	for (nth = 1;; nth++) {
+	for (nth = 1;; nth += 4) {
 		set_stage();
 		if (!killed_in(arm_death, false))
 			break;
