@@ -22,7 +22,7 @@ static int take_lock(const char *state_dir, struct gs_error *err)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/mig.lock", state_dir);
 	char holder[32] = "";
-	if (gs_make_directories(state_dir, 0755, err) < 0)
+	if (gs_make_directories(state_dir, 0700, err) < 0)
 		return -1;
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)

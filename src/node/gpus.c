@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "core/health.h"
 #include "gpu/inventory_read.h"
+#include "gpu/mig_apply.h"
 #include "gpu/label_facts.h"
 #include "gpu/nvml.h"
 #include "gpu/probe.h"
@@ -38,14 +39,16 @@ struct job {
 	struct gs_label_facts facts_before, facts;
 	struct gs_problems problems;
 	struct gs_probe *probes;
-	bool stale; /* the driver has another number of GPUs than NVML lists */
+	char *settled, *unsettled; /* what was done about a MIG change that was cut off, or why nothing could be */
+	bool stale;                /* the driver has another number of GPUs than NVML lists */
 	size_t driver_count;
 };
 
 struct gpus {
 	uv_loop_t *loop;
 	struct gpus_owner owner;
-	char *driver_root, *host_driver_root;
+	char *driver_root, *host_driver_root, *state_dir;
+	char *unsettled;      /* as last logged */
 	struct gs_nvml *nvml; /* NULL until a job opened it; used by jobs, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;
@@ -125,6 +128,9 @@ static void run_job(uv_work_t *work)
 			job->driver_version[0] = '\0';
 	}
 	gs_nvml_hold(job->nvml);
+	struct gs_error why;
+	if (gs_mig_recover(job->nvml, gpus->state_dir, "/proc", &job->settled, &why) < 0)
+		job->unsettled = gs_strdup(why.text);
 	look(gpus, job);
 	gs_nvml_release(job->nvml);
 }
@@ -394,6 +400,19 @@ static void reopen_when_stale(struct gpus *gpus, const struct job *job)
 
 static void free_when_stopped(struct gpus *gpus);
 
+/* One that can't be settled is tried again at each look, and said once. */
+static void tell_settled(struct gpus *gpus, struct job *job)
+{
+	if (job->settled)
+		gs_log(GS_LOG_WARNING, "settled a MIG change", GS_STR("what", job->settled));
+	if (job->unsettled && (!gpus->unsettled || strcmp(gpus->unsettled, job->unsettled) != 0))
+		gs_log(GS_LOG_ERROR, "cannot settle a MIG change", GS_STR("error", job->unsettled));
+	free(job->settled);
+	free(gpus->unsettled);
+	gpus->unsettled = job->unsettled;
+	job->settled = job->unsettled = NULL;
+}
+
 static void after_job(uv_work_t *work, int status)
 {
 	struct gpus *gpus = work->data;
@@ -403,6 +422,7 @@ static void after_job(uv_work_t *work, int status)
 		gpus->nvml = job->nvml;
 		memcpy(gpus->driver_version, job->driver_version, sizeof gpus->driver_version);
 	}
+	tell_settled(gpus, job);
 	for (size_t i = 0; i < job->problems.count; i++)
 		if (!gpus->stopping && job->changed)
 			gs_log(GS_LOG_WARNING, "a GPU could not be read", GS_STR("error", job->problems.items[i]));
@@ -571,6 +591,7 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->owner = *owner;
 	gpus->driver_root = gs_strdup(options->driver_root);
 	gpus->host_driver_root = gs_strdup(options->host_driver_root);
+	gpus->state_dir = gs_strdup(options->state_dir);
 	gpus->retry_ms = RETRY_FIRST_MS;
 	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
 		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID",
@@ -596,6 +617,8 @@ static void free_when_stopped(struct gpus *gpus)
 	free(gpus->health);
 	free(gpus->driver_root);
 	free(gpus->host_driver_root);
+	free(gpus->state_dir);
+	free(gpus->unsettled);
 	free(gpus->waiting_reason);
 	/* The watch's thread may be inside NVML for some seconds more, so NVML stays open until the process ends. */
 	if (!gpus->watch)

@@ -29,6 +29,7 @@ struct gpus_options {
 	const char *driver_root;      /* where to look for libnvidia-ml.so.1 besides the default path */
 	const char *host_driver_root; /* another place where the driver's proc may be */
 	const char *disable_healthchecks, *enable_healthchecks;
+	const char *state_dir; /* where a change of MIG layouts that was cut off is noted */
 };
 
 int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **gpus,

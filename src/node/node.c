@@ -208,6 +208,7 @@ static int start(struct node *node, struct gs_error *err)
 		.host_driver_root = node->config.flags.nvidia_driver_root,
 		.disable_healthchecks = options->disable_healthchecks,
 		.enable_healthchecks = options->enable_healthchecks,
+		.state_dir = options->state_dir,
 	};
 	const struct gpus_owner owner = {
 		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
