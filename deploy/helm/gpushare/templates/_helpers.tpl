@@ -170,7 +170,7 @@ seccompProfile:
 {{- end -}}
 {{- end -}}
 {{- range $key, $value := .Values.migManager }}
-- migManager.{{ $key }}: the daemon changes MIG layouts itself
+- migManager.{{ $key }}: `gpushare mig apply` changes layouts, also from mig-parted's files; the label nvidia.com/mig.config is not followed in this version
 {{- end -}}
 {{- range $key, $value := .Values.mps -}}
 {{- if ne $key "root" }}
