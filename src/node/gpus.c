@@ -614,6 +614,7 @@ static void free_when_stopped(struct gpus *gpus)
 	void *user = gpus->stopped_user;
 	uv_mutex_destroy(&gpus->lock);
 	gs_inventory_free(&gpus->inventory);
+	gs_label_facts_free(&gpus->facts);
 	free(gpus->health);
 	free(gpus->driver_root);
 	free(gpus->host_driver_root);
