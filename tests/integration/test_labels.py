@@ -174,7 +174,7 @@ def daemon(tmp_path, sim, features):
     made = Node(tmp_path, sim, arguments=[*ALONE, "--output-file", str(features / "gfd"), "--sleep-interval", "100ms"])
     yield made
     if made.process:
-        made.stop()
+        assert made.stop() == 0
 
 
 def labels_in(path):
@@ -274,7 +274,7 @@ def joined(tmp_path, sim, api):
     made = Node(tmp_path, sim, env=api.environment(), arguments=ALONE)
     yield made
     if made.process:
-        made.stop()
+        assert made.stop() == 0
 
 
 def patches(api):
