@@ -230,6 +230,9 @@ class Cluster:
     def import_image(self, path):
         run("ctr", "--address", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "import", path)
 
+    def tag_image(self, name, another):
+        run("ctr", "--address", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "tag", "--force", name, another)
+
     def node(self):
         return self.get("node", NODE)
 

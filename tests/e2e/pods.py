@@ -10,13 +10,15 @@ SIM = "/run/gpushare-sim/node"
 counter = itertools.count(1)
 
 
-def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, labels=None, namespace="default"):
-    """A pod whose container runs tests/e2e/programs/gpus.c, and sees of the simulated node what its device nodes allow."""
+def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False):
+    """A pod whose container runs tests/e2e/programs/gpus.c, and sees of the simulated node what its device nodes allow.
+    With host_pid its processes have the node's numbers: a driver in the kernel tells them so of every process, while the
+    simulated one is told the numbers by the processes themselves."""
     limits = {resource: gpus} if gpus else {}
     variables = {"GPUSHARE_SIM": SIM, "GPUSHARE_SIM_DEVICES": "/dev", "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib/x86_64-linux-gnu", **(env or {})}
     return {"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name or f"pod-{next(counter)}", "namespace": namespace, "labels": {"e2e": "workload", **(labels or {})}},
-            "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False,
+            "metadata": {"name": name or f"pod-{next(counter)}", "namespace": "default", "labels": {"e2e": "workload"}},
+            "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False, "hostPID": host_pid,
                      "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "args": list(arguments),
                                      "resources": {"limits": limits},
                                      "env": [{"name": key, "value": value} for key, value in variables.items()],
@@ -35,6 +37,26 @@ class Pods:
         made = [manifest(**how) for _ in range(count)]
         self.cluster.apply(*made, how="create")
         return [each["metadata"]["name"] for each in made]
+
+    def create_deployment(self, name, replicas, **how):
+        """Pods that are replaced when they fail, and whose containers are started again when they end."""
+        pod = manifest(**how)
+        pod["spec"]["restartPolicy"] = "Always"
+        pod["metadata"] = {"labels": {"e2e": "workload", "of": name}}
+        self.cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment",
+                            "metadata": {"name": name, "namespace": "default", "labels": {"e2e": "workload"}},
+                            "spec": {"replicas": replicas, "selector": {"matchLabels": {"of": name}},
+                                     "template": {"metadata": pod["metadata"], "spec": pod["spec"]}}})
+
+    def of_deployment(self, name, replicas):
+        """Names of its pods, once all of them run."""
+        def running():
+            names = [pod["metadata"]["name"] for pod in self.list().values()
+                     if pod["metadata"]["labels"].get("of") == name and pod["status"].get("phase") == "Running"
+                     and "deletionTimestamp" not in pod["metadata"]
+                     and all(status["ready"] for status in pod["status"].get("containerStatuses", ()))]
+            return names if len(names) == replicas else None
+        return wait_for(f"{replicas} pods of {name} to run", running)
 
     def list(self):
         return {each["metadata"]["name"]: each for each in self.cluster.get("pods", "-l", "e2e=workload")["items"]}
@@ -73,7 +95,12 @@ class Pods:
 
     def see(self, name):
         """UUIDs that a program started in the pod just now sees."""
-        done = self.cluster.kubectl("exec", name, "--", "/bin/gpus", "--once")
+        def answer():
+            done = self.cluster.kubectl("exec", name, "--", "/bin/gpus", "--once", check=False)
+            # A kubelet that has just started does not know its pods yet.
+            assert done.returncode == 0 or "pod does not exist" in done.stderr, done.stdout + done.stderr
+            return done if done.returncode == 0 else None
+        done = wait_for(f"the kubelet to run a program in {name}", answer)
         return [device["uuid"] for device in json.loads(done.stdout.splitlines()[0])["devices"]]
 
     def delete(self, *names):
@@ -81,7 +108,7 @@ class Pods:
             self.cluster.kubectl("delete", "pod", *names, "--wait=true")
 
     def delete_all(self):
-        self.cluster.kubectl("delete", "pods", "-l", "e2e=workload", "--wait=true", "--ignore-not-found")
+        self.cluster.kubectl("delete", "deployments,pods", "-l", "e2e=workload", "--wait=true", "--ignore-not-found")
 
     def describe(self, name):
         return self.cluster.kubectl("describe", "pod", name, check=False).stdout[-3000:] \

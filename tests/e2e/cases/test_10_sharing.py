@@ -43,13 +43,17 @@ def test_32_are_schedulable_and_the_33rd_waits(cluster, gpushare, pods):
 def test_four_pods_use_the_memory_of_one_gpu(cluster, gpushare, pods):
     """That they share is seen on the GPU: what four programs took is taken from one GPU's memory."""
     gpushare.ensure()
-    names = pods.create(32, arguments=["--memory", "1024"])
+    names = pods.create(32, arguments=["--memory", "1024"], host_pid=True)
     pods.wait_running(names, patience=400)
 
     def all_taken():
         gpus = gpushare.status()["gpus"]
         return all(gpu["memory"]["usedBytes"] >= 4 << 30 for gpu in gpus) and len(gpus) == DRIVER_GPUS
     wait_for("4 GiB in use on each GPU", all_taken)
+    granted = gpushare.granted_to(pods, names)
+    owners = {shares[0]: name for name, shares in granted.items()}
     for gpu in gpushare.status()["gpus"]:
-        holders = [len(share["holders"]) for share in gpu["shares"]]
-        assert holders == [1, 1, 1, 1], gpu
+        assert len(gpu["shares"]) == 4 and not gpu["processes"]
+        for share in gpu["shares"]:
+            assert [pod["name"] for pod in share["pods"]] == [owners[share["id"]]]
+            assert [holder["name"] for holder in share["holders"]] == ["gpus"]
