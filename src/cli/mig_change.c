@@ -67,6 +67,71 @@ static char *list_with_start(struct mig_call *call)
 	return gs_printf("%s:%s", list, start);
 }
 
+static const struct gs_mig_instance *find_by_id(const struct gs_mig_board *board, const char *id)
+{
+	for (size_t i = 0; i < board->layout.count; i++) {
+		char text[16];
+		snprintf(text, sizeof text, "%u", board->layout.instances[i].id);
+		if (strcmp(text, id) == 0)
+			return &board->layout.instances[i];
+	}
+	return NULL;
+}
+
+/* Compute instances in a GPU instance that is there. */
+static enum mig_outcome plan_create_in(struct mig_call *call, struct gs_mig_task *task, const char *list)
+{
+	const struct gs_mig_board *board = task->board;
+	const char *id = mig_option(call, "in");
+	const struct gs_mig_instance *instance = find_by_id(board, id);
+	struct gs_mig_wish wish = {0};
+	struct gs_error err;
+	uint8_t sizes[GS_MIG_COMPUTE_MAX], starts[GS_MIG_COMPUTE_MAX];
+	uint32_t taken = 0;
+	size_t count = 0;
+	bool fits = true;
+
+	if (!instance || instance->profile >= board->gpu.profile_count) {
+		mig_fail(call, "--in %s: GPU %u has no such GPU instance; see gpushare mig list -i %u", id,
+			 board->index, board->index);
+		return MIG_FAILED;
+	}
+	if (gs_mig_parse_list(&board->gpu, list, &wish, &err) < 0) {
+		mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text);
+		return MIG_FAILED;
+	}
+	const struct gs_mig_profile *profile = &board->gpu.profiles[instance->profile];
+	for (size_t i = 0; i < wish.count; i++) {
+		if (wish.items[i].profile != instance->profile) {
+			mig_fail(call, "GPU instance %u is a %s: write compute instances of that, such as 1c.%s",
+				 instance->id, profile->name, profile->name);
+			return MIG_FAILED;
+		}
+		for (size_t k = 0; k < wish.items[i].compute_count; k++, count++)
+			if (count < GS_MIG_COMPUTE_MAX)
+				sizes[count] = wish.items[i].compute[k];
+	}
+	for (size_t i = 0; i < instance->compute_count; i++)
+		taken |= ((1u << instance->compute[i].slices) - 1) << instance->compute[i].start;
+	fits = count + instance->compute_count <= GS_MIG_COMPUTE_MAX &&
+	       gs_mig_compute_arrange(profile->compute_slices, taken, sizes, count, starts);
+	if (!fits) {
+		mig_fail(call, "GPU instance %u (%s) has no room for that: %d of its %u compute slices are taken",
+			 instance->id, profile->name, __builtin_popcount(taken), profile->compute_slices);
+		return MIG_FAILED;
+	}
+	for (size_t i = 0; i < count; i++)
+		task->plan.steps[task->plan.step_count++] = (struct gs_mig_step){.kind = GS_MIG_CREATE_COMPUTE,
+										 .profile = instance->profile,
+										 .place = instance->place,
+										 .instance_id = instance->id,
+										 .compute = {sizes[i]},
+										 .compute_start = {starts[i]},
+										 .compute_count = 1};
+	task->plan.compute_created = (uint32_t)count;
+	return MIG_DONE;
+}
+
 static enum mig_outcome plan_create(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
 {
 	struct gs_error err;
@@ -80,6 +145,11 @@ static enum mig_outcome plan_create(struct mig_call *call, struct gs_mig_task *t
 			continue;
 		if (!board->enabled)
 			return need_mig_on(call, board);
+		if (mig_option(call, "in")) {
+			if (plan_create_in(call, &tasks[i], list) != MIG_DONE)
+				return MIG_FAILED;
+			continue;
+		}
 		if (gs_mig_parse_list(&board->gpu, list, &wish, &err) < 0) {
 			mig_fail(call, "GPU %zu: %s; nothing was changed", i, err.text);
 			return MIG_FAILED;
@@ -536,6 +606,7 @@ static int run_assert(int argc, char **argv)
 static const struct gs_option create_options[] = {
 	OPTION_GPU,
 	{"at", 0, "START", NULL, NULL, "the memory slice where the instance begins (one instance only)", NULL},
+	{"in", 0, "INSTANCE", NULL, NULL, "create compute instances in this GPU instance (its id), not new ones", NULL},
 	OPTION_DRY,
 	OPTION_WAIT,
 	OPTION_STATE,
@@ -570,7 +641,8 @@ const struct gs_command gs_command_mig_create = {
 		"afterwards." ALL_OR_NOTHING,
 	.examples = "gpushare mig create -i 0 1g.10gb,1g.10gb,3g.40gb  # three instances\n"
 		    "gpushare mig create -i 0 3g.40gb --at 4  # on memory slices 4 to 7\n"
-		    "gpushare mig create -i 0 1c.3g.40gb,2c.3g.40gb  # one GPU instance, two compute instances",
+		    "gpushare mig create -i 0 1c.3g.40gb,2c.3g.40gb  # one GPU instance, two compute instances\n"
+		    "gpushare mig create -i 0 --in 2 1c.3g.40gb  # one more in GPU instance 2",
 	.options = create_options,
 	.run = run_create,
 };

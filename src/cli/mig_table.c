@@ -223,6 +223,9 @@ static void add_summary(const struct gs_mig_task *task, bool done, struct gs_str
 			 task->plan.destroyed, stay);
 	if (busy)
 		gs_strbuf_printf(out, " (%u in use)", busy);
+	if (task->plan.compute_created || task->plan.compute_destroyed)
+		gs_strbuf_printf(out, "; in those that stay, %u compute instances created and %u destroyed",
+				 task->plan.compute_created, task->plan.compute_destroyed);
 	gs_strbuf_add(out, done ? "\n" : "; nothing is done yet\n");
 }
 

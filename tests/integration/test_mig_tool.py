@@ -151,6 +151,13 @@ def test_compute_instances(tool):
     tool.ok("destroy", "%d/%d" % (instance["id"], one["id"]))
     instance, = tool.gpus()[0]["instances"]
     assert [c["slices"] for c in instance["computeInstances"]] == [2]
+    inside = ["create", "--in", str(instance["id"])]
+    assert "no room for that: 2 of its 3 compute slices are taken" in tool.refused(*inside, "1c.3g.40gb,1c.3g.40gb")
+    assert "is a 3g.40gb" in tool.refused(*inside, "1g.10gb")
+    assert "no such GPU instance" in tool.refused("create", "--in", "9", "1c.3g.40gb")
+    tool.ok(*inside, "1c.3g.40gb")
+    instance, = tool.gpus()[0]["instances"]
+    assert sorted(c["slices"] for c in instance["computeInstances"]) == [1, 2]
 
 
 def test_the_picture(tool):
@@ -301,6 +308,22 @@ def test_a_mode_that_needs_a_reset_says_so_and_stays(make):
     assert "gpushare mig enable -i 0 --reset" in tool.refused("apply", "-c", "all-balanced")
     tool.ok("enable", "-i", "1")
     assert [g["migEnabled"] for g in tool.gpus()] == [False, True]
+
+
+def test_a_reset_where_it_is_asked_for_and_needed(make, tmp_path):
+    """By nvidia-smi, of which this is a stand-in, and only of GPUs whose mode changes."""
+    tool = make("2xA100-80GB")
+    tool.sim.inject("--gpu", "0", "mig-needs-reset=on")
+    (tmp_path / "bin").mkdir()
+    write(tmp_path / "bin" / "nvidia-smi", f"""#!/bin/sh
+echo "$@" >> {tmp_path}/resets
+[ "$1 $2" = "--gpu-reset -i" ] && exec gpushare sim inject --gpu "$3" reset
+""")
+    os.chmod(tmp_path / "bin" / "nvidia-smi", 0o755)
+    tool.env["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+    tool.ok("apply", "-c", "all-balanced", "--reset")
+    assert tool.layout(0) == tool.layout(1) == BALANCED
+    assert (tmp_path / "resets").read_text().split() == ["--gpu-reset", "-i", tool.gpus()[0]["uuid"]]
 
 
 def test_hopper_needs_none(make):
