@@ -12,7 +12,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 16, DELETE_SECONDS = 180 };
+enum { OWN_OPTIONS = 17, DELETE_SECONDS = 180 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -44,6 +44,8 @@ static const struct gs_option options[] = {
 	 "hardware "
 	 "gives (all-balanced, all-1g.10gb) are there in any case",
 	 "file"},
+	{"host-cgroups", 0, "DIR", "GPUSHARE_HOST_CGROUPS", NULL,
+	 "in a container: where the node's cgroups are mounted, so that MPS control daemons outlive it", "dir"},
 	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
 	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
@@ -184,6 +186,7 @@ static int run(int argc, char **argv)
 		.state_dir = gs_option_value(&gs_command_node, &arguments, "state-dir"),
 		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
 		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),
+		.host_cgroups = gs_option_value(&gs_command_node, &arguments, "host-cgroups"),
 		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
 		.enable_healthchecks = getenv("DP_ENABLE_HEALTHCHECKS"),

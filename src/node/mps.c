@@ -149,6 +149,7 @@ static struct node_mps *start(struct node *node)
 	const struct gs_mps_options options = {
 		.root = node->config.flags.mps_root,
 		.program = program,
+		.cgroups = node->options->host_cgroups,
 		.user = mps,
 		.changed = on_changed,
 		.set_mode = request_mode,

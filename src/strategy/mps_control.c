@@ -1,8 +1,11 @@
 #include "strategy/mps_control.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -255,4 +258,38 @@ bool mps_is_multi_user(pid_t pid)
 		if (strcmp(words + at, "-M") == 0)
 			return true;
 	return false;
+}
+
+/* The kernel takes one number a write. */
+static bool enter_cgroup(pid_t pid, const char *directory, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/cgroup.procs", directory);
+	GS_AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || dprintf(fd, "%d\n", (int)pid) < 0) {
+		gs_fail_errno(err, "cannot move process %d to %s", (int)pid, directory);
+		return false;
+	}
+	return true;
+}
+
+size_t mps_leave_cgroups(pid_t pid, const char *root, struct gs_error *err)
+{
+	GS_AUTO_FREE char *unified = gs_printf("%s/cgroup.procs", root);
+	if (access(unified, F_OK) == 0)
+		return enter_cgroup(pid, root, err);
+	DIR *directory = opendir(root);
+	struct dirent *entry;
+	size_t entered = 0;
+	if (!directory) {
+		gs_fail_errno(err, "cannot look at the cgroups in %s", root);
+		return 0;
+	}
+	while ((entry = readdir(directory))) {
+		GS_AUTO_FREE char *hierarchy = gs_printf("%s/%s", root, entry->d_name);
+		GS_AUTO_FREE char *processes = gs_printf("%s/cgroup.procs", hierarchy);
+		if (entry->d_name[0] != '.' && entry->d_type != DT_LNK && access(processes, F_OK) == 0)
+			entered += enter_cgroup(pid, hierarchy, err);
+	}
+	closedir(directory);
+	return entered;
 }

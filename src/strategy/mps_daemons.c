@@ -83,7 +83,7 @@ struct death {
 struct gs_mps_daemons {
 	uv_loop_t *loop;
 	struct gs_mps_options options;
-	char *root, *program;
+	char *root, *program, *cgroups;
 	struct daemon *first;
 	bool no_multi_user; /* the program does not know -M */
 	bool freeing;
@@ -414,11 +414,25 @@ static const char *first_line(const char *output, char *line, size_t size)
 	return *line ? line : "it said nothing";
 }
 
+/* Lets it outlive the container that this process runs in. Its servers come later, and where it is then. */
+static void release(struct daemon *daemon)
+{
+	struct gs_error err = {0};
+	const char *cgroups = daemon->all->cgroups;
+	if (!cgroups)
+		return;
+	mps_leave_cgroups(daemon->pid, cgroups, &err);
+	if (err.source != GS_ERROR_NONE)
+		gs_log(GS_LOG_WARNING, "MPS: a control daemon may end with this container, and its clients with it",
+		       GS_STR("error", err.text));
+}
+
 static void take_start(struct daemon *daemon, int exit_status, const char *output)
 {
 	char line[200], reason[300];
 	/* Status 1 with one that runs already: somebody was faster. */
 	if (find_process(daemon)) {
+		release(daemon);
 		set_defaults(daemon);
 		return;
 	}
@@ -507,6 +521,7 @@ static void on_handle_closed(uv_handle_t *handle)
 	void *user = all->done_user;
 	free(all->root);
 	free(all->program);
+	free(all->cgroups);
 	free(all);
 	if (done)
 		done(user);
@@ -570,6 +585,8 @@ static void proceed(struct daemon *daemon)
 	} else if (!runs) {
 		start_process(daemon);
 	} else if (daemon->settings_due || !daemon->ready_ms) {
+		if (daemon->starts)
+			release(daemon);
 		set_defaults(daemon);
 	} else {
 		daemon->look_due = false;
@@ -664,6 +681,7 @@ struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *
 	all->options = *options;
 	all->root = gs_strdup(options->root);
 	all->program = gs_strdup(options->program);
+	all->cgroups = options->cgroups ? gs_strdup(options->cgroups) : NULL;
 	add_leftovers(all);
 	return all;
 }
@@ -797,6 +815,7 @@ void gs_mps_free(struct gs_mps_daemons *daemons, void (*done)(void *user), void 
 	if (!daemons->first) {
 		free(daemons->root);
 		free(daemons->program);
+		free(daemons->cgroups);
 		free(daemons);
 		if (done)
 			done(user);

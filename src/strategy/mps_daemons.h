@@ -53,6 +53,8 @@ struct gs_mps_daemons;
 struct gs_mps_options {
 	const char *root;    /* flags.mpsRoot, as this process sees it */
 	const char *program; /* nvidia-cuda-mps-control: a path, or a name on PATH */
+	const char *
+		cgroups; /* where the node's cgroups are mounted, for daemons that outlive a container; NULL: not in one */
 	void *user;
 	/* A daemon became ready, or is no longer. */
 	void (*changed)(void *user);

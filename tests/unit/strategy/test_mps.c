@@ -1,5 +1,9 @@
+#include <sys/stat.h>
+
+#include "base/file.h"
 #include "core/container_edit.h"
 #include "strategy/mps.h"
+#include "strategy/mps_control.h"
 #include "tests/unit/core/fixture.h"
 
 #define GIB           ((int64_t)1 << 30)
@@ -257,6 +261,43 @@ static void a_container_gets_its_limits(void **state)
 	drop(&world);
 }
 
+static void assert_entered(const char *root, const char *hierarchy, const char *content)
+{
+	char path[128];
+	size_t length;
+	snprintf(path, sizeof path, "%s/%s/cgroup.procs", root, hierarchy);
+	GS_AUTO_FREE char *text = gs_read_file(path, 64, &length, NULL);
+	assert_non_null(text);
+	assert_string_equal(text, content);
+}
+
+/* Folders that look like a node's cgroups. */
+static void a_daemon_leaves_the_cgroups_of_its_container(void **state)
+{
+	char root[] = "/tmp/gpushare-cgroups-XXXXXX", command[512];
+	struct gs_error err = {0};
+	assert_non_null(mkdtemp(root));
+	assert_int_equal(mps_leave_cgroups(77, root, &err), 0); /* nothing is mounted there */
+	assert_int_equal(err.source, GS_ERROR_NONE);
+	snprintf(command, sizeof command,
+		 "cd %s && mkdir cpu,cpuacct memory other && touch cpu,cpuacct/cgroup.procs memory/cgroup.procs && "
+		 "ln -s cpu,cpuacct cpu",
+		 root);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(mps_leave_cgroups(77, root, &err), 2);
+	assert_entered(root, "cpu,cpuacct", "77\n"); /* once, not by its link too */
+	assert_entered(root, "memory", "77\n");
+	snprintf(command, sizeof command, "touch %s/cgroup.procs", root);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(mps_leave_cgroups(78, root, &err), 1); /* version 2 */
+	assert_entered(root, ".", "78\n");
+	assert_entered(root, "memory", "77\n");
+	snprintf(command, sizeof command, "rm -r %s", root);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(mps_leave_cgroups(78, root, &err), 0);
+	assert_non_null(strstr(err.text, root));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +309,7 @@ int main(void)
 		cmocka_unit_test(each_share_can_have_a_server_of_its_own),
 		cmocka_unit_test(a_mig_device_is_a_device),
 		cmocka_unit_test(a_container_gets_its_limits),
+		cmocka_unit_test(a_daemon_leaves_the_cgroups_of_its_container),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

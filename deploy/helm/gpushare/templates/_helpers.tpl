@@ -173,7 +173,7 @@ seccompProfile:
 - migManager.{{ $key }}: `gpushare mig apply` changes layouts, also from mig-parted's files; the label nvidia.com/mig.config is not followed in this version
 {{- end -}}
 {{- range $key, $value := .Values.mps -}}
-{{- if ne $key "root" }}
+{{- if not (has $key (list "root" "keepClients")) }}
 - mps.{{ $key }}: the daemon runs MPS itself
 {{- end -}}
 {{- end -}}
