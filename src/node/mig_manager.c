@@ -248,6 +248,48 @@ static void attempt(struct mig_manager *manager)
 		start_job(manager->node, NULL, manager);
 }
 
+/* --- what an earlier change left --- */
+
+struct recovery {
+	struct node *node;
+	const char *state_dir;
+	char *recovered;
+	struct gs_error err;
+	bool failed;
+};
+
+static void run_recovery(const struct gs_nvml *nvml, void *user)
+{
+	struct recovery *recovery = user;
+	recovery->failed =
+		nvml && gs_mig_recover(nvml, recovery->state_dir, "/proc", &recovery->recovered, &recovery->err) < 0;
+}
+
+static void on_recovered(void *user)
+{
+	struct recovery *recovery = user;
+	if (recovery->failed)
+		gs_log(GS_LOG_ERROR, "a MIG change that was cut off could not be settled; the next change tries again",
+		       GS_STR("error", recovery->err.text));
+	else if (recovery->recovered)
+		gs_log(GS_LOG_WARNING, "a MIG change was cut off", GS_STR("result", recovery->recovered));
+	if (recovery->recovered && !recovery->node->stopping)
+		gpus_rescan(recovery->node->gpus);
+	free(recovery->recovered);
+	free(recovery);
+}
+
+void mig_manager_recover(struct node *node)
+{
+	if (node->mig_recovered || node->stopping)
+		return;
+	node->mig_recovered = true;
+	struct recovery *recovery = gs_calloc(1, sizeof *recovery);
+	recovery->node = node;
+	recovery->state_dir = node->options->state_dir;
+	gpus_work(node->gpus, run_recovery, on_recovered, recovery);
+}
+
 /* --- the label --- */
 
 void mig_manager_want(struct node *node, const char *name)

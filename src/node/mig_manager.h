@@ -15,6 +15,8 @@
 void mig_manager_start(struct node *node);
 /* The label's value; NULL: the node has none, and its GPUs stay as they are. */
 void mig_manager_want(struct node *node, const char *name);
+/* Finishes or undoes a change that was cut off, once; to be called when NVML is there. */
+void mig_manager_recover(struct node *node);
 /* Nothing more begins; what is under way ends by itself. */
 void mig_manager_stop(struct node *node);
 void mig_manager_free(struct node *node);

@@ -173,6 +173,7 @@ static void start_pods(struct node *node)
 static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
 	node_publish(user, inventory);
+	mig_manager_recover(user);
 }
 
 static void on_health(void *user)

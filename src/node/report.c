@@ -80,6 +80,12 @@ static void report_config(struct node *node)
 						       problem);
 		cluster_set_condition(node->cluster, "GPUShareConfigured", false, reason, message);
 		cluster_event(node->cluster, true, reason, "LoadConfig", message);
+	} else if (node->config_ready && node->plan.note_count) {
+		GS_AUTO_STRBUF struct gs_strbuf notes = {0};
+		for (size_t i = 0; i < node->plan.note_count; i++)
+			gs_strbuf_printf(&notes, "%s%s", i ? "; " : "", node->plan.notes[i]);
+		cluster_set_condition(node->cluster, "GPUShareConfigured", false, "PartlyPublished", notes.data);
+		cluster_event(node->cluster, true, "PartlyPublished", "LoadConfig", notes.data);
 	} else if (node->config_ready) {
 		GS_AUTO_FREE char *message = node->config_name && *node->config_name
 						     ? gs_printf("configuration \"%s\" is in force", node->config_name)
@@ -104,14 +110,17 @@ static bool was_reported(const struct node *node, const char *uuid, size_t *wher
 	return false;
 }
 
-static void report_gpu(struct node *node, size_t which, struct gs_strbuf *sick)
+static void report_device(struct node *node, size_t which, struct gs_strbuf *sick)
 {
-	const struct gs_gpu *gpu = &node->inventory.gpus[which];
-	const char *reason = "";
+	const struct gs_device *gpu = &node->inventory.devices[which];
+	const char *reason = "", *gpu_reason;
 	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
 	size_t where = 0;
 	bool reported = was_reported(node, gpu->uuid, &where);
-	GS_AUTO_FREE char *name = gs_printf("GPU %u (%s)", (unsigned)gpu->index, gpu->uuid);
+	/* What is said of the GPU holds for all that is on it. */
+	if (gpu->mig && !gpus_healthy(node->gpus, node->inventory.gpus[gpu->gpu].uuid, &gpu_reason))
+		return;
+	GS_AUTO_FREE char *name = gs_printf("%s %s (%s)", gpu->mig ? "MIG device" : "GPU", gpu->index, gpu->uuid);
 	if (!healthy) {
 		gs_strbuf_printf(sick, "%s%s: %s", sick->length ? "; " : "", name, reason);
 		if (reported)
@@ -138,13 +147,13 @@ static void report_gpus(struct node *node)
 	if (!node->inventory_known)
 		return;
 	GS_AUTO_STRBUF struct gs_strbuf sick = {0};
-	for (size_t i = 0; i < node->inventory.gpu_count; i++)
-		report_gpu(node, i, &sick);
-	/* A GPU that was taken out is sick no more. */
+	for (size_t i = 0; i < node->inventory.device_count; i++)
+		report_device(node, i, &sick);
+	/* What was taken out is sick no more. */
 	for (size_t i = node->reported_sick.count; i > 0; i--) {
 		bool there = false;
-		for (size_t j = 0; j < node->inventory.gpu_count; j++)
-			there |= strcmp(node->inventory.gpus[j].uuid, node->reported_sick.items[i - 1]) == 0;
+		for (size_t j = 0; j < node->inventory.device_count; j++)
+			there |= strcmp(node->inventory.devices[j].uuid, node->reported_sick.items[i - 1]) == 0;
 		if (there)
 			continue;
 		free(node->reported_sick.items[i - 1]);
