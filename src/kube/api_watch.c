@@ -64,10 +64,13 @@ static void on_header_timer(uv_timer_t *timer)
 static void begin(struct api_watch *watch)
 {
 	struct api *api = watch->api;
-	const char *version = watch->resource_version;
-	GS_AUTO_FREE char *path = gs_printf("%s%cwatch=1&allowWatchBookmarks=true&timeoutSeconds=%u%s%s", watch->path,
-					    strchr(watch->path, '?') ? '&' : '?', api->watch_seconds,
-					    version ? "&resourceVersion=" : "", version ? version : "");
+	/* 0: what there is, as the server's cache knows it, then changes. With bookmarks, or with no version at all, a server
+	 * from 1.27 on takes that for a request that needs an etcd of 3.4.25 or newer, and refuses it where there is none. */
+	GS_AUTO_FREE char *place = watch->resource_version ? gs_printf("allowWatchBookmarks=true&resourceVersion=%s",
+								       watch->resource_version)
+							   : gs_strdup("resourceVersion=0");
+	GS_AUTO_FREE char *path = gs_printf("%s%cwatch=1&timeoutSeconds=%u&%s", watch->path,
+					    strchr(watch->path, '?') ? '&' : '?', api->watch_seconds, place);
 	struct gs_error err;
 	watch->begun_ms = uv_now(api->loop);
 	watch->accepted = watch->answered = false;

@@ -71,6 +71,17 @@ static void take_copy(json_t **place, const json_t *object)
 	*place = json_is_object(object) ? json_incref((json_t *)object) : json_object();
 }
 
+/* Not when it accepts the watch, since one that ends each at once would fill the log. */
+static void log_connected(struct cluster *cluster)
+{
+	if (!cluster->logged_connected)
+		gs_log(GS_LOG_INFO, "connected to the API server", GS_STR("server", api_server(cluster->api)),
+		       GS_STR("node", cluster->node_name));
+	cluster->logged_connected = true;
+	free(cluster->logged_problem);
+	cluster->logged_problem = NULL;
+}
+
 static bool on_node(void *user, enum api_event_type type, const json_t *object)
 {
 	struct cluster *cluster = user;
@@ -80,6 +91,7 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 	/* A server that sends what was not asked for is not believed. */
 	if (!name || strcmp(name, cluster->node_name) != 0)
 		return false;
+	log_connected(cluster);
 	if (type == API_DELETED) {
 		gs_log(GS_LOG_WARNING, "this node was deleted from the cluster", GS_STR("node", name));
 		return true;
@@ -106,17 +118,18 @@ static void on_watch_state(void *user, const char *problem)
 {
 	struct cluster *cluster = user;
 	if (!*problem) {
-		if (strcmp(cluster->state, "Watching") != 0)
-			gs_log(GS_LOG_INFO, "connected to the API server", GS_STR("server", api_server(cluster->api)),
-			       GS_STR("node", cluster->node_name));
 		set_state(cluster, "Watching");
 		free(cluster->watch_problem);
 		cluster->watch_problem = NULL;
 		cluster_hurry(cluster);
 		return;
 	}
-	if (!same_text(problem, cluster->watch_problem))
+	if (!same_text(problem, cluster->logged_problem)) {
 		gs_log(GS_LOG_WARNING, "no connection to the API server; trying again", GS_STR("error", problem));
+		free(cluster->logged_problem);
+		cluster->logged_problem = gs_strdup(problem);
+		cluster->logged_connected = false;
+	}
 	set_state(cluster, "Retrying");
 	free(cluster->watch_problem);
 	cluster->watch_problem = gs_strdup(problem);
@@ -176,6 +189,7 @@ static void on_closed(uv_handle_t *handle)
 	free(cluster->node_path);
 	free(cluster->node_uid);
 	free(cluster->watch_problem);
+	free(cluster->logged_problem);
 	free(cluster);
 }
 

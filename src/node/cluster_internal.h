@@ -26,8 +26,9 @@ struct watched_label {
 struct cluster_job {
 	struct cluster *cluster;
 	bool busy;
-	bool unanswered;        /* the last failure was the connection's */
+	bool may_hurry;         /* the last failure was the connection's, or a right's */
 	unsigned attempt;       /* failures in a row */
+	unsigned denials;       /* of these the last ones, for want of a right */
 	uint64_t not_before_ms; /* loop time */
 	char *problem;          /* why the last try failed; NULL: it did not */
 };
@@ -73,7 +74,9 @@ struct cluster {
 
 	const char *state;
 	int64_t state_since;
-	char *watch_problem; /* NULL: none */
+	char *watch_problem;  /* NULL: none */
+	char *logged_problem; /* the last one that was logged, until the node was heard of again */
+	bool logged_connected;
 
 	struct managed managed[CLUSTER_MANAGERS_MAX];
 	size_t managed_count;
@@ -95,7 +98,7 @@ struct cluster {
 
 /* cluster_write.c: sends what is due, and sees to it that it is called again for what is not. */
 void cluster_work(struct cluster *cluster);
-/* The API server is back, or the node is another object: nothing waits any longer. */
+/* The API server is back, or lets us watch: nothing waits any longer that failed for want of either. */
 void cluster_hurry(struct cluster *cluster);
 /* The node was made anew: nothing that we said stands. */
 void cluster_start_over(struct cluster *cluster);

@@ -22,7 +22,8 @@ enum {
 	FORGET_MS = 10 * 60 * 1000, /* an event is recorded again, a label's fight is over */
 	FIGHT_TRIES = 3,            /* until it is said that someone else sets our labels */
 	FIGHT_WAIT_MAX_MS = 10 * 60 * 1000,
-	REFUSED_WAIT_MS = 5 * 60 * 1000, /* rights may be granted later */
+	DENIALS_MAX = 6,                /* until a right is believed to be missing */
+	DENIED_WAIT_MS = 5 * 60 * 1000, /* it may be granted later */
 	CONDITIONS_JOB = CLUSTER_MANAGERS_MAX,
 	EVENTS_JOB,
 };
@@ -68,7 +69,7 @@ static struct cluster_job *job_of(struct cluster *cluster, size_t which)
 static void job_done(struct cluster_job *job)
 {
 	job->busy = false;
-	job->attempt = 0;
+	job->attempt = job->denials = 0;
 	free(job->problem);
 	job->problem = NULL;
 }
@@ -76,11 +77,15 @@ static void job_done(struct cluster_job *job)
 static void job_failed(struct cluster_job *job, const struct api_reply *reply, const char *what)
 {
 	job->busy = false;
-	job->unanswered = reply->status == 0;
+	job->may_hurry = reply->status == 0 || reply->status == 401 || reply->status == 403;
+	bool is_denied = reply->status == 403 || reply->status == 404;
+	/* A server that has just come back may not know the rights yet. */
+	if (is_denied && job->denials == 0)
+		job->attempt = 0;
+	job->denials = is_denied ? job->denials + 1 : 0;
 	unsigned wait_ms = api_backoff_ms(job->attempt++, api_random());
-	bool lacks_right = reply->status == 403 || reply->status == 404;
-	if (lacks_right && job->attempt > FIGHT_TRIES)
-		wait_ms = REFUSED_WAIT_MS;
+	if (job->denials > DENIALS_MAX)
+		wait_ms = DENIED_WAIT_MS;
 	if (wait_ms < reply->retry_after_ms)
 		wait_ms = reply->retry_after_ms;
 	job->not_before_ms = uv_now(job->cluster->loop) + wait_ms;
@@ -529,8 +534,8 @@ void cluster_work(struct cluster *cluster)
 void cluster_hurry(struct cluster *cluster)
 {
 	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++) {
-		/* What a server that lives has answered, it would answer again. */
-		if (cluster->jobs[i].attempt == 0 || !cluster->jobs[i].unanswered)
+		/* What else a server has answered, it would answer again. */
+		if (cluster->jobs[i].attempt == 0 || !cluster->jobs[i].may_hurry)
 			continue;
 		cluster->jobs[i].attempt = 0;
 		cluster->jobs[i].not_before_ms = 0;

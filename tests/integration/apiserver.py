@@ -321,6 +321,11 @@ class ApiServer:
             return
         with self.lock:
             request.begin_watch()
+            if not seen and "allowWatchBookmarks" in query:
+                # As Kubernetes 1.36 with an etcd that cannot report its progress.
+                request.send_chunk(b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"RequestWatchProgress is disabled"}}\n')
+                request.end_watch()
+                return
             if not seen:
                 self._send(request, "ADDED", self.node)
                 seen = self.version

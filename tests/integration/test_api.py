@@ -266,7 +266,7 @@ def test_a_watch_whose_place_is_gone_begins_anew(api, start, how):
         api.forgotten = 10 ** 6
     else:
         def gone(request):
-            if not request.is_watch or "resourceVersion=" not in request.path:
+            if not request.is_watch or request.path.endswith("resourceVersion=0"):
                 return False
             request.begin_watch()
             request.send_chunk(b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}\n')
@@ -276,7 +276,7 @@ def test_a_watch_whose_place_is_gone_begins_anew(api, start, how):
     api.cut_connections()
     api.label(**{LABEL: "two"})
     assert peer.next() == "label %s two" % LABEL
-    assert "resourceVersion=" not in api.watches()[-1][1]
+    assert api.watches()[-1][1].endswith("resourceVersion=0")
 
 
 def test_a_store_that_was_restored_from_a_backup(api, start):
@@ -571,6 +571,25 @@ def test_a_right_that_is_missing_holds_up_nothing_else(api, start):
     peer.tell("condition C True Fine well")
     wait_until(lambda: api.labels().get("mine") == "1" and api.condition("C"), "label and condition")
     assert "forbidden" in peer.wait_state(lambda _, __, ___, problem: problem, "the problem")[3]
+
+
+def test_rights_that_are_granted_late(api, start):
+    granted = threading.Event()
+
+    def forbid(request):
+        if granted.is_set():
+            return False
+        request.refuse(403, "forbidden")
+        return True
+    api.faults.append(forbid)
+    peer = start(LABEL)
+    peer.tell("event Late but recorded")
+    peer.tell("labels gpushare mine=1")
+    peer.wait_state(lambda _, __, requests, problem: requests >= 9 and problem, "refusals")
+    granted.set()
+    assert peer.next() == "label " + LABEL
+    api.wait_event("Late")
+    wait_until(lambda: api.labels().get("mine") == "1" and peer.state()[3] == "", "the label, and no problem")
 
 
 def test_a_change_that_is_refused_for_good_is_not_repeated(api, start):
