@@ -20,6 +20,7 @@ struct cluster_options {
 	const char *node_name;
 	const char *host, *port;         /* of the API server: KUBERNETES_SERVICE_HOST and _PORT */
 	const char *service_account_dir; /* has token and ca.crt, which are read again when they change */
+	const char *feature_namespace;   /* for cluster_clean: where a NodeFeature object may be; NULL: nowhere */
 };
 
 /* Begins to connect. -1 when libcurl or the credentials are missing; an API server that is away is not an error. */
@@ -28,8 +29,8 @@ int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct
 /* Gives up what is under way. The loop must run once more for the memory to go. */
 void cluster_stop(struct cluster *cluster);
 
-/* Takes back all that the daemon ever said about the node: labels and annotations of its managers, and its conditions
- * (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api.h) at most; for a node that no daemon runs on any
+/* Takes back all that the daemon ever said about the node: labels and annotations of its managers, its conditions, and its
+ * NodeFeature object (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api.h) at most; for a node that no daemon runs on any
  * more. */
 int cluster_clean(const struct cluster_options *options, struct gs_error *err);
 
@@ -69,6 +70,8 @@ enum { CLUSTER_MANAGERS_MAX = 4 };
  * object is as it should be, false when the cluster has no such objects or does not let us write them (404, 403). It may
  * call the functions here. */
 typedef void cluster_feature_answered(void *user, bool accepted);
+#define CLUSTER_FEATURE_MANAGER "gpushare-nfd"
+#define CLUSTER_FEATURE_PATH    "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/%s/nodefeatures/nvidia-features-for-%s"
 void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
 			 size_t label_count, cluster_feature_answered *answered, void *user);
 

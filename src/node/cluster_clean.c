@@ -16,6 +16,7 @@ struct cleaning {
 	uv_loop_t loop;
 	struct api *api;
 	unsigned left; /* requests under way */
+	char *feature; /* path of the NodeFeature object; NULL: none */
 	struct gs_error *err;
 	int result;
 };
@@ -29,6 +30,45 @@ static void on_answer(void *user, const struct api_reply *reply)
 		cleaning->result = gs_fail(cleaning->err, GS_ERROR_SYSTEM, (int)reply->status, "%s", reply->problem);
 	if (cleaning->left == 0)
 		uv_stop(&cleaning->loop);
+}
+
+/* Nobody let us write such objects: there is none of ours. */
+static void on_feature_removed(void *user, const struct api_reply *reply)
+{
+	const struct api_reply nothing = {.status = 404, .body = "", .problem = ""};
+	on_answer(user, reply->status == 403 ? &nothing : reply);
+}
+
+/* NVIDIA's gpu-feature-discovery gives its object the same name, so only one that we wrote goes. */
+static void on_feature(void *user, const struct api_reply *reply)
+{
+	struct cleaning *cleaning = user;
+	json_t *object = json_loadb(reply->body, reply->length, 0, NULL);
+	const json_t *fields = json_object_get(json_object_get(object, "metadata"), "managedFields"), *field;
+	bool ours = false;
+	size_t i;
+	json_array_foreach(fields, i, field)
+	{
+		const char *manager = json_string_value(json_object_get(field, "manager"));
+		ours |= manager && strcmp(manager, CLUSTER_FEATURE_MANAGER) == 0;
+	}
+	json_decref(object);
+	if (ours && !*reply->problem &&
+	    api_send(cleaning->api, "DELETE", cleaning->feature, NULL, NULL, on_feature_removed, cleaning,
+		     cleaning->err) == 0)
+		cleaning->left++;
+	on_feature_removed(cleaning, reply);
+}
+
+static void remove_feature(struct cleaning *cleaning, const struct cluster_options *options)
+{
+	if (!options->feature_namespace)
+		return;
+	cleaning->feature = gs_printf(CLUSTER_FEATURE_PATH, options->feature_namespace, options->node_name);
+	if (api_send(cleaning->api, "GET", cleaning->feature, NULL, NULL, on_feature, cleaning, cleaning->err) == 0)
+		cleaning->left++;
+	else
+		cleaning->result = -1;
 }
 
 static void patch(struct cleaning *cleaning, const char *path, const char *type, json_t *body)
@@ -72,10 +112,12 @@ int cluster_clean(const struct cluster_options *options, struct gs_error *err)
 		return -1;
 	}
 	send_all(&cleaning, options->node_name);
+	remove_feature(&cleaning, options);
 	if (cleaning.left > 0)
 		uv_run(&cleaning.loop, UV_RUN_DEFAULT);
 	api_close(cleaning.api);
 	uv_run(&cleaning.loop, UV_RUN_DEFAULT);
 	uv_loop_close(&cleaning.loop);
+	free(cleaning.feature);
 	return cleaning.result;
 }

@@ -161,17 +161,15 @@ void cluster_set_metadata(struct cluster *cluster, const char *manager, const st
 	cluster_work(cluster);
 }
 
-#define FEATURE_MANAGER "gpushare-nfd"
-
 void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
 			 size_t label_count, cluster_feature_answered *answered, void *user)
 {
-	struct managed *managed = cluster ? managed_of(cluster, FEATURE_MANAGER) : NULL;
+	struct managed *managed = cluster ? managed_of(cluster, CLUSTER_FEATURE_MANAGER) : NULL;
 	if (!managed)
 		return;
 	GS_AUTO_FREE char *name = gs_printf("nvidia-features-for-%s", cluster->node_name);
 	free(managed->path);
-	managed->path = gs_printf("/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/%s/nodefeatures/%s", space, name);
+	managed->path = gs_printf(CLUSTER_FEATURE_PATH, space, cluster->node_name);
 	managed->answered = answered;
 	managed->user = user;
 	json_decref(managed->wanted);

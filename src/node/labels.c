@@ -177,14 +177,13 @@ static void write_file(struct node_labels *labels)
 
 static void send_labels(struct node_labels *labels);
 
-/* The daemon's own namespace, as NVIDIA's program is told it, or as the kubelet wrote it beside the token. */
-static char *own_namespace(const struct node *node)
+char *node_own_namespace(const char *service_account_dir)
 {
 	const char *given = getenv("NAMESPACE");
 	size_t length;
 	if (given && *given)
 		return gs_strdup(given);
-	GS_AUTO_FREE char *path = gs_printf("%s/namespace", node->config.kubernetes.service_account_dir);
+	GS_AUTO_FREE char *path = gs_printf("%s/namespace", service_account_dir);
 	GS_AUTO_FREE char *text = gs_read_file(path, NAMESPACE_BYTES_MAX, &length, NULL);
 	if (text)
 		text[strcspn(text, "\n")] = '\0';
@@ -262,7 +261,7 @@ void node_labels_start(struct node *node)
 {
 	node->labels = gs_calloc(1, sizeof *node->labels);
 	node->labels->node = node;
-	node->labels->namespace = own_namespace(node);
+	node->labels->namespace = node_own_namespace(node->config.kubernetes.service_account_dir);
 	uv_timer_init(&node->loop, &node->labels->timer);
 	node->labels->timer.data = node->labels;
 }

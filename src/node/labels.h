@@ -21,6 +21,9 @@ void node_labels_stop(struct node *node);
 /* Why the feature file could not be written; NULL: it was, or none is wanted. */
 const char *node_labels_problem(const struct node *node);
 
+/* The daemon's own namespace: NAMESPACE, as NVIDIA's program is told it, or what the kubelet wrote beside the token, else
+ * "default". Owned by the caller. */
+char *node_own_namespace(const char *service_account_dir);
 /* The machine's product name: the file's first line; "" without one. */
 void node_read_machine(const char *path, char *machine, size_t size);
 /* Makes the file's content `text`, unless it is already (`written` tells). Atomic, and under a hidden name until it is

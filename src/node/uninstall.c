@@ -24,6 +24,7 @@
 #include "kube/api.h"
 #include "kube/cdi.h"
 #include "node/cluster.h"
+#include "node/labels.h"
 #include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
@@ -187,6 +188,8 @@ static void clean_cluster(struct work *work, const struct gs_config *config)
 	struct cluster_options cluster;
 	if (!cluster_of(config, &cluster) || !cluster.node_name || !*cluster.node_name)
 		return;
+	GS_AUTO_FREE char *space = node_own_namespace(cluster.service_account_dir);
+	cluster.feature_namespace = space;
 	if (cluster_clean(&cluster, &err) == 0)
 		printf("removed labels, annotations and conditions of node %s\n", cluster.node_name);
 	else

@@ -304,7 +304,9 @@ class ApiServer:
         elif request.command == "PATCH" and url.path == node_path + "/status":
             self._merge_status(request)
         elif request.command == "PATCH" and self.features is not None and url.path.startswith("/apis/nfd.k8s-sigs.io/v1alpha1/"):
-            self._apply_feature(request, url.path)
+            self._apply_feature(request, url.path, query["fieldManager"])
+        elif request.command in ("GET", "DELETE") and url.path in (self.features or ()):
+            request.answer(200, self.features.pop(url.path) if request.command == "DELETE" else self.features[url.path])
         elif request.command == "POST" and url.path == "/apis/events.k8s.io/v1/namespaces/default/events":
             self._record(request)
         else:
@@ -362,11 +364,12 @@ class ApiServer:
             self.owned[manager] = {part: set(wanted.get(part, {})) for part in ("labels", "annotations")}
         request.answer(200, self.change(edit))
 
-    def _apply_feature(self, request, path):
+    def _apply_feature(self, request, path, manager):
         assert request.headers["Content-Type"] == "application/apply-patch+yaml", request.headers
         feature = json.loads(request.body)
         assert path.endswith("/namespaces/%s/nodefeatures/%s" % (feature["metadata"]["namespace"], feature["metadata"]["name"]))
         assert feature["kind"] == "NodeFeature" and set(feature["spec"]["features"]) == {"flags", "attributes", "instances"}
+        feature["metadata"]["managedFields"] = [{"manager": manager, "operation": "Apply"}]
         self.features[path] = feature
         request.answer(200, feature)
 

@@ -188,6 +188,21 @@ def test_a_daemon_cleans_up_when_its_daemon_set_is_deleted_and_only_then(machine
     assert (machine.left() == [] and not labels) if clean else (machine.left() and labels)
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_our_node_feature_goes_and_one_of_gpu_feature_discovery_stays(machine, api, ours):
+    api.features = {}
+    machine.environment |= {**api.environment(), "NAMESPACE": "gpu", "USE_NODE_FEATURE_API": "true"}
+    machine.start()
+    wait_until(lambda: api.features, "the object")
+    machine.end(signal.SIGTERM)
+    (feature,) = api.features.values()
+    if not ours:
+        feature["metadata"]["managedFields"][0]["manager"] = "gpu-feature-discovery"
+    done = machine.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert bool(api.features) is not ours
+
+
 def test_a_stop_is_not_held_up_by_an_api_server_that_is_away(machine, api):
     machine.environment |= {**api.environment(), "GPUSHARE_DAEMONSET": "gpu-operator/gpushare"}
     machine.start()
