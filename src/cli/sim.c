@@ -262,7 +262,7 @@ static int create_and_run(const char *directory, const struct sim_spec *spec, bo
 		return status;
 	}
 	status = holding ? hold(node) : run_on_node(sim_node_dir(node), command);
-	if (temporary && sim_node_remove(sim_node_dir(node), &err) < 0)
+	if ((temporary || holding) && sim_node_remove(sim_node_dir(node), &err) < 0)
 		fprintf(stderr, "gpushare sim: %s\n", err.text);
 	sim_node_close(node);
 	return status;
@@ -279,7 +279,8 @@ static const struct gs_option sim_options[] = {
 	 .help = "Run the command on the node that another 'gpushare sim --state DIR' runs",
 	 .complete = "dir"},
 	{.name = "hold",
-	 .help = "Run no COMMAND: keep the node, for processes of every user that join it, until a signal ends it"},
+	 .help = "Run no COMMAND: keep the node, for processes of every user that join it, until a signal ends it; "
+		 "then it is removed"},
 	{.name = "seed",
 	 .argument = "N",
 	 .help = "Number that UUIDs and serials follow from (default: from DIR's name)"},
