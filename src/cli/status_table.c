@@ -89,11 +89,30 @@ static void format_percent(const json_t *percent, char text[CELL_SIZE])
 		snprintf(text, CELL_SIZE, "-");
 }
 
-/* "::3" of a share's id; a GPU that is not split has one share with an id of its own. */
-static const char *share_mark(const json_t *share)
+/* "::3" of a share's id; "" of a device that is not split. */
+static const char *replica_of(const json_t *share)
 {
 	const char *mark = strstr(text_of(share, "id"), "::");
-	return mark ? mark : "whole";
+	return mark ? mark : "";
+}
+
+/* "0:1" of the MIG device that the share is part of; "" for a whole GPU's. */
+static const char *mig_index(const json_t *gpu, const json_t *share)
+{
+	size_t i;
+	const json_t *device;
+	json_array_foreach(json_object_get(gpu, "migDevices"), i,
+			   device) if (strcmp(text_of(device, "uuid"), text_of(share, "device")) ==
+				       0) return text_of(device, "index");
+	return "";
+}
+
+/* "::3", "0:1::3" on a MIG device; a device that is not split has one share: "whole", "0:1". */
+static const char *share_mark(const json_t *gpu, const json_t *share, char mark[CELL_SIZE])
+{
+	const char *index = mig_index(gpu, share), *replica = replica_of(share);
+	snprintf(mark, CELL_SIZE, "%s%s", index, *index || *replica ? replica : "whole");
+	return mark;
 }
 
 /* "default/train-0/main" of each pod that holds the share. */
@@ -147,7 +166,7 @@ static bool has_holder(const json_t *share)
 }
 
 /* One row for the share at `first` and those after it of which the same is to be said. Returns the position after them. */
-static size_t add_idle(struct gs_strbuf *out, const json_t *shares, size_t first)
+static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *shares, size_t first)
 {
 	const json_t *share = json_array_get(shares, first);
 	const char *text = idle_text(share), *resource = text_of(share, "resource");
@@ -157,14 +176,20 @@ static size_t add_idle(struct gs_strbuf *out, const json_t *shares, size_t first
 		if (has_holder(next) || strcmp(idle_text(next), text) != 0 ||
 		    strcmp(text_of(next, "resource"), resource) != 0)
 			break;
+		/* A row is of the replicas of one device, or of devices that are not split. */
+		if (*replica_of(next) ? strcmp(text_of(next, "device"), text_of(share, "device")) != 0
+				      : *replica_of(share))
+			break;
 	}
-	char marks[CELL_SIZE], what[CELL_SIZE];
-	const char *last = strstr(share_mark(json_array_get(shares, end - 1)), "::");
+	char marks[2 * CELL_SIZE], what[CELL_SIZE], mark[CELL_SIZE];
+	const json_t *last = json_array_get(shares, end - 1);
+	share_mark(gpu, share, mark);
 	if (end - first == 1) {
-		snprintf(marks, sizeof marks, "  %s", share_mark(share));
+		snprintf(marks, sizeof marks, "  %s", mark);
 		snprintf(what, sizeof what, "%s", text);
 	} else {
-		snprintf(marks, sizeof marks, "  %s-%s", share_mark(share), last ? last + 2 : "");
+		const char *replica = replica_of(last);
+		snprintf(marks, sizeof marks, "  %s-%s", mark, *replica ? replica + 2 : mig_index(gpu, last));
 		snprintf(what, sizeof what, "%zu %s", end - first, text);
 	}
 	add_row(out, marks, resource, what, NULL, NULL, NULL);
@@ -187,16 +212,27 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 	add_row(out, index, text_of(gpu, "name"), text_of(gpu, "health"), both, busy, NULL);
 	if (*text_of(gpu, "reason"))
 		add_line(out, "  ", text_of(gpu, "reason"));
+	size_t i;
+	const json_t *device;
+	json_array_foreach(json_object_get(gpu, "migDevices"), i, device)
+	{
+		const char *reason = text_of(device, "reason");
+		if (!*reason || strcmp(reason, text_of(gpu, "reason")) == 0)
+			continue;
+		char indent[CELL_SIZE];
+		snprintf(indent, sizeof indent, "  %s: ", text_of(device, "index"));
+		add_line(out, indent, reason);
+	}
 }
 
-static void add_held(struct gs_strbuf *out, const json_t *share)
+static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *share)
 {
 	const json_t *holders = json_object_get(share, "holders");
 	char *pods = pods_of(share);
-	char mark[CELL_SIZE];
-	snprintf(mark, sizeof mark, "  %s", share_mark(share));
+	char name[CELL_SIZE], mark[CELL_SIZE + 2];
+	snprintf(mark, sizeof mark, "  %s", share_mark(gpu, share, name));
 	if (json_array_size(holders) > 0)
-		add_holders(out, holders, share_mark(share), text_of(share, "resource"), pods);
+		add_holders(out, holders, name, text_of(share, "resource"), pods);
 	else
 		add_row(out, mark, text_of(share, "resource"),
 			strcmp(text_of(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process", "-",
@@ -211,10 +247,10 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	for (size_t i = 0; i < json_array_size(shares);) {
 		const json_t *share = json_array_get(shares, i);
 		if (has_holder(share)) {
-			add_held(out, share);
+			add_held(out, gpu, share);
 			i++;
 		} else {
-			i = add_idle(out, shares, i);
+			i = add_idle(out, gpu, shares, i);
 		}
 	}
 	add_holders(out, json_object_get(gpu, "processes"), "-", "no share", NULL);

@@ -138,6 +138,27 @@ static void test_any_document_has_a_table(void **state)
 	}
 }
 
+static const char mig_document[] =
+	"{\"gpus\": [{\"index\": 0, \"name\": \"A100\", \"health\": \"Healthy\", \"reason\": \"\", \"memory\": {}, "
+	"\"migDevices\": [{\"index\": \"0:0\", \"uuid\": \"MIG-a\", \"reason\": \"\"}, {\"index\": \"0:1\", \"uuid\": "
+	"\"MIG-b\", \"reason\": \"\"}, {\"index\": \"0:2\", \"uuid\": \"MIG-c\", \"reason\": \"XID 48\"}], \"shares\": "
+	"["
+	"{\"id\": \"MIG-a\", \"device\": \"MIG-a\", \"resource\": \"nvidia.com/mig-1g.10gb\", \"state\": \"Healthy\"},"
+	"{\"id\": \"MIG-b\", \"device\": \"MIG-b\", \"resource\": \"nvidia.com/mig-1g.10gb\", \"state\": \"Healthy\"},"
+	"{\"id\": \"MIG-c::0\", \"device\": \"MIG-c\", \"resource\": \"nvidia.com/mig-1g.10gb\", \"state\": "
+	"\"Healthy\"},"
+	"{\"id\": \"MIG-c::1\", \"device\": \"MIG-c\", \"resource\": \"nvidia.com/mig-1g.10gb\", \"state\": "
+	"\"Healthy\"}]}]}";
+
+static void test_mig_devices_have_their_index(void **state)
+{
+	GS_AUTO_FREE char *table = table_of(mig_document);
+	GS_AUTO_FREE char *whole = line_of(table, "  0:0-0:1 "), *replicas = line_of(table, "  0:2::0-1 "),
+			  *reason = line_of(table, "  0:2: XID 48");
+	assert_non_null(strstr(whole, "2 free"));
+	assert_non_null(strstr(replicas, "2 free"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +168,7 @@ int main(void)
 		cmocka_unit_test(test_names_do_not_steer_the_terminal),
 		cmocka_unit_test(test_the_api_server_has_a_line),
 		cmocka_unit_test(test_any_document_has_a_table),
+		cmocka_unit_test(test_mig_devices_have_their_index),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -479,7 +479,8 @@ static nvmlReturn_t DeviceGetSupportedEventTypes(nvmlDevice_t device, uint64_t *
 static nvmlReturn_t DeviceRegisterEvents(nvmlDevice_t device, uint64_t types, nvmlEventSet_t set)
 {
 	MAY_FAIL();
-	if (types != (nvmlEventTypeXidCriticalError | (fake.mig_events ? nvmlEventMigConfigChange : 0)))
+	if ((types & ~nvmlEventMigConfigChange) != nvmlEventTypeXidCriticalError ||
+	    (types & nvmlEventMigConfigChange && !fake.mig_events))
 		return NVML_ERROR_NOT_SUPPORTED; /* only what is supported may be asked for */
 	pthread_mutex_lock(&fake.lock);
 	gpu_of(device)->registered = true;

@@ -16,7 +16,7 @@
 enum { TOLD_MAX = 64, PATIENCE_S = 60 };
 
 /* A table for each test: a stopped watch's thread may still look into its own. */
-static struct gs_nvml tables[8], *nvml;
+static struct gs_nvml tables[10], *nvml;
 static size_t tables_used;
 static struct {
 	struct gs_watch_event events[TOLD_MAX];
@@ -207,6 +207,52 @@ static void test_stop_at_once(void **state)
 	wait_for(&fake.sets_freed, fake.sets_made);
 }
 
+static bool has_told(enum gs_watch_event_kind kind)
+{
+	bool found = false;
+	pthread_mutex_lock(&fake.lock);
+	for (unsigned i = 0; i < told.count; i++)
+		found |= told.events[i].kind == kind;
+	pthread_mutex_unlock(&fake.lock);
+	return found;
+}
+
+/* Faults name their instance, and changes of layouts are told where the driver can tell them. */
+static void test_mig_events(void **state)
+{
+	fake.mig_events = true;
+	struct gs_watch *watch = start(2);
+	wait_registered(1);
+	fake_mig_event(fake_handle(1), nvmlEventTypeXidCriticalError, 48, 9, 0);
+	fake_event(fake_handle(0), nvmlEventMigConfigChange, 0);
+	wait_for(&told.count, 4);
+	assert_true(has_told(GS_WATCH_MIG_WATCHED));
+	assert_int_equal(told.events[2].kind, GS_WATCH_XID);
+	assert_int_equal(told.events[2].gpu_instance, 9);
+	assert_int_equal(told.events[2].compute_instance, 0);
+	assert_string_equal(told.events[2].uuid, fake.gpus[1].uuid);
+	assert_int_equal(told.events[3].kind, GS_WATCH_MIG_CHANGED);
+	assert_string_equal(told.events[3].uuid, fake.gpus[0].uuid);
+	stop(watch);
+}
+
+/* A driver that refuses the combination: faults are watched all the same, and nobody relies on being told of layouts. */
+static void test_mig_events_refused(void **state)
+{
+	fake.mig_events = true;
+	fake.fail_name = "DeviceRegisterEvents";
+	fake.fail_code = NVML_ERROR_NOT_SUPPORTED;
+	fake.fail_times = 1;
+	struct gs_watch *watch = start(1);
+	wait_registered(0);
+	fake_event(fake_handle(0), nvmlEventTypeXidCriticalError, 48);
+	wait_for(&told.count, 1);
+	assert_int_equal(told.events[0].kind, GS_WATCH_XID);
+	assert_int_equal(told.events[0].gpu_instance, UINT32_MAX);
+	assert_false(has_told(GS_WATCH_MIG_WATCHED));
+	stop(watch);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +263,8 @@ int main(void)
 		cmocka_unit_test_setup(test_set_cannot_be_made, setup),
 		cmocka_unit_test_setup(test_wait_fails, setup),
 		cmocka_unit_test_setup(test_driver_without_events, setup),
+		cmocka_unit_test_setup(test_mig_events, setup),
+		cmocka_unit_test_setup(test_mig_events_refused, setup),
 		cmocka_unit_test_setup(test_stop_at_once, setup),
 	};
 	return cmocka_run_group_tests_name("gpu watch", tests, NULL, NULL);
