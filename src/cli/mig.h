@@ -43,7 +43,7 @@ int mig_narrow(struct mig_call *call, bool enabled);
 /* Of each GPU what gs_mig_config_resolve wants to know; `count` of them are the caller's to free. */
 struct gs_mig_node_gpu *mig_node_gpus(const struct mig_call *call);
 
-/* Fills a task for each GPU of call->boards; one for which there is nothing to do has enabled as it is, and no step. */
+/* Fills a task for each GPU of call->boards; one for which there is nothing to do keeps its mode and has no step. */
 enum mig_outcome {
 	MIG_DONE,
 	MIG_FAILED,  /* something was said */

@@ -342,6 +342,7 @@ static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *t
 	static const struct gs_mig_wish nothing;
 	const struct gs_mig_board *board = task->board;
 	task->enabled = target->enabled;
+	task->keeps_mode = false;
 	if (board->profiles_known &&
 	    gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
 			     &task->plan) < 0)
@@ -356,10 +357,13 @@ static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tas
 	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
 		const struct gs_mig_board *board = &call->boards.items[i];
 		struct gs_mig_target target = {.enabled = enabled};
-		if (!call->chosen[i] || (board->enabled == enabled && board->pending == enabled))
+		tasks[i].when_restarted = call->chosen[i] && mig_option(call, "at-restart");
+		if (!call->chosen[i] ||
+		    (board->pending == enabled && (board->enabled == enabled || tasks[i].when_restarted)))
 			continue;
 		if (enabled && board->enabled) { /* only a pending "off" is taken back */
 			tasks[i].enabled = true;
+			tasks[i].keeps_mode = false;
 			continue;
 		}
 		outcome = plan_target(call, &tasks[i], &target, reason);
@@ -592,6 +596,11 @@ static int run_assert(int argc, char **argv)
 			"(older than Hopper)",                                                            \
 			NULL                                                                              \
 	}
+#define OPTION_RESTART                                                                                 \
+	{                                                                                              \
+		"at-restart", 0, NULL, NULL, NULL,                                                     \
+			"where a reset is needed, leave that to the next restart of the machine", NULL \
+	}
 #define OPTION_FILE                                                                                                   \
 	{                                                                                                             \
 		"file", 'f', "FILE", NULL, NULL, "configurations as mig-parted has them; - is standard input", "file" \
@@ -618,8 +627,8 @@ static const struct gs_option destroy_options[] = {
 	OPTION_DRY,    OPTION_WAIT,
 	OPTION_STATE,  OPTION_SOCKET,
 	OPTION_OUTPUT, {NULL}};
-static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESET,  OPTION_DRY,    OPTION_WAIT,
-						OPTION_STATE, OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
+static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESTART, OPTION_RESET,  OPTION_DRY, OPTION_WAIT,
+						OPTION_STATE, OPTION_SOCKET,  OPTION_OUTPUT, {NULL}};
 static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET,  OPTION_DRY,
 						 OPTION_WAIT, OPTION_STATE,  OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
 static const struct gs_option plan_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU, OPTION_OUTPUT, {NULL}};

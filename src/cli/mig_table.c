@@ -232,13 +232,14 @@ static void add_summary(const struct gs_mig_task *task, bool done, struct gs_str
 void mig_table_task(const struct gs_mig_task *task, bool done, struct gs_strbuf *out)
 {
 	const struct gs_mig_board *board = task->board;
-	bool mode = task->enabled != board->enabled || task->enabled != board->pending;
+	bool mode = !task->keeps_mode && (task->enabled != board->enabled || task->enabled != board->pending);
+	const char *later = task->when_restarted ? ", or after a restart where it needs a reset" : "";
 	if (mode && task->enabled)
-		gs_strbuf_printf(out, "GPU %u: %s MIG on\n", board->index, done ? "turned" : "turn");
+		gs_strbuf_printf(out, "GPU %u: %s MIG on%s\n", board->index, done ? "turned" : "turn", later);
 	for (size_t i = 0; i < task->plan.step_count; i++)
 		add_step(board, &task->plan.steps[i], done, out);
 	if (mode && !task->enabled)
-		gs_strbuf_printf(out, "GPU %u: %s MIG off\n", board->index, done ? "turned" : "turn");
+		gs_strbuf_printf(out, "GPU %u: %s MIG off%s\n", board->index, done ? "turned" : "turn", later);
 	if (task->plan.step_count)
 		add_summary(task, done, out);
 }

@@ -120,8 +120,11 @@ int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char
 
 bool gs_mig_task_is_done(const struct gs_mig_task *task)
 {
-	return task->plan.step_count == 0 && task->enabled == task->board->enabled &&
-	       task->enabled == task->board->pending;
+	const struct gs_mig_board *board = task->board;
+	if (task->plan.step_count)
+		return false;
+	return task->keeps_mode ||
+	       (task->enabled == board->pending && (task->enabled == board->enabled || task->when_restarted));
 }
 
 /* Steps know profiles by position; one that is unknown is destroyed at most, and found in the layout. */
@@ -274,7 +277,7 @@ static int switch_mode(const struct gs_mig_session *session, nvmlDevice_t device
 	const char *verb = task->enabled ? "enable" : "disable";
 	nvmlReturn_t activation;
 	uint32_t current = 0, pending = 0;
-	if (task->enabled == board->enabled && task->enabled == board->pending)
+	if (task->keeps_mode || (task->enabled == board->enabled && task->enabled == board->pending))
 		return 0;
 	if (gs_mig_set_mode(session->nvml, device, task->enabled, &activation, err) < 0)
 		return -1;
@@ -284,10 +287,12 @@ static int switch_mode(const struct gs_mig_session *session, nvmlDevice_t device
 		add_user(session, device, board, GS_MIG_WHOLE_GPU, err);
 		return -1;
 	}
+	if (activation == NVML_ERROR_RESET_REQUIRED && !reset && task->when_restarted)
+		return 0;
 	if (activation == NVML_ERROR_RESET_REQUIRED && !reset)
 		return gs_fail(err, GS_ERROR_NVML, activation,
 			       "the change of MIG mode needs a reset of this GPU: end what runs on it, then do it with "
-			       "gpushare mig %s -i %u --reset (in a virtual machine: restart the machine)",
+			       "gpushare mig %s -i %u --reset (a virtual machine can't: --at-restart, and restart it)",
 			       verb, board->index);
 	if (activation == NVML_ERROR_RESET_REQUIRED && reset(board, user, err) < 0)
 		return gs_error_prefix(err, "resetting the GPU");
@@ -323,7 +328,10 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 		return -1;
 	if (gs_mig_read_layout(session->nvml, device, &now, err) < 0)
 		return -1;
-	if (!gs_mig_is_as_recorded(&now, &record->after))
+	struct gs_mig_record_layout after = record->after;
+	if (task->when_restarted && now.pending == task->enabled)
+		after.enabled = now.enabled;
+	if (!gs_mig_is_as_recorded(&now, &after))
 		return gs_fail(err, GS_ERROR_NVML, NVML_ERROR_NOT_FOUND,
 			       "another tool has changed the layout meanwhile");
 	return 0;

@@ -308,6 +308,13 @@ def test_a_mode_that_needs_a_reset_says_so_and_stays(make):
     assert "gpushare mig enable -i 0 --reset" in tool.refused("apply", "-c", "all-balanced")
     tool.ok("enable", "-i", "1")
     assert [g["migEnabled"] for g in tool.gpus()] == [False, True]
+    tool.ok("enable", "-i", "0", "--at-restart")
+    assert [(g["migEnabled"], g["migPending"]) for g in tool.gpus()] == [(False, True), (True, True)]
+    assert "nothing to do" in tool.ok("enable", "-i", "0", "--at-restart")
+    tool.ok("create", "-i", "1", "1g.10gb")  # is no reason to forget it
+    assert "MIG off, and on after a reset" in tool.ok("list", "-i", "0")
+    tool.sim.inject("--gpu", "0", "reset")
+    assert tool.gpus()[0]["migEnabled"]
 
 
 def test_a_reset_where_it_is_asked_for_and_needed(make, tmp_path):
