@@ -99,9 +99,11 @@ struct cache {
 	struct header header;
 };
 
+/* Behind the entries: what lies there moves as a whole. */
 static bool is_string(const struct cache *cache, uint32_t offset)
 {
-	return offset < cache->size && memchr(cache->data + offset, 0, cache->size - offset);
+	return offset >= sizeof cache->header + cache->header.count * sizeof(struct entry) && offset < cache->size &&
+	       memchr(cache->data + offset, 0, cache->size - offset);
 }
 
 static struct entry entry_at(const struct cache *cache, size_t i)
