@@ -290,7 +290,7 @@ static int compare_instances(const void *a, const void *b)
 /* By place, as pictures have them and as two readings can be compared. */
 static void sort_layout(struct gs_mig_board *board)
 {
-	static const char no_uuids[GS_MIG_COMPUTE_MAX][GS_UUID_SIZE];
+	static char no_uuids[GS_MIG_COMPUTE_MAX][GS_UUID_SIZE];
 	const struct gs_mig_layout before = board->layout;
 	uint32_t ids[GS_MIG_INSTANCES_MAX];
 	char uuids[GS_MIG_INSTANCES_MAX][GS_MIG_COMPUTE_MAX][GS_UUID_SIZE];
@@ -302,7 +302,7 @@ static void sort_layout(struct gs_mig_board *board)
 		while (from < before.count &&
 		       (i >= before.count || before.instances[from].id != board->layout.instances[i].id))
 			from++;
-		memcpy(board->uuids[i], from < before.count ? uuids[from] : no_uuids, sizeof board->uuids[i]);
+		memcpy(board->uuids[i], from < before.count ? &uuids[from] : &no_uuids, sizeof board->uuids[i]);
 		board->profile_ids[i] = from < before.count ? ids[from] : 0;
 	}
 }
