@@ -666,6 +666,11 @@ const char *gpus_driver_version(const struct gpus *gpus)
 	return gpus->driver_version;
 }
 
+const struct gs_inventory *gpus_inventory(const struct gpus *gpus)
+{
+	return gpus->read_once ? &gpus->inventory : NULL;
+}
+
 bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason)
 {
 	long which = position_of(&gpus->inventory, uuid);

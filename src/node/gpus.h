@@ -56,6 +56,9 @@ bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason
 typedef void gpus_sampled(void *user, const struct gs_inventory *inventory, const struct gs_gpu_sample *samples);
 void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_sampled *done, void *user);
 
+/* What was read last; NULL before the first reading. Valid until the loop turns. */
+const struct gs_inventory *gpus_inventory(const struct gpus *gpus);
+
 /* Has `run` called on a worker thread, with NVML (NULL: not there yet), then `done` on the loop's thread, also when the
  * daemon stops meanwhile. */
 typedef void gpus_work_run(const struct gs_nvml *nvml, void *user);

@@ -326,6 +326,9 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	struct gs_plan plan = {0};
 	/* Without a config the GPUs are known, and none is shared. */
 	if (node->stopping || (node->config_ready && !replan(node, inventory, &plan))) {
+		/* What is published stays, but nobody gets a device that is gone. */
+		if (!node->stopping)
+			node_publish_health(node);
 		node_report(node);
 		return;
 	}
@@ -361,11 +364,12 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node_report(node);
 }
 
-/* The config changed: the same hardware is planned anew. */
+/* The config changed: the hardware is planned anew, as it is now: with the last config it may not have been planned. */
 void node_republish(struct node *node)
 {
 	struct gs_inventory inventory;
-	gs_inventory_copy(&inventory, &node->inventory);
+	const struct gs_inventory *latest = node->gpus ? gpus_inventory(node->gpus) : NULL;
+	gs_inventory_copy(&inventory, latest ? latest : &node->inventory);
 	node_publish(node, &inventory);
 	gs_inventory_free(&inventory);
 }

@@ -2,6 +2,7 @@
 
     nvml_mig.py mode GPU 0|1
     nvml_mig.py create GPU SLICES [START]   with a compute instance that takes all; prints the new MIG device's UUID
+    nvml_mig.py list GPU                    prints the UUIDs of its MIG devices
     nvml_mig.py destroy UUID...             compute instance and GPU instance of MIG devices
 """
 import ctypes
@@ -75,6 +76,8 @@ def main(verb, first, *rest):
         call("nvmlDeviceSetMigMode", gpu, int(rest[0]), ctypes.byref(activation))
         if activation.value:
             sys.exit(f"not active: {activation.value}")
+    elif verb == "list":
+        print(*mig_devices(gpu))
     else:
         create(gpu, *rest)
 

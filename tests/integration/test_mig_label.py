@@ -76,7 +76,7 @@ def make(authority):
 
 def test_the_label_divides_the_gpus(make):
     world = make()
-    assert len(healthy(world.plugin("nvidia.com/gpu").wait(len))) == 2
+    assert len(healthy(world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2))) == 2
     world.want("all-1g.10gb")
     world.wait_state("success")
     assert len(healthy(world.plugin(SMALL).wait(lambda list: len(list) == 14))) == 14
@@ -108,7 +108,7 @@ def test_a_file_of_configurations(make):
 def test_a_name_that_does_not_exist_fails_and_changes_nothing(make):
     world = make(mig="3g.40gb")
     large = world.plugin(LARGE)
-    before = healthy(large.wait(len))
+    before = healthy(large.wait(lambda list: len(list) == 2))
     world.want("all-1g.11gb")
     world.wait_state("failed")
     assert "all-1g.10gb" in world.api.wait_event("MIGConfigFailed")["note"]
@@ -134,7 +134,7 @@ def test_what_is_in_use_is_waited_for_and_named(make):
         assert f"process {load.pid}" in note, note
         world.wait_state("pending")
         large.wait(lambda list: sick(list) == [ids[0]], "only the one in use withdrawn")
-        assert len(healthy(small.wait(len))) == 2
+        small.wait(lambda list: len(healthy(list)) == 2)
         assert load.poll() is None
     finally:
         load.terminate()

@@ -31,6 +31,9 @@ class World:
 
     def __init__(self, path, spec="2xA100-80GB", mig=None, text=None, kubelet=True):
         self.sim = Sim(path / "sim", spec, *(["--mig", mig] if mig else []))
+        for gpu in range(int(spec[0]) if spec[1] == "x" else 1) if mig and mig != "none" else ():
+            # The node can be joined a moment before its layout is complete.
+            wait_until(lambda: len(self.tool("list", gpu).split()) == len(mig.split(",")), "the simulated layout")
         root = str(path / "sim" / "root")
         self.root = root
         self.node = Node(path, self.sim, config=text or config(), arguments=["--driver-root", root, "--dev-root", root])
@@ -399,3 +402,20 @@ def test_our_own_tool_without_a_daemon(make):
     assert done.returncode == 0, done.stderr
     world.node.start()
     wait_until(lambda: "MIG enabled but no MIG devices" in world.node.read_log(), "the daemon to see it")
+
+
+def test_a_layout_that_the_config_does_not_fit(make):
+    """Instances are numbered anew when one before them goes: then two entries claim one device. What is gone is not handed
+    out, the rest stays as it was, and the next config is planned for what is there by then."""
+    world = make(spec="A100-80GB", mig="1g.10gb,1g.10gb,1g.10gb")
+    first, second, third = (uuid for _, _, uuid in world.uuids()) if len(world.plugin(SMALL).wait(len)) == 3 else ()
+    world.node.write_config(config(sharing=f"    - {{name: {SMALL}, replicas: 2, devices: ['0:0']}}\n"
+                                           f"    - {{name: {SMALL}, replicas: 3, devices: ['{second}']}}\n"))
+    small = world.plugin(SMALL)
+    small.wait(lambda list: len(list) == 6, "two, three and one")
+    world.tool("destroy", first)
+    small.wait(lambda list: sick(list) == [first + "::0", first + "::1"] and len(list) == 6, "the shares of what is gone sick")
+    assert any("both claim device 0:0" in p for p in world.problems())
+    world.node.write_config(config())
+    small.wait(lambda list: healthy(list) == sorted([second, third]) and len(list) == 2, "what is left")
+    assert not any("both claim" in p for p in world.problems())
