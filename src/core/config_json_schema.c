@@ -89,9 +89,8 @@ static json_t *key_schema(const struct gs_config_key *key)
 	json_t *schema = key->unavailable ? json_pack("{s:s}", "type", "null") : type_schema(key);
 	if (!key->unavailable && !key->required)
 		schema = json_pack("{s:[o, {s:s}]}", "anyOf", schema, "type", "null");
-	if (key->unavailable || key->inert) {
-		GS_AUTO_FREE char *help =
-			gs_printf("%s (%s)", key->help, key->unavailable ? key->unavailable : key->inert);
+	if (key->unavailable) {
+		GS_AUTO_FREE char *help = gs_printf("%s (%s)", key->help, key->unavailable);
 		json_object_set_new(schema, "description", json_string(help));
 	} else {
 		json_object_set_new(schema, "description", json_string(key->help));
@@ -186,8 +185,6 @@ void gs_config_markdown(struct gs_strbuf *text)
 		gs_strbuf_printf(text, " | %s | %s", key->since, key->help);
 		if (key->unavailable)
 			gs_strbuf_printf(text, ". Refused: %s", key->unavailable);
-		if (key->inert)
-			gs_strbuf_printf(text, ". Accepted without effect: %s", key->inert);
 		gs_strbuf_add(text, " |\n");
 	}
 }

@@ -184,8 +184,6 @@ static void read_value(struct parser *p, const struct gs_config_key *key, const 
 		set_origin(
 			p, key,
 			(struct gs_config_origin){.kind = GS_ORIGIN_FILE, .line = node->line, .column = node->column});
-		if (key->inert)
-			WARNING(p, name, "%s has no effect: %s", key->path, key->inert);
 	}
 }
 

@@ -52,7 +52,6 @@ struct gs_config_key {
 	const char *flags[3];    /* long options without dashes; the first is the one to show */
 	const char *since;       /* version of gpushare */
 	const char *unavailable; /* as for choices */
-	const char *inert;       /* why it is accepted for compatibility and does nothing; NULL: it does something */
 };
 
 extern const struct gs_config_key gs_config_keys[];

@@ -159,6 +159,33 @@ static void test_mig_devices_have_their_index(void **state)
 	assert_non_null(strstr(replicas, "2 free"));
 }
 
+/* Held by pods: on a GPU, with a process and without one; and a share that was given out once and is free again. */
+static void test_pods_are_holders(void **state)
+{
+	static const char document[] =
+		"{\"gpus\": [{\"index\": 0, \"name\": \"A100\", \"health\": \"Healthy\", \"memory\": {}, \"shares\": ["
+		"{\"id\": \"G::0\", \"resource\": \"r\", \"state\": \"Healthy\", \"holders\": [{\"pid\": 7, \"name\": "
+		"\"python\"}, {\"pid\": 8, \"name\": \"python\"}], \"pods\": [{\"namespace\": \"a\", \"name\": "
+		"\"p-0\", "
+		"\"container\": \"main\"}]},"
+		"{\"id\": \"G::1\", \"resource\": \"r\", \"state\": \"Unhealthy\", \"holders\": [], \"pods\": "
+		"[{\"namespace\": \"a\", \"name\": \"p-1\", \"container\": \"main\"}, {\"namespace\": \"b\", \"name\": "
+		"\"p-2\", \"container\": \"c\"}]},"
+		"{\"id\": \"G::2\", \"resource\": \"r\", \"state\": \"Healthy\", \"lastAllocated\": " GIVEN
+		", \"holders\": [], \"pods\": []}]}]}";
+	GS_AUTO_FREE char *table = table_of(document);
+	GS_AUTO_FREE char *header = line_of(table, "SHARE"), *process = line_of(table, "  ::0"),
+			  *waiting = line_of(table, "  ::1"), *free_again = line_of(table, "  ::2");
+	ptrdiff_t column = strstr(header, "POD") - header;
+	assert_string_equal(process + column, "a/p-0/main");
+	assert_string_equal(waiting + column, "a/p-1/main, b/p-2/c");
+	assert_non_null(strstr(process, "7 python"));
+	assert_non_null(strstr(waiting, "no process, unhealthy"));
+	assert_non_null(strstr(free_again, " free"));
+	GS_AUTO_FREE char *second = line_of(strstr(table, "7 python"), "  ::0");
+	assert_non_null(strstr(second, "8 python"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_the_api_server_has_a_line),
 		cmocka_unit_test(test_any_document_has_a_table),
 		cmocka_unit_test(test_mig_devices_have_their_index),
+		cmocka_unit_test(test_pods_are_holders),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
