@@ -22,6 +22,7 @@ enum {
 	FORGET_MS = 10 * 60 * 1000, /* an event is recorded again, a label's fight is over */
 	FIGHT_TRIES = 3,            /* until it is said that someone else sets our labels */
 	FIGHT_WAIT_MAX_MS = 10 * 60 * 1000,
+	BREATH_MS = 20,
 	DENIALS_MAX = 6,                /* until a right is believed to be missing */
 	DENIED_WAIT_MS = 5 * 60 * 1000, /* it may be granted later */
 	CONDITIONS_JOB = CLUSTER_MANAGERS_MAX,
@@ -125,6 +126,19 @@ static void send_job(struct cluster_job *job, const char *method, const char *pa
 	job_failed(job, &reply, "the request was not sent");
 }
 
+static void on_work_timer(uv_timer_t *timer)
+{
+	cluster_work(timer->data);
+}
+
+/* What is said in one breath goes in one request. */
+static void work_soon(struct cluster *cluster)
+{
+	if (cluster->api && (!uv_is_active((uv_handle_t *)&cluster->work_timer) ||
+			     uv_timer_get_due_in(&cluster->work_timer) > BREATH_MS))
+		uv_timer_start(&cluster->work_timer, on_work_timer, BREATH_MS, 0);
+}
+
 /* --- labels and annotations --- */
 
 static json_t *object_of(const struct cluster_pair *pairs, size_t count)
@@ -158,7 +172,7 @@ void cluster_set_metadata(struct cluster *cluster, const char *manager, const st
 			  "annotations", object_of(metadata->annotations, metadata->annotation_count));
 	json_decref(managed->wanted);
 	managed->wanted = body;
-	cluster_work(cluster);
+	work_soon(cluster);
 }
 
 void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
@@ -317,7 +331,7 @@ void cluster_set_condition(struct cluster *cluster, const char *type, bool statu
 	condition->message = gs_strdup(message);
 	condition->status = status;
 	condition->delivered = condition->sent = false;
-	cluster_work(cluster);
+	work_soon(cluster);
 }
 
 static json_t *timestamp(int64_t seconds)
@@ -487,11 +501,6 @@ static bool job_is_due(struct cluster *cluster, size_t which)
 	if (which < CLUSTER_MANAGERS_MAX)
 		return which < cluster->managed_count && metadata_is_due(&cluster->managed[which]);
 	return which == CONDITIONS_JOB ? conditions_are_due(cluster) : cluster->event_count > 0;
-}
-
-static void on_work_timer(uv_timer_t *timer)
-{
-	cluster_work(timer->data);
 }
 
 /* When the job may run: now (0), or so many ms later. */
