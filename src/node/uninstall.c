@@ -140,16 +140,15 @@ static bool is_dead_socket(const char *path)
 	return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == ECONNREFUSED;
 }
 
-static bool is_plugin_socket(const char *folder, const char *name)
+static bool is_plugin_socket(const char *path, const char *name)
 {
 	size_t length = strlen(name);
-	GS_AUTO_FREE char *path = gs_printf("%s/%s", folder, name);
 	return !strncmp(name, "nvidia-", 7) && length > 5 && !strcmp(name + length - 5, ".sock") &&
 	       is_dead_socket(path);
 }
 
 /* The names that the daemon's parts write, what was put aside or half written included. */
-static bool is_state(const char *folder, const char *name)
+static bool is_state(const char *path, const char *name)
 {
 	static const char *const ours[] = {"allocations.json", "config.json", "mps.json",
 					   "mig-change",       "mig.lock",    "gpushare-cdi-hook"};
@@ -161,14 +160,14 @@ static bool is_state(const char *folder, const char *name)
 	return false;
 }
 
-static void remove_files(struct work *work, const char *folder, bool (*wanted)(const char *folder, const char *name))
+static void remove_files(struct work *work, const char *folder, bool (*wanted)(const char *path, const char *name))
 {
 	DIR *dir = opendir(folder);
 	if (!dir)
 		return;
 	for (struct dirent *entry; (entry = readdir(dir));) {
 		GS_AUTO_FREE char *path = gs_printf("%s/%s", folder, entry->d_name);
-		if (wanted(folder, entry->d_name))
+		if (wanted(path, entry->d_name))
 			remove_file(work, path);
 	}
 	closedir(dir);
