@@ -287,16 +287,32 @@ static void note_capabilities(const struct gs_config *config, const struct gs_in
 						first->index, count > 1 ? " and others" : "");
 }
 
-static bool selector_names(const struct gs_device_selector *selector, const struct gs_device *device)
+/* "MIG-GPU-<uuid>/<gpu instance>/<compute instance>", as MIG devices were called before R470; still accepted. */
+static bool is_old_mig_name(const char *name, const struct gs_inventory *inventory, const struct gs_device *device)
+{
+	const char *gpu = inventory->gpus[device->gpu].uuid;
+	size_t length = strlen(gpu);
+	char ids[32];
+
+	if (!device->mig || strncasecmp(name, "MIG-", 4) || strncasecmp(name + 4, gpu, length))
+		return false;
+	snprintf(ids, sizeof ids, "/%u/%u", device->gpu_instance, device->compute_instance);
+	return !strcmp(name + 4 + length, ids);
+}
+
+static bool selector_names(const struct gs_device_selector *selector, const struct gs_inventory *inventory,
+			   const struct gs_device *device)
 {
 	for (size_t i = 0; i < selector->list_length; i++)
-		if (!strcmp(selector->list[i], device->index) || !strcasecmp(selector->list[i], device->uuid))
+		if (!strcmp(selector->list[i], device->index) || !strcasecmp(selector->list[i], device->uuid) ||
+		    is_old_mig_name(selector->list[i], inventory, device))
 			return true;
 	return false;
 }
 
 /* Whether an entry takes a device, which is the `nth` (from 0) of the entry's name. */
-static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs_device *device, unsigned nth)
+static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory,
+			const struct gs_device *device, unsigned nth)
 {
 	switch (entry->devices.kind) {
 	case GS_SELECT_ALL:
@@ -304,7 +320,7 @@ static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs
 	case GS_SELECT_COUNT:
 		return nth < entry->devices.count;
 	case GS_SELECT_LIST:
-		return selector_names(&entry->devices, device);
+		return selector_names(&entry->devices, inventory, device);
 	}
 	return false;
 }
@@ -348,7 +364,7 @@ static int claim_entry(const struct gs_config *config, const struct gs_inventory
 
 	for (size_t i = 0; i < inventory->device_count; i++) {
 		const struct gs_device *device = &inventory->devices[i];
-		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, device, nth++))
+		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, inventory, device, nth++))
 			continue;
 		struct claim *at = &claims[i];
 		for (; at->entry; at = at->next) {
@@ -536,7 +552,7 @@ static void warn_selectors(const struct gs_sharing_resource *entry, const char *
 		const char *other = NULL;
 		bool found = false;
 		for (size_t j = 0; j < inventory->device_count && !found; j++) {
-			if (!selector_names(&one, &inventory->devices[j]))
+			if (!selector_names(&one, inventory, &inventory->devices[j]))
 				continue;
 			other = names[j].text;
 			found = !strcmp(names[j].text, entry->name);

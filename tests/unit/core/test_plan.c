@@ -311,9 +311,13 @@ static void test_replicas_of_mig_devices(void **state)
 	struct gs_sharing_resource entry;
 	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/mig-1g.10gb", 3);
 	struct gs_inventory inventory = fixture_inventory(2, 2);
-	char *list[] = {TEXT("1:0"), inventory.devices[1].uuid};
+	char old[GS_UUID_SIZE + 16];
+	char *list[] = {TEXT("1:0"), old};
 
 	config.flags.mig_strategy = GS_MIG_MIXED;
+	inventory.devices[1].gpu_instance = 9; /* named as before R470 */
+	inventory.devices[2].gpu_instance = 91;
+	snprintf(old, sizeof old, "MIG-%s/9/0", inventory.gpus[0].uuid);
 	entry.rename = TEXT("nvidia.com/mig-small");
 	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 2};
 	struct gs_plan plan = fixture_plan(&config, &inventory);

@@ -117,6 +117,25 @@ static void test_mig_devices_count_for_their_gpu(void **state)
 	node_close(&node);
 }
 
+/* MIG devices are as near to each other as their GPUs. */
+static void test_aligned_mig_devices_are_on_linked_gpus(void **state)
+{
+	struct node node;
+	uint32_t chosen[5];
+
+	node_open(&node, 4, 3, 0);
+	node.inventory.link_score[1 * 4 + 3] = node.inventory.link_score[3 * 4 + 1] = 2400;
+	choose(&node, GS_POLICY_ALIGNED, (const int[]){-1}, 2, chosen);
+	assert_gpus(&node, chosen, 2, (const unsigned[]){1, 3});
+	/* One of each GPU, then again from the least used. */
+	choose(&node, GS_POLICY_ALIGNED, (const int[]){0, 1, 3, -1}, 5, chosen);
+	unsigned each[4] = {0};
+	for (size_t i = 0; i < 5; i++)
+		each[gs_resource_device_of(&node.plan.resources[0], chosen[i])->gpu]++;
+	assert_true(each[0] == 1 && each[1] == 1 && each[2] + each[3] == 3);
+	node_close(&node);
+}
+
 static void test_shared_mig_devices_fill_in_turns_within_a_gpu(void **state)
 {
 	struct node node;
@@ -595,6 +614,7 @@ int main(void)
 		cmocka_unit_test(test_packed_takes_the_most_loaded),
 		cmocka_unit_test(test_spread_takes_distinct_gpus),
 		cmocka_unit_test(test_mig_devices_count_for_their_gpu),
+		cmocka_unit_test(test_aligned_mig_devices_are_on_linked_gpus),
 		cmocka_unit_test(test_shared_mig_devices_fill_in_turns_within_a_gpu),
 		cmocka_unit_test(test_shared_and_whole_devices_compare_by_part),
 		cmocka_unit_test(test_whole_gpus_are_always_aligned),
