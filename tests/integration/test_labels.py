@@ -104,6 +104,18 @@ def test_mig_single_that_is_not_uniform(tmp_path):
     assert subset(labels, expected) == expected
 
 
+def test_mps(tmp_path):
+    shares = "sharing: {mps: {resources: [{name: nvidia.com/%s, replicas: %d}]}}\n"
+    labels = printed("2xA100-80GB", written(tmp_path, "flags: {mpsRoot: /run/nvidia/mps}\n" + shares % ("gpu", 10)))
+    expected = {"mps.capable": "true", "gpu.sharing-strategy": "mps", "gpu.replicas": "10", "gpu.product": "NVIDIA-A100-SXM4-80GB-SHARED"}
+    assert subset(labels, expected) == expected
+    labels = printed("1xA100-80GB", written(tmp_path, "flags: {mpsRoot: /run/nvidia/mps, migStrategy: mixed}\n" + shares % ("mig-1g.10gb", 5)),
+                     sim_options=["--mig", "1g.10gb,3g.40gb"])
+    expected = {"mps.capable": "true", "mig-1g.10gb.sharing-strategy": "mps", "mig-1g.10gb.replicas": "5", "gpu.sharing-strategy": "none",
+                "mig-3g.40gb.sharing-strategy": "none", "mig-1g.10gb.product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb-SHARED"}
+    assert subset(labels, expected) == expected
+
+
 def test_mixed_models_do_not_flip():
     one, other = printed("2xT4,1xH100-80GB,2xL4", env={"GFD_NO_TIMESTAMP": "true"}), printed("2xL4,1xH100-80GB,2xT4", env={"GFD_NO_TIMESTAMP": "true"})
     assert one == other
@@ -200,6 +212,25 @@ def test_the_file_follows_the_hardware(daemon, sim, features):
     wait_until(lambda: labels_in(features / "gfd").get("nvidia.com/gpu.count") == "2", "the file")
     sim.inject("--gpu", "1", "unplug")
     wait_until(lambda: labels_in(features / "gfd").get("nvidia.com/gpu.count") == "1", "one GPU less")
+
+
+def test_the_file_follows_a_mig_layout(daemon, sim, features):
+    daemon.write_config("flags: {migStrategy: mixed}\n")
+    daemon.start()
+    wait_until(lambda: labels_in(features / "gfd").get("nvidia.com/mig.strategy") == "mixed", "the file")
+    env = {**os.environ, "GPUSHARE_STATE_DIR": daemon.state, "GPUSHARE_SOCKET": daemon.socket}
+
+    def mig(*command):
+        done = sim.run(GPUSHARE, "mig", *command, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    mig("enable", "-i", "0")
+    mig("create", "-i", "0", "3g.40gb,1g.10gb,1g.10gb")
+    wait_until(lambda: labels_in(features / "gfd").get("nvidia.com/mig-1g.10gb.count") == "2", "the instances")
+    labels = labels_in(features / "gfd")
+    assert labels["nvidia.com/mig-3g.40gb.memory"] == "40192" and labels["nvidia.com/mig-3g.40gb.multiprocessors"] == "42"
+    mig("destroy", "-i", "0", "--all")
+    wait_until(lambda: not any("/mig-" in key for key in labels_in(features / "gfd")), "their end")
 
 
 def test_a_file_that_was_removed_or_changed_is_mended(daemon, features):
