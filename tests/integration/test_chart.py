@@ -226,5 +226,5 @@ def test_an_uninstall_cleans_the_nodes_first(helm):
 def test_labels_through_node_feature_discovery(helm):
     objects = render(helm, "nodeFeatureDiscovery.api=true", "nodeFeatureDiscovery.file=true")
     assert environment_of(objects)["USE_NODE_FEATURE_API"] == "true"
-    assert {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["create", "patch"]} in objects["Role", "gpushare"]["rules"]
+    assert {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["get", "create", "patch", "delete"]} in objects["Role", "gpushare"]["rules"]
     assert "/etc/kubernetes/node-feature-discovery/features.d" in {mount["mountPath"] for mount in container_of(objects)["volumeMounts"]}
