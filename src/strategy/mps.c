@@ -63,7 +63,9 @@ struct sum {
 
 static void place(char text[32], int line)
 {
-	snprintf(text, 32, line ? " (line %d)" : "", line);
+	text[0] = '\0';
+	if (line)
+		snprintf(text, 32, " (line %d)", line);
 }
 
 static int check_limit(const struct gs_resource *resource, const struct gs_resource_device *on,
