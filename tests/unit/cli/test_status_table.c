@@ -157,6 +157,7 @@ static void test_mig_devices_have_their_index(void **state)
 			  *reason = line_of(table, "  0:2: XID 48");
 	assert_non_null(strstr(whole, "2 free"));
 	assert_non_null(strstr(replicas, "2 free"));
+	assert_non_null(strstr(reason, "XID 48"));
 }
 
 /* Held by pods: on a GPU, with a process and without one; and a share that was given out once and is free again. */
