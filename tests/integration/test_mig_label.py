@@ -8,6 +8,7 @@ import pytest
 from apiserver import ApiServer, Authority
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, healthy, sick, wait_until
+from pod_resources import PodResources
 
 pytestmark = [
     pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
@@ -174,3 +175,58 @@ def test_a_restart_finds_it_done(make):
     world.node.start()
     wait_until(lambda: world.node.read_log().count("state=success") == 2, "the same state again")
     assert "nothing was to do" in world.node.read_log()
+
+
+def test_pods_are_named_and_waited_for(make):
+    """A pod that holds an instance without a process on it, by the kubelet's word."""
+    world = make(mig="3g.40gb,1g.10gb")
+    large = world.plugin(LARGE)
+    ids = healthy(large.wait(lambda list: len(list) == 2))
+    pods = PodResources(world.node.kubelet_dir)
+    pods.pods = [("team-a", "train-0", "main", LARGE, [ids[0]])]
+    pods.start()
+    try:
+        world.want("all-1g.10gb")
+        assert "pod team-a/train-0" in world.api.wait_event("MIGConfigPending")["note"]
+        large.wait(lambda list: sick(list) == [ids[0]], "only what the pod holds withdrawn")
+        status = world.node.status()
+        assert status["mig"]["state"] == "pending" and "train-0" in status["mig"]["reason"]
+        pods.pods = []
+        world.wait_state("success")
+    finally:
+        pods.stop()
+    world.plugin(SMALL).wait(lambda list: len(list) == 14 and not sick(list), "fourteen small ones")
+
+
+def test_the_mode_changes_once_nothing_runs(make):
+    world = make()
+    gpus = world.plugin("nvidia.com/gpu")
+    both = healthy(gpus.wait(lambda list: len(list) == 2))
+    load = world.sim.popen(GPUSHARE, "sim", "load", "--gpu", "1")
+    try:
+        wait_until(lambda: any(g["processes"] for g in world.node.status()["gpus"]), "a process")
+        world.want("all-3g.40gb")
+        note = world.api.wait_event("MIGConfigPending")["note"]
+        assert "GPU 1: the MIG mode changes only while nothing uses the GPU" in note and f"process {load.pid}" in note
+        busy = world.node.status()["gpus"][1]["uuid"]
+        gpus.wait(lambda list: sick(list) == [busy] and sorted(list) == both, "the busy GPU withdrawn")
+        assert load.poll() is None
+    finally:
+        load.terminate()
+        load.wait()
+    world.wait_state("success")
+    world.plugin(LARGE).wait(lambda list: len(list) == 4, "four halves")
+
+
+def test_another_wish_while_waiting(make):
+    world = make(mig="3g.40gb,1g.10gb")
+    large = world.plugin(LARGE)
+    ids = healthy(large.wait(lambda list: len(list) == 2))
+    large.allocate([ids[0]])
+    world.want("all-1g.10gb")
+    world.wait_state("pending")
+    large.wait(lambda list: sick(list) == [ids[0]], "the one in the way withdrawn")
+    world.want(None)
+    large.wait(lambda list: healthy(list) == ids, "all given out again")
+    wait_until(lambda: STATE not in world.api.labels(), "no state without a label")
+    assert world.node.status()["mig"] is None
