@@ -154,6 +154,7 @@ static bool plan_board(struct work *work, size_t which)
 	if (board->problem[0])
 		return stop(job, MIG_JOB_FAILED, "GPU %u can't be read: %s", board->index, board->problem);
 	task->enabled = target->enabled;
+	task->keeps_mode = false;
 	if (board->profiles_known &&
 	    gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
 			     &task->plan) < 0) {
@@ -227,8 +228,8 @@ static void change(struct work *work, const struct gs_mig_session *session)
 	for (size_t i = 0; i < job->promised.count; i++)
 		gs_mig_mark_busy(&work->boards, job->promised.items[i].device, job->promised.items[i].who);
 	for (size_t i = 0; i < work->boards.count; i++)
-		work->tasks[i] =
-			(struct gs_mig_task){.board = &work->boards.items[i], .enabled = work->boards.items[i].enabled};
+		work->tasks[i] = (struct gs_mig_task){
+			.board = &work->boards.items[i], .enabled = work->boards.items[i].enabled, .keeps_mode = true};
 	if (!find_targets(work))
 		return;
 	for (size_t i = 0; i < work->boards.count; i++)
