@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import cgroups
 from tools import say
 
 NODE = "n1"
@@ -20,7 +21,7 @@ TOKENS = {"admin": ("e2e-admin", "admin", "system:masters"),
           "manager": ("e2e-manager", "system:kube-controller-manager", "system:masters")}
 MEMORY = pathlib.Path(os.environ["GPUSHARE_E2E"]) / "node"  # all that is written: a tmpfs that only we see
 HOME = MEMORY / "cluster"  # keys, configuration, etcd's data
-PATIENCE = 180  # seconds; only ever reached when something hangs
+PATIENCE = 120  # seconds; only ever reached when something hangs
 
 
 def run(*command, check=True, timeout=PATIENCE, **more):
@@ -115,8 +116,8 @@ SystemdCgroup = false
 
 
 class Cluster:
-    def __init__(self, logs, cgroup):
-        self.logs, self.cgroup = pathlib.Path(logs), cgroup
+    def __init__(self, logs):
+        self.logs = pathlib.Path(logs)
         self.processes = {}
         self.admin = HOME / "admin.kubeconfig"
 
@@ -135,7 +136,7 @@ class Cluster:
         (HOME / "containerd.toml").write_text(CONTAINERD)
         (HOME / "kubelet.json").write_text(json.dumps({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
-            "cgroupRoot": self.cgroup, "failCgroupV1": False, "failSwapOn": False, "cgroupsPerQOS": False, "enforceNodeAllocatable": [],
+            "failCgroupV1": False, "failSwapOn": False, "cgroupsPerQOS": False, "enforceNodeAllocatable": [],
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock", "address": NODE_IP, "maxPods": 200,
             "registerNode": True, "makeIPTablesUtilChains": False, "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
@@ -260,6 +261,7 @@ class Cluster:
         self.processes.clear()
         for mount in self.mounts_below("/run", "/var/lib/kubelet/"):
             run("umount", "--lazy", mount, check=False)
+        cgroups.remove()
         for entry in pathlib.Path("/run").iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         self.start_all()

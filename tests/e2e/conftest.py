@@ -40,7 +40,7 @@ def cluster():
     began = time.monotonic()
     make_root()
     make_network()
-    cluster = Cluster(OUTPUT, os.environ["GPUSHARE_E2E_CGROUP"])
+    cluster = Cluster(OUTPUT)
     try:
         cluster.start()
         make_images(cluster)
