@@ -75,10 +75,10 @@ static void add_picture(const struct gs_mig_board *board, struct gs_strbuf *out)
 		put(names, from + 1, to, profile_name(board, instance));
 		put(states, from + 1, to, instance->busy ? "in use" : "idle");
 	}
-	scale[(slices - 1) * width + 3] = '\0';
-	for (char *line = names; line; line = line == names ? states : NULL)
-		if (line[total] == ' ')
-			line[total] = '\0';
+	char *const lines[] = {scale, names, states};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(lines); i++)
+		for (size_t end = total + 1; end && lines[i][end - 1] == ' ';)
+			lines[i][--end] = '\0';
 	gs_strbuf_printf(out, "  %s\n  %s\n  %s\n", scale, names, states);
 }
 
