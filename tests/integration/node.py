@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -99,6 +100,14 @@ class Node:
 
     def wait_log(self, text):
         wait_until(lambda: text in self.read_log(), "the log line %r; log:\n%s" % (text, self.read_log()))
+
+    def wait_listening(self):
+        """The socket's file is there a moment before the daemon listens."""
+        def probe():
+            with socket.socket(socket.AF_UNIX) as client:
+                return client.connect_ex(self.socket) == 0
+        wait_until(probe, "the daemon's socket")
+        return self
 
     def status(self):
         result = subprocess.run([GPUSHARE, "status", "-o", "json", "--socket", self.socket], capture_output=True, text=True,

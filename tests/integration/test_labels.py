@@ -258,7 +258,8 @@ def test_the_file_is_written_only_when_it_changes(daemon, features):
 def test_a_directory_that_is_not_there_is_not_made(daemon, features):
     os.rmdir(features)
     daemon.start()
-    wait_until(lambda: os.path.exists(daemon.socket) and daemon.status()["gpus"], "the GPUs")
+    daemon.wait_listening()
+    wait_until(lambda: daemon.status()["gpus"], "the GPUs")
     assert not daemon.status()["problems"]
     assert not features.exists()
     os.mkdir(features)  # Node Feature Discovery is installed later
@@ -278,7 +279,8 @@ def test_a_file_that_cannot_be_written_is_a_problem_until_it_can(daemon, feature
     (features / ".gfd").mkdir()  # in the way of the new file
     (features / ".gfd" / "x").write_text("")
     daemon.start()
-    wait_until(lambda: os.path.exists(daemon.socket) and any("labels" in p for p in daemon.status()["problems"]), "the problem")
+    daemon.wait_listening()
+    wait_until(lambda: any("labels" in p for p in daemon.status()["problems"]), "the problem")
     shutil.rmtree(features / ".gfd")
     daemon.process.send_signal(1)  # SIGHUP; else it tries again in half a minute
     wait_until(lambda: labels_in(features / "gfd"), "the file")
@@ -342,7 +344,8 @@ def test_labels_that_are_no_longer_true_are_removed(joined, api):
 def test_labels_wait_for_the_api_server(joined, api):
     api.stop()
     joined.start()
-    wait_until(lambda: os.path.exists(joined.socket) and joined.status()["gpus"], "the GPUs")
+    joined.wait_listening()
+    wait_until(lambda: joined.status()["gpus"], "the GPUs")
     api.start()
     wait_until(lambda: api.labels().get("nvidia.com/gpu.count") == "2", "the labels")
 
@@ -351,7 +354,8 @@ def test_labels_wait_for_the_api_server(joined, api):
 def test_without_the_api_nothing_is_sent(joined, api):
     joined.env["GPUSHARE_KUBERNETES_API"] = "false"
     joined.start()
-    wait_until(lambda: os.path.exists(joined.socket) and joined.status()["gpus"], "the GPUs")
+    joined.wait_listening()
+    wait_until(lambda: joined.status()["gpus"], "the GPUs")
     assert not api.requests
 
 

@@ -30,7 +30,7 @@ def serving(node):
     """Starts the daemon without a kubelet to register with, and waits for its shares; their ids."""
     node.arguments += ["--kubelet-socket="]
     node.start()
-    wait_until(lambda: os.path.exists(node.socket), "the daemon's socket")
+    node.wait_listening()
     status = wait_until(lambda: (lambda s: s["gpus"] and s)(node.status()), "the GPUs")
     return [share["id"] for gpu in status["gpus"] for share in gpu["shares"]]
 
@@ -98,7 +98,7 @@ def test_many_questions_are_one_to_the_kubelet(node, kubelet_pods):
     node.arguments += ["--kubelet-socket="]
     kubelet_pods.hold = threading.Event()
     node.start()
-    wait_until(lambda: os.path.exists(node.socket), "the daemon's socket")
+    node.wait_listening()
     asking = [subprocess.Popen([GPUSHARE, "status", "-o", "json", "--socket", node.socket], stdout=subprocess.DEVNULL) for _ in range(6)]
     wait_until(lambda: kubelet_pods.calls > 0, "the question")
     kubelet_pods.hold.set()
@@ -132,7 +132,7 @@ def test_the_daemon_stops_while_the_kubelet_hangs(node, kubelet_pods):
     node.arguments += ["--kubelet-socket="]
     kubelet_pods.hold = threading.Event()
     node.start()
-    wait_until(lambda: os.path.exists(node.socket), "the daemon's socket")
+    node.wait_listening()
     asking = subprocess.Popen([GPUSHARE, "status", "--socket", node.socket], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: kubelet_pods.calls > 0, "the question")
     assert node.stop() == 0
