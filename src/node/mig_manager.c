@@ -123,7 +123,9 @@ static void attempt(struct mig_manager *manager);
 
 static void on_retry(uv_timer_t *timer)
 {
-	attempt(timer->data);
+	struct mig_manager *manager = timer->data;
+	manager->rounds = 0;
+	attempt(manager);
 }
 
 static void retry_later(struct mig_manager *manager)
@@ -135,6 +137,7 @@ static void retry_later(struct mig_manager *manager)
 static void on_blocked(struct mig_manager *manager)
 {
 	struct mig_job *job = &manager->job;
+	manager->failures = 0; /* in a row */
 	/* Who comes next must not take what the others will leave. */
 	withdraw(manager, job->devices.items, job->devices.count);
 	tell(manager, STATE_PENDING, job->text);
