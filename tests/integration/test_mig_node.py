@@ -2,7 +2,6 @@
 import json
 import os
 import pathlib
-import socket
 import sys
 import tempfile
 
@@ -41,11 +40,7 @@ class World:
         if kubelet:
             self.kubelet.start()
         self.node.start()
-        wait_until(self.answers, "the daemon's socket")
-
-    def answers(self):
-        with socket.socket(socket.AF_UNIX) as connection:
-            return connection.connect_ex(self.node.socket) == 0
+        self.node.wait_listening()
 
     def plugin(self, name="nvidia.com/gpu"):
         """The resource as the kubelet knows it now, whatever was registered before or after it."""
