@@ -284,7 +284,7 @@ def test_nvml_that_fails_at_any_call(tmp_path, sim, code):
         daemon = Node(tmp_path / str(nth), sim, env={"GPUSHARE_SIM_NVML_FAIL": "%d:%d" % (nth, code)})
         daemon.start()
         try:
-            wait_until(lambda: os.path.exists(daemon.socket), "the socket")
+            daemon.wait_listening()
             wait_until(lambda: daemon.status()["resources"], "shares, with call %d failing" % nth)
         finally:
             status = daemon.stop()
