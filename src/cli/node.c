@@ -12,7 +12,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 17, DELETE_SECONDS = 180 };
+enum { OWN_OPTIONS = 17, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,10 @@ static int run(int argc, char **argv)
 		return GS_EXIT_USAGE;
 	}
 	bool as_json = strcmp(output, "json") == 0;
+	if (gs_option_value(&gs_command_status, &arguments, "quiet") && !freopen("/dev/null", "we", stdout)) {
+		fprintf(stderr, "gpushare status: cannot open /dev/null: %s\n", strerror(errno));
+		return GS_EXIT_FAILURE;
+	}
 	if (!watch)
 		return show(socket, as_json, false);
 	int64_t interval_ns;
@@ -83,6 +88,7 @@ static int run(int argc, char **argv)
 static const struct gs_option options[] = {
 	{"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json"},
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "the daemon's socket", "file"},
+	{"quiet", 'q', NULL, NULL, NULL, "print nothing: the exit status tells whether the daemon answers", NULL},
 	{"watch", 'w', "INTERVAL", NULL, NULL, "print again every INTERVAL, such as 1s, until interrupted", NULL},
 	{NULL},
 };

@@ -218,6 +218,10 @@ def test_an_uninstall_cleans_the_nodes_first(helm):
     rules = objects["Role", "gpushare-cleanup"]["rules"]
     assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in rules] == [(["daemonsets"], ["gpushare"], ["get", "delete"])]
     assert objects["Role", "gpushare"]["rules"][0]["verbs"] == ["get"]
+    simulated = render(helm, "simulatedNode.enabled=true")
+    pod = simulated["Job", "gpushare-cleanup"]["spec"]["template"]["spec"]
+    assert [c["args"][1] for c in pod["initContainers"] + pod["containers"]] == [f"--delete-daemonset={name}", f"--delete-daemonset={name}-simulated"]
+    assert simulated["Role", "gpushare-cleanup"]["rules"][0]["resourceNames"] == ["gpushare", "gpushare-simulated"]
     for values in (["cleanup.enabled=false"], ["kubernetes.api=false"]):
         without = render(helm, *values)
         assert ("Job", "gpushare-cleanup") not in without and "GPUSHARE_DAEMONSET" not in environment_of(without)

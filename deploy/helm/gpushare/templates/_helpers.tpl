@@ -183,3 +183,22 @@ seccompProfile:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Deletes one DaemonSet, and waits until its pods are gone. */}}
+{{- define "gpushare.cleanupContainer" -}}
+{{- $root := index . 0 -}}{{- $daemonSet := index . 1 -}}
+- name: {{ $daemonSet }}
+  image: {{ include "gpushare.image" $root }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  args: [node, --delete-daemonset={{ $root.Release.Namespace }}/{{ $daemonSet }}]
+  securityContext:
+    readOnlyRootFilesystem: true
+    runAsNonRoot: true
+    runAsUser: 65534
+    allowPrivilegeEscalation: false
+    capabilities: {drop: [ALL]}
+    seccompProfile: {type: RuntimeDefault}
+  resources:
+    requests: {cpu: 10m, memory: 16Mi}
+    limits: {memory: 64Mi}
+{{- end -}}
