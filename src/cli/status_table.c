@@ -96,21 +96,20 @@ static const char *replica_of(const json_t *share)
 	return mark ? mark : "";
 }
 
-/* "0:1" of the MIG device that the share is part of; "" for a whole GPU's. */
-static const char *mig_index(const json_t *gpu, const json_t *share)
+/* "0:1" of the MIG device with this UUID; "" when the GPU has none of it. */
+static const char *mig_index(const json_t *gpu, const char *uuid)
 {
-	size_t i;
-	const json_t *device;
-	json_array_foreach(json_object_get(gpu, "migDevices"), i,
-			   device) if (strcmp(text_of(device, "uuid"), text_of(share, "device")) ==
-				       0) return text_of(device, "index");
+	const json_t *devices = json_object_get(gpu, "migDevices");
+	for (size_t i = 0; *uuid && i < json_array_size(devices); i++)
+		if (strcmp(text_of(json_array_get(devices, i), "uuid"), uuid) == 0)
+			return text_of(json_array_get(devices, i), "index");
 	return "";
 }
 
 /* "::3", "0:1::3" on a MIG device; a device that is not split has one share: "whole", "0:1". */
 static const char *share_mark(const json_t *gpu, const json_t *share, char mark[CELL_SIZE])
 {
-	const char *index = mig_index(gpu, share), *replica = replica_of(share);
+	const char *index = mig_index(gpu, text_of(share, "device")), *replica = replica_of(share);
 	snprintf(mark, CELL_SIZE, "%s%s", index, *index || *replica ? replica : "whole");
 	return mark;
 }
@@ -127,21 +126,16 @@ static char *pods_of(const json_t *share)
 	return gs_strbuf_take(&text);
 }
 
-static void add_holders(struct gs_strbuf *out, const json_t *list, const char *mark, const char *resource,
-			const char *pods)
+static void add_holder(struct gs_strbuf *out, const json_t *holder, const char *mark, const char *resource,
+		       const char *pods)
 {
-	size_t i;
-	const json_t *holder;
-	json_array_foreach(list, i, holder)
-	{
-		char share[CELL_SIZE], process[CELL_SIZE], memory[CELL_SIZE], busy[CELL_SIZE];
-		snprintf(share, sizeof share, "  %s", mark);
-		snprintf(process, sizeof process, "%" PRId64 " %s",
-			 (int64_t)json_integer_value(json_object_get(holder, "pid")), text_of(holder, "name"));
-		format_bytes(json_object_get(holder, "memoryBytes"), memory);
-		format_percent(json_object_get(holder, "utilizationPercent"), busy);
-		add_row(out, share, resource, process, memory, busy, pods);
-	}
+	char share[CELL_SIZE + 2], process[CELL_SIZE], memory[CELL_SIZE], busy[CELL_SIZE];
+	snprintf(share, sizeof share, "  %s", mark);
+	snprintf(process, sizeof process, "%" PRId64 " %s", (int64_t)json_integer_value(json_object_get(holder, "pid")),
+		 text_of(holder, "name"));
+	format_bytes(json_object_get(holder, "memoryBytes"), memory);
+	format_percent(json_object_get(holder, "utilizationPercent"), busy);
+	add_row(out, share, resource, process, memory, busy, pods);
 }
 
 /* What there is to say of a share that nobody holds. Where the kubelet does not tell which pods there are, a share that was
@@ -189,7 +183,8 @@ static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *s
 		snprintf(what, sizeof what, "%s", text);
 	} else {
 		const char *replica = replica_of(last);
-		snprintf(marks, sizeof marks, "  %s-%s", mark, *replica ? replica + 2 : mig_index(gpu, last));
+		snprintf(marks, sizeof marks, "  %s-%s", mark,
+			 *replica ? replica + 2 : mig_index(gpu, text_of(last, "device")));
 		snprintf(what, sizeof what, "%zu %s", end - first, text);
 	}
 	add_row(out, marks, resource, what, NULL, NULL, NULL);
@@ -231,9 +226,10 @@ static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *sha
 	char *pods = pods_of(share);
 	char name[CELL_SIZE], mark[CELL_SIZE + 2];
 	snprintf(mark, sizeof mark, "  %s", share_mark(gpu, share, name));
-	if (json_array_size(holders) > 0)
-		add_holders(out, holders, name, text_of(share, "resource"), pods);
-	else
+	size_t i;
+	const json_t *holder;
+	json_array_foreach(holders, i, holder) add_holder(out, holder, name, text_of(share, "resource"), pods);
+	if (json_array_size(holders) == 0)
 		add_row(out, mark, text_of(share, "resource"),
 			strcmp(text_of(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process", "-",
 			"-", pods);
@@ -253,7 +249,13 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 			i = add_idle(out, gpu, shares, i);
 		}
 	}
-	add_holders(out, json_object_get(gpu, "processes"), "-", "no share", NULL);
+	size_t i;
+	const json_t *process;
+	json_array_foreach(json_object_get(gpu, "processes"), i, process)
+	{
+		const char *index = mig_index(gpu, text_of(process, "migDevice"));
+		add_holder(out, process, *index ? index : "-", "no share", NULL);
+	}
 }
 
 static void add_resource(struct gs_strbuf *out, const json_t *resource)
