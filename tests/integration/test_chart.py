@@ -190,7 +190,7 @@ def test_the_program_knows_every_flag_and_variable(helm):
     help_text = subprocess.run([BUILD / "gpushare", "node", "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
     objects = render(helm, *OPERATOR, "failOnInitError=true", "gdsEnabled=true", "gdrcopyEnabled=true", "mofedEnabled=true",
                      "compatWithCPUManager=true", "deviceIDStrategy=uuid", "deviceDiscoveryStrategy=auto",
-                     "cdi.nvidiaHookPath=/x", "config.default=x")
+                     "cdi.nvidiaHookPath=/x", "config.default=x", "migManager.config.name=x")
     command, *flags = container_of(objects)["args"]
     assert command == "node"
     for flag in flags:
@@ -225,6 +225,13 @@ def test_an_uninstall_cleans_the_nodes_first(helm):
     for values in (["cleanup.enabled=false"], ["kubernetes.api=false"]):
         without = render(helm, *values)
         assert ("Job", "gpushare-cleanup") not in without and "GPUSHARE_DAEMONSET" not in environment_of(without)
+
+
+def test_mig_configurations_of_the_mig_manager(helm):
+    objects = render(helm, "migManager.config.name=mig-parted")
+    assert environment_of(objects)["MIG_CONFIG_FILE"] == "/etc/gpushare/mig/config.yaml"
+    assert {"name": "mig-config", "configMap": {"name": "mig-parted", "optional": True}} in pod_of(objects)["volumes"]
+    assert "MIG_CONFIG_FILE" not in environment_of(render(helm))
 
 
 def test_labels_through_node_feature_discovery(helm):

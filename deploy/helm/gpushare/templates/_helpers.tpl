@@ -169,8 +169,15 @@ seccompProfile:
 - devicePlugin.{{ $key }}: only devicePlugin.config is used; the daemon's own settings are at the top level
 {{- end -}}
 {{- end -}}
-{{- range $key, $value := .Values.migManager }}
-- migManager.{{ $key }}: `gpushare mig apply` changes layouts, also from mig-parted's files; the label nvidia.com/mig.config is not followed in this version
+{{- range $key, $value := .Values.migManager -}}
+{{- if ne $key "config" }}
+- migManager.{{ $key }}: the daemon follows the label nvidia.com/mig.config itself
+{{- end -}}
+{{- end -}}
+{{- range $key, $value := .Values.migManager.config -}}
+{{- if ne $key "name" }}
+- migManager.config.{{ $key }}: only the name of a ConfigMap is used
+{{- end -}}
 {{- end -}}
 {{- range $key, $value := .Values.mps -}}
 {{- if not (has $key (list "root" "keepClients")) }}
