@@ -142,8 +142,8 @@ class Cluster:
             "registerNode": True, "makeIPTablesUtilChains": False, "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"}, "serverTLSBootstrap": False, "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "2s", "shutdownGracePeriod": "0s",
-            # As kubeadm leaves it, but that the kubelet looks for changed ConfigMaps by watching them, which is the default too.
-            "configMapAndSecretChangeDetectionStrategy": "Watch"}))
+            # The files of an edited ConfigMap follow within this time; a kubelet's default is a minute.
+            "syncFrequency": "5s"}))
 
     # --- processes ---
 

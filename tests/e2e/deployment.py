@@ -2,9 +2,10 @@
 import json
 import os
 import pathlib
+import subprocess
 import time
 
-from cluster import HOME, run, wait_for
+from cluster import HOME, PATIENCE, run, wait_for
 from pods import SIM, wait_allocatable
 from tools import REPOSITORY
 
@@ -50,7 +51,12 @@ class Deployment:
         self.cluster.kubectl("rollout", "status", "daemonset/gpushare", "-n", NAMESPACE, "--timeout=120s")
 
     def uninstall(self):
+        """Removes it; what the daemon says meanwhile is kept beside the other logs, since its pod will be gone."""
+        with open(self.cluster.logs / "daemon-uninstall.log", "ab") as log:
+            follower = subprocess.Popen(["kubectl", f"--kubeconfig={self.cluster.admin}", "logs", "-f", "-n", NAMESPACE, "daemonset/gpushare"],
+                                        stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.helm("uninstall", "gpushare", "--wait")
+        follower.wait(PATIENCE)
 
     def ensure(self, replicas=4):
         """Installed, with the well-known configuration in force and nothing else set."""

@@ -23,7 +23,7 @@ def test_helm_uninstall_leaves_nothing_behind(cluster, gpushare, pods):
     labels = [label for label in node["metadata"]["labels"] if "nvidia" in label or "gpushare" in label]
     annotations = [key for key in node["metadata"].get("annotations", {}) if "nvidia" in key or "gpushare" in key]
     conditions = [each["type"] for each in node["status"]["conditions"] if "gpu" in each["type"].lower()]
-    assert (labels, annotations, conditions) == ([], [], [])
+    assert (labels, annotations, conditions) == ([], [], []), cluster.log_tail("daemon-uninstall", 15)
     plugins = pathlib.Path("/var/lib/kubelet/device-plugins")
     assert sorted(path.name for path in plugins.iterdir()) == ["kubelet.sock", "kubelet_internal_checkpoint"]
     for path in ("/var/run/cdi", "/run/gpushare", "/var/lib/gpushare"):
