@@ -1,9 +1,7 @@
 """One cluster for all cases. A case is one file in cases/, which uses the fixtures from here."""
-import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import time
 
@@ -63,6 +61,7 @@ def keep(cluster):
     say("the cluster stays up until Ctrl-C. From another terminal, as root:")
     say(f"    {script} get pods -A")
     say(f"    nsenter --target {pid} --mount --net --pid --uts -- env KUBECONFIG={cluster.admin} PATH='{os.environ['PATH']}' bash   # a shell on the node")
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     signal.sigwait([signal.SIGINT, signal.SIGTERM])
 
 

@@ -48,7 +48,9 @@ class Deployment:
 
     def upgrade(self, *values):
         self.helm("upgrade", "gpushare", CHART, *sets(VALUES), *sets(values))
-        self.cluster.kubectl("rollout", "status", "daemonset/gpushare", "-n", NAMESPACE, "--timeout=120s")
+        # The simulated driver is of the same image, so it is replaced as well, and has no GPUs while it is.
+        for name in ("gpushare-simulated", "gpushare"):
+            self.cluster.kubectl("rollout", "status", f"daemonset/{name}", "-n", NAMESPACE, "--timeout=120s")
 
     def uninstall(self):
         """Removes it; what the daemon says meanwhile is kept beside the other logs, since its pod will be gone."""
