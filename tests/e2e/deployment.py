@@ -45,12 +45,13 @@ class Deployment:
 
     def install(self, *values):
         self.helm("install", "gpushare", CHART, "--create-namespace", *sets(VALUES), *sets(values))
+        # The simulated driver is of the daemon's image. A real one is not replaced when the daemon is upgraded.
+        self.cluster.kubectl("patch", "daemonset", "gpushare-simulated", "-n", NAMESPACE, "-p",
+                             '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}')
 
     def upgrade(self, *values):
         self.helm("upgrade", "gpushare", CHART, *sets(VALUES), *sets(values))
-        # The simulated driver is of the same image, so it is replaced as well, and has no GPUs while it is.
-        for name in ("gpushare-simulated", "gpushare"):
-            self.cluster.kubectl("rollout", "status", f"daemonset/{name}", "-n", NAMESPACE, "--timeout=120s")
+        self.cluster.kubectl("rollout", "status", "daemonset/gpushare", "-n", NAMESPACE, "--timeout=120s")
 
     def uninstall(self):
         """Removes it; what the daemon says meanwhile is kept beside the other logs, since its pod will be gone."""
