@@ -87,7 +87,12 @@ def test_node_reboot(cluster, gpushare, pods):
     cluster.wait_ready()
     wait_for("a daemon on the rebooted node", gpushare.status)
     wait_allocatable(cluster, 32)
-    after = pods.of_deployment("survivor", 8)
+
+    def have_shares():
+        """The API server takes the pods of before the reboot for running until the kubelet says otherwise."""
+        names = pods.of_deployment("survivor", 8)
+        return names if all(gpushare.granted_to(pods, names).values()) else None
+    after = wait_for("the Deployment's pods to have shares", have_shares)
     granted = gpushare.granted_to(pods, after)
     assert all(len(shares) == 1 for shares in granted.values()), granted
     for name in after:
