@@ -10,7 +10,7 @@ import pytest
 
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, gpus_of, healthy, sick, wait_until
-from test_mps_sim import OUT_OF_MEMORY, SUCCESS, Client
+from test_mps_sim import OUT_OF_MEMORY, RPC_FAILURE, SUCCESS, Client
 
 pytestmark = [
     pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
@@ -33,12 +33,12 @@ def config(*entries, root):
 
 
 class World:
-    def __init__(self, path, *entries, spec="2xA100-80GB"):
+    def __init__(self, path, *entries, spec="2xA100-80GB", mig=None):
         self.root = tempfile.mkdtemp(prefix="mps", dir="/tmp")  # a socket's path has 107 characters
         self.clients = []
-        self.sim = Sim(path / "sim", spec)
+        self.sim = Sim(path / "sim", spec, *(["--mig", mig] if mig else []))
         self.environment = dict(line.split("=", 1) for line in self.sim.run("env").stdout.splitlines() if "=" in line)
-        self.node = Node(path, self.sim, config=config(*entries, root=self.root))
+        self.node = Node(path, self.sim, config=config(*entries, root=self.root).replace('flags:', 'flags:\n  migStrategy: mixed'))
         self.kubelet = Kubelet(self.node.kubelet_dir).start()
         self.node.start()
         self.node.wait_listening()
@@ -66,6 +66,11 @@ class World:
 
     def pids(self):
         return sorted(m["pid"] for m in self.node.status()["mps"])
+
+    def server(self, env):
+        """The one server that runs for the clients of a share."""
+        program = self.sim.run("nvidia-cuda-mps-control", input="get_server_list\n", env={**os.environ, **env})
+        return int(program.stdout)
 
     def mode(self, gpu):
         return int(self.sim.run(sys.executable, "-c", MODE % gpu).stdout)
@@ -195,3 +200,48 @@ def test_a_fault_is_its_gpus_alone(make):
     guilty.stop()
     plugin.wait(lambda d: len(healthy(d)) == 8, "all healthy again")
     assert not [line for line in re.findall(r"MPS.*state=Fault.*", world.node.read_log()) if elsewhere in line]
+
+
+def test_a_killed_server_leaves_its_shares_usable(make):
+    world = make(FOUR)
+    plugin = world.plugin()
+    ids = healthy(plugin.wait(lambda d: len(healthy(d)) == 8))
+    env = world.allocate(plugin, ids[0])
+    client = world.client(env).ready()
+    os.kill(world.server(env), signal.SIGKILL)
+    wait_until(lambda: client("run(1000)") == RPC_FAILURE, "the client hears of it")
+    client.stop()
+    plugin.wait(lambda d: len(healthy(d)) == 8, "all healthy")
+    assert world.client(env).ready()("run(1000)") == SUCCESS
+
+
+def test_mps_on_mig_devices(make):
+    world = make("name: nvidia.com/mig-3g.40gb, replicas: 2", spec="A100-80GB", mig="3g.40gb,3g.40gb")
+    plugin = world.plugin("nvidia.com/mig-3g.40gb")
+    ids = healthy(plugin.wait(lambda d: len(healthy(d)) == 4))
+    client = world.client(world.allocate(plugin, ids[0])).ready()
+    assert client("alloc(15000)") == SUCCESS and client("alloc(8000)") == OUT_OF_MEMORY
+    assert world.mode(0) == DEFAULT
+
+
+def test_the_fault_of_a_share_with_its_own_server(make):
+    world = make(FOUR + ", isolation: per-share", spec="A100-80GB")
+    plugin = world.plugin()
+    ids = healthy(plugin.wait(lambda d: len(healthy(d)) == 4))
+    guilty, other = (world.client(world.allocate(plugin, i)).ready() for i in ids[:2])
+    world.sim.inject("fault=%d" % guilty.pid)
+    guilty("run(1000)")
+    assert other("run(1000)") == SUCCESS
+
+
+@pytest.mark.parametrize("entries, said", [
+    (["name: nvidia.com/gpu, replicas: 4, memoryLimit: 81Gi"], "is more than device 0 has"),
+    (["name: nvidia.com/gpu, replicas: 11, memoryLimit: 8Gi"], "add up to 88Gi"),
+    (["name: nvidia.com/gpu, rename: nvidia.com/gpu.a, replicas: 2, memoryLimit: 30Gi",
+      "name: nvidia.com/gpu, rename: nvidia.com/gpu.b, replicas: 1, memoryLimit: 30Gi"], "add up to 90Gi"),
+    (["name: nvidia.com/gpu, replicas: 49"], "takes 48 clients"),
+])
+def test_what_does_not_fit_is_refused(make, entries, said):
+    world = make(*entries, spec="A100-80GB")
+    wait_until(lambda: said in world.node.read_log(), "the refusal; log:\n" + world.node.read_log())
+    assert not world.kubelet.plugins
