@@ -260,6 +260,11 @@ bool mps_is_multi_user(pid_t pid)
 	return false;
 }
 
+void mps_kill(int pidfd)
+{
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+}
+
 /* The kernel takes one number a write. */
 static bool enter_cgroup(pid_t pid, const char *directory, struct gs_error *err)
 {

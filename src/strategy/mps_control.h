@@ -41,6 +41,8 @@ bool mps_is_multi_user(pid_t pid);
  * other program is a leftover. */
 int mps_find_daemon(const char *pipe_directory, pid_t *pid);
 
+/* Ends the process behind a pidfd at once: never another one that has its pid by now. */
+void mps_kill(int pidfd);
 /* Moves a process to the root of every cgroup hierarchy mounted below `root` (of version 2, or one folder for each
  * controller of version 1), so that it does not end with the container that started it. How many could be entered; `err`
  * tells of the last that could not. */

@@ -31,6 +31,7 @@ enum {
 	FAULT_WINDOW_MS = 600000,
 	QUARANTINE_MS = 600000,
 	SERVERS_MAX = 64,
+	UNANSWERED_MAX = 2, /* questions in a row: then it is ended and started again */
 };
 
 /* What a daemon is being asked right now. */
@@ -51,7 +52,7 @@ struct daemon {
 	struct daemon *next;
 	struct gs_mps_daemons *all;
 	struct gs_mps_spec spec;
-	char *pipe_directory, *log_directory;
+	char *pipe_directory, *log_directory, *control_socket;
 	enum gs_mps_state state;
 	char reason[512];
 	bool wanted;
@@ -62,11 +63,11 @@ struct daemon {
 	struct death *death; /* of its process; NULL: it does not run */
 	pid_t pid;
 	uv_timer_t timer;
-	uv_fs_event_t log_event;
+	uv_fs_event_t log_event, pipe_event;
 	unsigned handles;
 	int servers[SERVERS_MAX];
 	size_t server_count;
-	unsigned retry_ms, starts, faults;
+	unsigned retry_ms, starts, faults, unanswered;
 	uint64_t started_ms;                 /* when `-d` ended well, while its process is not known; 0: it is */
 	uint64_t ready_ms;                   /* since when; of the loop's clock */
 	uint64_t fault_ms;                   /* when the server was first seen in FAULT; 0: it is not */
@@ -93,6 +94,7 @@ struct gs_mps_daemons {
 
 static void proceed(struct daemon *daemon);
 static void on_timer(uv_timer_t *timer);
+static void look_soon(struct daemon *daemon);
 static void on_run_done(void *user, int exit_status, const char *output, const struct gs_error *err);
 
 /* --- states --- */
@@ -203,6 +205,8 @@ static void on_death(uv_poll_t *poll, int status, int events)
 {
 	struct daemon *daemon = ((struct death *)poll->data)->daemon;
 	forget_process(daemon);
+	daemon->unanswered = 0;
+	uv_fs_event_stop(&daemon->pipe_event);
 	if (daemon->step == STEP_QUIT) /* its front end says how it went */
 		return;
 	cancel_run(daemon);
@@ -316,10 +320,28 @@ static void quit(struct daemon *daemon)
 	run(daemon, STEP_QUIT, NULL, command);
 }
 
+static void on_pipe(uv_fs_event_t *event, const char *name, int events, int status)
+{
+	struct daemon *daemon = event->data;
+	if (access(daemon->control_socket, F_OK) == 0)
+		return;
+	uv_fs_event_stop(event);
+	look_soon(daemon);
+}
+
+/* Anew each time it is ready: the directory may be another one by then. */
+static void watch_pipes(struct daemon *daemon)
+{
+	if (!uv_is_active((uv_handle_t *)&daemon->pipe_event))
+		uv_fs_event_start(&daemon->pipe_event, on_pipe, daemon->pipe_directory, 0);
+}
+
 static void become_ready(struct daemon *daemon)
 {
 	if (!daemon->ready_ms)
 		daemon->ready_ms = now_ms(daemon);
+	daemon->unanswered = 0;
+	watch_pipes(daemon);
 	daemon->step = STEP_NONE;
 	wait_for(daemon, SLOW_LOOK_MS);
 	enter(daemon, GS_MPS_READY, "");
@@ -469,6 +491,9 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		snprintf(reason, sizeof reason, "its control daemon does not answer: %s",
 			 err ? err->text : first_line(output, line, sizeof line));
 		fail(daemon, reason);
+		/* It lives and nobody can reach it: its pipe directory was deleted, say. Servers go on without it. */
+		if (daemon->death && ++daemon->unanswered >= UNANSWERED_MAX)
+			mps_kill(daemon->death->pidfd);
 	} else if (step == STEP_SETTINGS && !took_settings(daemon, output)) {
 		snprintf(reason, sizeof reason, "its control daemon did not take the settings; it answered: %s",
 			 first_line(output, line, sizeof line));
@@ -514,6 +539,7 @@ static void on_handle_closed(uv_handle_t *handle)
 		}
 	free(daemon->pipe_directory);
 	free(daemon->log_directory);
+	free(daemon->control_socket);
 	free(daemon);
 	if (!all->freeing || all->first)
 		return;
@@ -535,6 +561,7 @@ static void delete (struct daemon *daemon)
 	forget_process(daemon);
 	uv_close((uv_handle_t *)&daemon->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&daemon->log_event, on_handle_closed);
+	uv_close((uv_handle_t *)&daemon->pipe_event, on_handle_closed);
 }
 
 /* The daemon is gone: the GPU gets its compute mode back, unless a new daemon wants it already. */
@@ -629,13 +656,15 @@ static struct daemon *add(struct gs_mps_daemons *all, const struct gs_mps_spec *
 	daemon->all = all;
 	daemon->spec = *spec;
 	daemon->pipe_directory = gs_printf("%s/%s/pipe", all->root, spec->key);
+	daemon->control_socket = gs_printf("%s/control", daemon->pipe_directory);
 	daemon->log_directory = gs_printf("%s/%s/log", all->root, spec->key);
 	daemon->wanted = true;
 	daemon->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(all->loop, &daemon->timer);
 	uv_fs_event_init(all->loop, &daemon->log_event);
-	daemon->timer.data = daemon->log_event.data = daemon;
-	daemon->handles = 2;
+	uv_fs_event_init(all->loop, &daemon->pipe_event);
+	daemon->timer.data = daemon->log_event.data = daemon->pipe_event.data = daemon;
+	daemon->handles = 3;
 	struct daemon **end = &all->first;
 	while (*end)
 		end = &(*end)->next;

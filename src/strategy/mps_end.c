@@ -28,7 +28,7 @@ static size_t end_daemons(const char *root, const char *program, unsigned grace_
 	uv_loop_t loop;
 	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", grace_seconds);
 	int pidfds[1024];
-	pid_t pids[GS_ARRAY_LENGTH(pidfds)];
+	pid_t pid;
 	size_t count = 0;
 	DIR *directory = opendir(root);
 	struct dirent *entry;
@@ -38,7 +38,7 @@ static size_t end_daemons(const char *root, const char *program, unsigned grace_
 	while ((entry = readdir(directory)) && count < GS_ARRAY_LENGTH(pidfds)) {
 		GS_AUTO_FREE char *pipes = gs_printf("%s/%s/pipe", root, entry->d_name);
 		GS_AUTO_FREE char *logs = gs_printf("%s/%s/log", root, entry->d_name);
-		int pidfd = entry->d_name[0] == '.' ? -1 : mps_find_daemon(pipes, &pids[count]);
+		int pidfd = entry->d_name[0] == '.' ? -1 : mps_find_daemon(pipes, &pid);
 		if (pidfd < 0)
 			continue;
 		pidfds[count++] = pidfd;
@@ -55,7 +55,7 @@ static size_t end_daemons(const char *root, const char *program, unsigned grace_
 	for (size_t i = 0; i < count; i++) {
 		struct pollfd ended = {.fd = pidfds[i], .events = POLLIN};
 		if (poll(&ended, 1, 0) == 0) {
-			kill(pids[i], SIGKILL);
+			mps_kill(pidfds[i]);
 			poll(&ended, 1, KILLED_MS);
 		}
 		close(pidfds[i]);

@@ -238,8 +238,7 @@ def test_a_fault_is_the_gpus_alone_and_passes(world):
     guilty, neighbour, elsewhere = world.container(first[0]).ready(), world.container(first[1]).ready(), world.container(second[0]).ready()
     world.sim.inject("fault=%d" % guilty.pid)
     assert guilty("run(1000)") == ILLEGAL_ADDRESS
-    devices = world.plugin().wait(lambda devices: sick(devices), "unhealthy shares")
-    assert sick(devices) == sorted(first)
+    world.plugin().wait(lambda devices: sick(devices) == sorted(first), "this GPU's shares, and no others, to be unhealthy")
     assert world.mps()[gpu]["state"] == "Fault" and world.mps()[gpu]["faults"] == 1
     late = world.container(first[2])
     assert late("init()") == SUCCESS and late("create()") == SERVER_NOT_READY
@@ -263,9 +262,9 @@ def test_faults_in_a_loop_end_in_quarantine(world):
         wait_until(lambda: world.mps()[gpu]["faults"] == number + 1, "the daemon to hear of fault %d" % number)
         client.stop()
         if number < 5:
-            world.ready()
+            world.wait_state(gpu, "Ready")
     assert "6 faults of clients within 10 minutes" in world.wait_state(gpu, "Quarantined")["reason"]
-    assert sick(world.plugin().wait(lambda devices: sick(devices), "unhealthy shares")) == sorted(shares)
+    world.plugin().wait(lambda devices: sick(devices) == sorted(shares), "this GPU's shares to be unhealthy")
 
 
 def test_shares_with_servers_of_their_own_fail_alone(make):
@@ -307,6 +306,16 @@ def test_limits_that_do_not_fit_are_refused_and_running_shares_stay(world, memor
     world.node.wait_log(words)
     assert any(words in problem for problem in world.node.status()["problems"])
     assert healthy(world.plugin().wait(lambda devices: len(healthy(devices)) == 20)) == before
+
+
+def test_a_pipe_directory_deleted_under_a_running_daemon_is_made_again(world):
+    share = healthy(world.ready())[0]
+    gpu = share.split("::")[0]
+    before = world.mps()[gpu]["pid"]
+    shutil.rmtree(pathlib.Path(world.root, gpu, "pipe"))
+    wait_until(lambda: world.mps()[gpu]["pid"] not in (0, before), "another daemon")
+    world.ready()
+    assert world.container(share).ready()("run(1000)") == SUCCESS
 
 
 @pytest.mark.parametrize("harm", ["deleted", "a file"])

@@ -10,8 +10,7 @@ import pytest
 
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, gpus_of, healthy, sick, wait_until
-from test_mps_sim import OUT_OF_MEMORY, RPC_FAILURE, SUCCESS, Client
-
+from cuda_client import OUT_OF_MEMORY, RPC_FAILURE, SUCCESS, Client
 pytestmark = [
     pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
     pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change the compute mode"),
@@ -58,7 +57,7 @@ class World:
 
     def client(self, env):
         wanted = {k: v for k, v in env.items() if k.startswith("CUDA_")}
-        self.clients.append(Client(type("Env", (), {"env": self.environment}), **wanted))
+        self.clients.append(Client({**self.environment, **wanted}))
         return self.clients[-1]
 
     def mps(self):
