@@ -73,10 +73,11 @@ fuzz:
 	@scripts/fuzz build-fuzz $(FUZZ_SECONDS)
 
 bench: build
-	@ninja -C $(BUILD) tests/bench/bench tests/bench/bench_mig
+	@ninja -C $(BUILD) tests/bench/bench tests/bench/bench_mig tests/bench/bench_mps
 	@echo "== measuring on a simulated node (about a minute)"
 	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
 	@$(BUILD)/gpushare sim 8xA100-80GB --mig none -- $(BUILD)/tests/bench/bench_mig
+	@$(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench_mps $(BUILD)/gpushare
 
 # The container image as an OCI archive in $(BUILD)/image, with its SBOM beside it.
 image:
