@@ -49,7 +49,19 @@ def test_a_pod_gets_a_slice_and_a_change_spares_it(cluster, gpushare, pods):
     wait_for("the other GPUs to be divided anew", lambda: any(resource.endswith("3g.40gb") for resource in cluster.node()["status"]["allocatable"])
              or cluster.node()["metadata"]["labels"].get(f"{LABEL}.state") in ("pending", "success", "failed"))
     pods.wait_running([first, second])
-    assert {name: pods.devices(name) for name in (first, second)} and gpushare.granted_to(pods, [first, second], SMALL) == granted
+    assert gpushare.granted_to(pods, [first, second], SMALL) == granted
     pods.delete(first, second)
     wait_state(cluster, "success", "all-balanced")
     wait_allocatable(cluster, 8, "nvidia.com/mig-3g.40gb")
+
+
+def test_single_publishes_slices_as_gpus(cluster, gpushare, pods):
+    cluster.kubectl("label", "node", NODE, f"{LABEL}=all-1g.10gb", "--overwrite")
+    wait_state(cluster, "success", "all-1g.10gb")
+    gpushare.upgrade("mig.strategy=single")
+    wait_allocatable(cluster, 56 * 4)  # four shares of each slice
+    (name,) = pods.create(arguments=["--memory", "1000"])
+    pods.wait_running([name])
+    assert len(pods.devices(name)) == 1
+    pods.delete(name)
+    gpushare.upgrade()

@@ -112,6 +112,9 @@ capabilities:
   drop: [ALL]
   {{- if kindIs "slice" .Values.capabilities }}
   add: {{ toJson .Values.capabilities }}
+  {{- else if and .Values.simulatedNode.enabled (has (include "gpushare.migStrategy" .) (list "single" "mixed")) }}
+  # The simulated driver makes an instance's device nodes in the process that asks for it.
+  add: [SYS_PTRACE, SYS_ADMIN, MKNOD]
   {{- else if has (include "gpushare.migStrategy" .) (list "single" "mixed") }}
   add: [SYS_PTRACE, SYS_ADMIN]
   {{- else }}
