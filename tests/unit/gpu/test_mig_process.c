@@ -82,10 +82,10 @@ static void test_names_can_not_steer_a_terminal(void **state)
 
 static void test_long_names_are_cut(void **state)
 {
-	char environ[2000], found[GS_MIG_HOLDER_SIZE];
-	memset(environ, 'x', sizeof environ);
-	memcpy(environ, "GPUSHARE_SHARES=", 16);
-	put(4, "environ", environ, sizeof environ);
+	char variables[2000], found[GS_MIG_HOLDER_SIZE];
+	memset(variables, 'x', sizeof variables);
+	memcpy(variables, "GPUSHARE_SHARES=", 16);
+	put(4, "environ", variables, sizeof variables);
 	PUT(4, "comm", "python\n");
 	gs_mig_describe_process(proc, 4, found, sizeof found);
 	assert_int_equal(strlen(found), sizeof found - 1);
