@@ -24,7 +24,7 @@
 #include "sim/cuda/found.h"
 
 #define LOG_DIRECTORY_DEFAULT "/var/log/nvidia-mps"
-enum { PEERS_MAX = 1024, SERVERS_MAX = 64, ASK_MS = 2000, LAST_GRACE_MS = 2000 };
+enum { PEERS_MAX = 1024, SERVERS_MAX = 64, LAST_GRACE_MS = 2000 };
 
 void mps_control_log(const struct mps_control *control, const char *format, ...)
 {
@@ -53,16 +53,16 @@ struct mps_server *mps_control_find_server(struct mps_control *control, pid_t pi
 void mps_control_tell(struct mps_server *server, enum mps_kind kind, int32_t value)
 {
 	struct mps_packet packet = {.magic = MPS_MAGIC, .kind = kind, .value = value, .settings = server->settings};
-	mps_send(server->fd, &packet, -1);
+	mps_send_in_turn(server->fd, &packet);
 }
 
 bool mps_control_ask(struct mps_control *control, struct mps_server *server, enum mps_kind kind, int32_t client_pid,
 		     void (*each)(void *user, const struct mps_client_info *client), void *user, int32_t *value)
 {
 	struct mps_packet packet = {.magic = MPS_MAGIC, .kind = kind, .client.pid = client_pid};
-	if (mps_send(server->fd, &packet, -1) < 0)
+	if (mps_send_in_turn(server->fd, &packet) < 0)
 		return false;
-	while (mps_receive(server->fd, &packet, ASK_MS, NULL) > 0) {
+	while (mps_receive(server->fd, &packet, MPS_ASK_MS, NULL) > 0) {
 		if (packet.kind == MPS_READY)
 			server->ready = true;
 		else if (packet.kind == MPS_CLIENT && each)
@@ -163,7 +163,7 @@ static void drop_peer(struct mps_control *control, size_t which)
 }
 
 /* Gives a client to the server of its user. One user's server runs at a time: others are asked to end when their clients
- * have gone, and until then the client waits. True when the client is no longer ours. */
+ * have gone, and until then the client waits, as it does while the server's queue is full. True when the client is no longer ours. */
 static bool place_client(struct mps_control *control, struct mps_peer *peer)
 {
 	struct mps_server *server = NULL;
@@ -182,12 +182,12 @@ static bool place_client(struct mps_control *control, struct mps_peer *peer)
 		return false;
 	if (!server)
 		server = mps_control_start_server(control, peer->uid);
-	if (server) {
-		peer->hello->kind = MPS_TAKE_CLIENT;
-		peer->hello->client = (struct mps_client_info){.pid = peer->pid, .uid = peer->uid};
-		mps_send(server->fd, peer->hello, peer->fd);
-	}
-	return true;
+	if (!server)
+		return true;
+	peer->hello->kind = MPS_TAKE_CLIENT;
+	peer->hello->client = (struct mps_client_info){.pid = peer->pid, .uid = peer->uid};
+	server->full = mps_send(server->fd, peer->hello, peer->fd) < 0 && errno == EAGAIN;
+	return !server->full;
 }
 
 /* True when the peer was dropped. */
@@ -301,7 +301,9 @@ static int serve(struct mps_control *control)
 		*GS_VEC_PUSH(&watched) = (struct pollfd){.fd = control->privileged, .events = POLLIN};
 		size_t servers = control->servers.count, peers = control->peers.count;
 		for (size_t i = 0; i < servers; i++)
-			*GS_VEC_PUSH(&watched) = (struct pollfd){.fd = control->servers.items[i].fd, .events = POLLIN};
+			*GS_VEC_PUSH(&watched) =
+				(struct pollfd){.fd = control->servers.items[i].fd,
+						.events = POLLIN | (control->servers.items[i].full ? POLLOUT : 0)};
 		for (size_t i = 0; i < peers; i++)
 			*GS_VEC_PUSH(&watched) = (struct pollfd){.fd = control->peers.items[i].fd, .events = POLLIN};
 		int ready = poll(watched.items, watched.count, timeout_of(control));

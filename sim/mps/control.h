@@ -10,6 +10,7 @@ struct mps_server {
 	uid_t uid;
 	int fd; /* to the server */
 	bool ready;
+	bool full;   /* a client waits until it reads what it was sent */
 	bool ending; /* told to end once its clients are gone */
 	struct mps_settings settings;
 };

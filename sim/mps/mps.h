@@ -19,6 +19,7 @@ enum {
 	MPS_TEXT_BYTES = 4096, /* a command, or a part of an answer */
 	MPS_CLIENTS_MAX = 60,  /* of one server and GPU, CUDA 13.1; less before: mps_clients_max */
 	MPS_FULL_PERCENT_TENTHS = 1000,
+	MPS_ASK_MS = 2000, /* how long the daemon and a server wait for each other */
 	MPS_SERVER_FD = 3, /* where a server finds its connection to the daemon */
 };
 
@@ -89,8 +90,12 @@ struct mps_packet {
  * met there (the real default is /tmp/nvidia-mps). Owned by the caller. */
 char *mps_pipe_directory(void);
 
-/* Sends one packet, with a descriptor unless `fd` is -1. Never waits; -1 when the peer is gone or does not read. */
+/* Sends one packet, with a descriptor unless `fd` is -1. Never waits; -1 when the peer is gone, or (errno EAGAIN) has
+ * not read what it was sent before. */
 int mps_send(int socket, const struct mps_packet *packet, int fd);
+/* Sends one between the daemon and a server, once the other has read enough of what it was sent before (a server that
+ * starts has many clients to take, and its list of them is longer than a socket's queue). -1 as above, or after 2 s. */
+int mps_send_in_turn(int socket, const struct mps_packet *packet);
 /* Receives one, waiting up to `timeout_ms` (-1: for ever): 1; 0 nothing came in time; -1 the peer is gone or sent something
  * else. *fd gets a descriptor that came with it, or -1; NULL: those are closed. */
 int mps_receive(int socket, struct mps_packet *packet, int timeout_ms, int *fd);

@@ -226,7 +226,7 @@ static void answer_end(const struct server *server, int32_t value)
 {
 	struct mps_packet packet = packet_of(MPS_END);
 	packet.value = value;
-	mps_send(server->setup->control, &packet, -1);
+	mps_send_in_turn(server->setup->control, &packet);
 }
 
 static void list(const struct server *server)
@@ -234,7 +234,7 @@ static void list(const struct server *server)
 	for (size_t i = 0; i < server->clients.count; i++) {
 		struct mps_packet packet = packet_of(MPS_CLIENT);
 		packet.client = server->clients.items[i].info;
-		mps_send(server->setup->control, &packet, -1);
+		mps_send_in_turn(server->setup->control, &packet);
 	}
 	answer_end(server, 0);
 }
@@ -317,7 +317,7 @@ static void set_up(struct server *server, const struct mps_server_setup *setup)
 					.clients_max = mps_clients_max(major, sim_node_driver_version(server->node))};
 	}
 	struct mps_packet ready = packet_of(MPS_READY);
-	mps_send(setup->control, &ready, -1);
+	mps_send_in_turn(setup->control, &ready);
 	LOG(server, "MPS Server is ready");
 }
 

@@ -48,6 +48,14 @@ int mps_send(int socket, const struct mps_packet *packet, int fd)
 	return sent == (ssize_t)sizeof *packet ? 0 : -1;
 }
 
+int mps_send_in_turn(int socket, const struct mps_packet *packet)
+{
+	struct pollfd room = {.fd = socket, .events = POLLOUT};
+	while (poll(&room, 1, MPS_ASK_MS) < 0 && errno == EINTR)
+		continue;
+	return mps_send(socket, packet, -1);
+}
+
 /* Descriptors that a message brought: the first one is kept if wanted. */
 static void take_descriptors(struct msghdr *message, int *fd)
 {

@@ -221,6 +221,20 @@ def test_only_so_many_clients(node):
     wait_until(lambda: refused("create()") == SUCCESS, "there is room again")
 
 
+def test_clients_that_come_at_once_wait_for_a_slow_server(node):
+    """More of them than fit into the socket between the daemon and its server."""
+    server = node.client().ready() and node.server()
+    os.kill(server, signal.SIGSTOP)
+    clients = [node.client() for _ in range(47)]
+    for client in clients:
+        client.start("init()")
+    log = pathlib.Path(node.env["CUDA_MPS_LOG_DIRECTORY"], "control.log")
+    wait_until(lambda: log.read_text().count("NEW CLIENT") == 48, "all have knocked")
+    os.kill(server, signal.SIGCONT)
+    assert [client.answer() for client in clients] == [SUCCESS] * 47
+    assert len(node.say("get_client_list %d" % server).split()) == 48
+
+
 def test_a_daemon_of_one_gpu_shows_its_clients_only_that(start):
     node = start()
     uuids = [line.split("UUID: ")[1].rstrip(")\n") for line in
