@@ -142,6 +142,25 @@ void sim_settle_gpu(struct sim_state *state, uint32_t gpu, uint64_t now_ns)
 			settle(state, &state->clients[slot], now_ns);
 }
 
+static void remove_client(struct sim_state *state, struct sim_client *client, uint64_t now_ns)
+{
+	client->used = 0;
+	shorten_timeline(state, client, now_ns);
+}
+
+/* Whether what an MPS client has on its GPU is gone, since it was in its server's hands. */
+static bool has_lost_server(const struct sim_state *state, const struct sim_client *client)
+{
+	if (client->kind != SIM_CLIENT_MPS || !client->server_pid)
+		return false;
+	for (uint32_t slot = 0; slot < client_slots(state); slot++) {
+		const struct sim_client *other = &state->clients[slot];
+		if (is_on(other, client->gpu) && other->kind == SIM_CLIENT_COMPUTE && other->pid == client->server_pid)
+			return false;
+	}
+	return true;
+}
+
 void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
 {
 	struct sim_state *state = node->state;
@@ -150,9 +169,11 @@ void sim_sweep_gpu(struct sim_node *node, uint32_t gpu, uint64_t now_ns)
 		struct sim_client *client = &state->clients[slot];
 		if (!is_on(client, gpu) || is_alive(node, (int)slot))
 			continue;
-		client->used = 0;
-		shorten_timeline(state, client, now_ns);
+		remove_client(state, client, now_ns);
 	}
+	for (uint32_t slot = 0; slot < client_slots(state); slot++)
+		if (is_on(&state->clients[slot], gpu) && has_lost_server(state, &state->clients[slot]))
+			remove_client(state, &state->clients[slot], now_ns);
 }
 
 bool sim_has_clients(const struct sim_state *state, uint32_t gpu, uint32_t gpu_instance, uint32_t compute_instance)
@@ -308,8 +329,7 @@ void sim_client_detach(struct sim_node *node, int slot)
 		if (client) {
 			uint64_t now = sim_now_ns();
 			settle(node->state, client, now);
-			client->used = 0;
-			shorten_timeline(node->state, client, now);
+			remove_client(node->state, client, now);
 		}
 		node->mine[slot] = false;
 		struct flock lock = slot_lock(slot, F_UNLCK);
@@ -327,6 +347,16 @@ void sim_client_limit(struct sim_node *node, int slot, uint32_t permille)
 		client->share_permille = client->share_permille * permille / 1000;
 	if (client && !client->share_permille)
 		client->share_permille = 1;
+	sim_unlock(node);
+}
+
+void sim_client_serve(struct sim_node *node, int slot, int32_t server_pid)
+{
+	if (!sim_lock(node))
+		return;
+	struct sim_client *client = own_client(node, slot);
+	if (client)
+		client->server_pid = server_pid;
 	sim_unlock(node);
 }
 

@@ -10,7 +10,7 @@
 #include "sim/state.h"
 
 #define SIM_STATE_MAGIC 0x314D495348535047ull /* "GPSHSIM1" */
-enum { SIM_STATE_VERSION = 2 };
+enum { SIM_STATE_VERSION = 3 };
 
 struct sim_fault {
 	char function[SIM_FUNCTION_NAME_SIZE];
@@ -47,7 +47,7 @@ struct sim_state {
 /* Several builds of the libraries may meet in one node: a change of layout must come with a new version. */
 static_assert(sizeof(struct sim_busy) == 768, "layout");
 static_assert(sizeof(struct sim_gpu) == 520, "layout");
-static_assert(sizeof(struct sim_client) == 1104, "layout");
+static_assert(sizeof(struct sim_client) == 1112, "layout");
 static_assert(sizeof(struct sim_event) == 32, "layout");
 static_assert(sizeof(struct sim_fault) == 88, "layout");
 static_assert(offsetof(struct sim_state, lock) == 96, "layout");
@@ -58,7 +58,7 @@ static_assert(offsetof(struct sim_state, faults) == 49568, "layout");
 static_assert(sizeof(struct sim_mig) == 5168, "layout");
 static_assert(offsetof(struct sim_state, migs) == 55200, "layout");
 static_assert(offsetof(struct sim_state, clients) == 220576, "layout");
-static_assert(sizeof(struct sim_state) == 1351072, "layout");
+static_assert(sizeof(struct sim_state) == 1359264, "layout");
 
 struct sim_node {
 	struct sim_state *state;

@@ -87,6 +87,8 @@ struct sim_client {
 	uint32_t gpu_instance, compute_instance; /* SIM_MIG_NONE: the whole GPU */
 	uint32_t share_permille;                 /* of the GPU's multiprocessors; 1000: all */
 	uint32_t fault;                          /* a CUresult that its work is to end with; 0: none */
+	int32_t server_pid; /* of an MPS client, as its server itself sees it; 0: none, or not known */
+	uint32_t reserved;
 	struct sim_busy busy;
 	char name[SIM_PROCESS_NAME_SIZE]; /* executable path */
 };
@@ -159,6 +161,8 @@ int sim_client_attach_instance(struct sim_node *node, uint32_t gpu, uint32_t gpu
 void sim_client_detach(struct sim_node *node, int slot);
 /* The client may use only so many of the multiprocessors that it has without (1000: all of them), as an MPS client does. */
 void sim_client_limit(struct sim_node *node, int slot, uint32_t permille);
+/* The client is one of this MPS server (its pid): what it has on the GPU goes with the server's own context there. */
+void sim_client_serve(struct sim_node *node, int slot, int32_t server_pid);
 /* Makes the work of a process fail with a CUresult wherever it is a client; how many clients that were. libcuda takes the
  * fault, once, with the next call that looks at the device. */
 size_t sim_client_fault(struct sim_node *node, int32_t pid, uint32_t result);

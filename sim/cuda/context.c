@@ -48,6 +48,7 @@ static CUresult attach(struct simcu_device *device)
 	if (slot < 0)
 		return error.code == ENOSPC ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_DEVICE_UNAVAILABLE;
 	sim_client_limit(simcu.node, slot, simcu_mps_permille());
+	sim_client_serve(simcu.node, slot, simcu_mps_server());
 	device->client = slot;
 	device->attachment++;
 	return CUDA_SUCCESS;

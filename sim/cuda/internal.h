@@ -235,6 +235,8 @@ void simcu_mps_report_fault(struct simcu_device *device, CUresult result);
 void simcu_mps_forget(void);
 /* Threads of the device that this process may use, 1000: all. */
 uint32_t simcu_mps_permille(void);
+/* The pid of the server, as it sees itself; 0: this process is no client. */
+int32_t simcu_mps_server(void);
 
 /* visible.c: pure. */
 struct simcu_instance {

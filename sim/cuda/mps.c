@@ -11,6 +11,7 @@
 
 struct simcu_mps {
 	int socket; /* -1: the server is gone */
+	int32_t server_pid;
 	struct mps_settings settings;
 	struct mps_device devices[SIM_GPUS_MAX];
 	size_t device_count;
@@ -42,8 +43,10 @@ CUresult simcu_mps_connect(void)
 	    packet.kind != MPS_WELCOME)
 		return CUDA_ERROR_MPS_CONNECTION_FAILED;
 	simcu.mps = gs_calloc(1, sizeof *simcu.mps);
-	*simcu.mps =
-		(struct simcu_mps){.socket = socket, .settings = packet.settings, .device_count = packet.device_count};
+	*simcu.mps = (struct simcu_mps){.socket = socket,
+					.server_pid = packet.server_pid,
+					.settings = packet.settings,
+					.device_count = packet.device_count};
 	memcpy(simcu.mps->devices, packet.devices, sizeof packet.devices);
 	socket = -1;
 	return CUDA_SUCCESS;
@@ -58,6 +61,11 @@ const struct mps_device *simcu_mps_devices(size_t *count)
 uint32_t simcu_mps_permille(void)
 {
 	return simcu.mps ? simcu.mps->settings.percent_tenths : 1000;
+}
+
+int32_t simcu_mps_server(void)
+{
+	return simcu.mps ? simcu.mps->server_pid : 0;
 }
 
 void simcu_mps_describe(struct simcu_device *device, const char *uuid)

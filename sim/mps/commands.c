@@ -20,7 +20,6 @@ enum { WORDS_MAX = 8 };
 struct command {
 	struct mps_control *control;
 	char *words[WORDS_MAX]; /* words[0] is the command; "" where there are no more */
-	size_t count;
 	struct gs_strbuf answer;
 };
 
@@ -370,7 +369,6 @@ void mps_command_run(struct mps_control *control, int fd, const char *line)
 	for (size_t i = 0; i < WORDS_MAX; i++) {
 		char *word = strtok_r(i ? NULL : copy, " \t\r", &rest);
 		command.words[i] = word ? word : nothing;
-		command.count += word != NULL;
 		if (!word)
 			rest = nothing;
 	}

@@ -178,6 +178,18 @@ def test_a_dead_server_takes_its_clients_along(node):
     assert node.command(OURS, input="quit -t 1\n").returncode == 1  # one server did not end gracefully
 
 
+def test_what_clients_have_goes_with_their_server(start):
+    """It was in the server's hands: also the memory of a client that has not noticed yet."""
+    node = start(spec="1xA100-80GB")
+    node.daemon()
+    old = node.client().ready()
+    assert old("alloc(70000)") == SUCCESS and node.client().ready()("alloc(70000)") == OUT_OF_MEMORY
+    os.kill(node.server(), signal.SIGKILL)
+    wait_until(lambda: node.say("get_server_list") == "", "the daemon hears of it")
+    assert node.client().ready()("alloc(70000)") == SUCCESS
+    assert old("run(1000)") == RPC_FAILURE
+
+
 def test_a_dead_daemon_leaves_its_clients_running(node):
     client, server = node.client().ready(), node.server()
     os.kill(node.daemon_pid(), signal.SIGKILL)
