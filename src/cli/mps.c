@@ -11,10 +11,13 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/quantity.h"
+#include "base/strbuf.h"
 #include "cli/commands.h"
+#include "cli/status_table.h"
 #include "gpu/nvml.h"
 #include "node/client.h"
 #include "node/node.h"
+#include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
 enum { STATUS_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
@@ -73,53 +76,6 @@ static int print_list(json_t *list, bool as_json, void (*print_table)(const json
 	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
 
-/* --- status --- */
-
-static void print_daemons(const json_t *daemons)
-{
-	size_t i;
-	json_t *daemon;
-	if (!json_array_size(daemons)) {
-		puts("nothing is shared by MPS on this node");
-		return;
-	}
-	printf("%-44s %-11s %8s %8s %8s %6s %6s\n", "DAEMON", "STATE", "PID", "MEMORY", "THREADS", "STARTS", "FAULTS");
-	json_array_foreach(daemons, i, daemon)
-	{
-		char memory[32];
-		format_bytes(json_object_get(daemon, "memoryLimitBytes"), memory, sizeof memory);
-		printf("%-44s %-11s %8" JSON_INTEGER_FORMAT " %8s %6" JSON_INTEGER_FORMAT " %% %6" JSON_INTEGER_FORMAT
-		       " %6" JSON_INTEGER_FORMAT "\n",
-		       text_of(daemon, "id"), text_of(daemon, "state"),
-		       json_integer_value(json_object_get(daemon, "pid")), memory,
-		       json_integer_value(json_object_get(daemon, "activeThreadPercentage")),
-		       json_integer_value(json_object_get(daemon, "starts")),
-		       json_integer_value(json_object_get(daemon, "faults")));
-		if (json_integer_value(json_object_get(daemon, "pid")) &&
-		    !json_is_true(json_object_get(daemon, "multiUser")))
-			puts("    one user at a time: clients of another user id wait until this one's have ended");
-		if (*text_of(daemon, "reason"))
-			printf("    %s\n", text_of(daemon, "reason"));
-	}
-}
-
-static int run_status(int argc, char **argv)
-{
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_mps_status, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	int as_json = wants_json(&gs_command_mps_status, &arguments);
-	if (as_json < 0)
-		return GS_EXIT_USAGE;
-	json_t *status = ask(&gs_command_mps_status, &arguments);
-	if (!status)
-		return GS_EXIT_FAILURE;
-	json_t *daemons = json_incref(json_object_get(status, "mps"));
-	json_decref(status);
-	return print_list(daemons ? daemons : json_array(), as_json, print_daemons);
-}
-
 /* --- clients --- */
 
 /* One object for each process that holds a share of MPS. */
@@ -130,6 +86,8 @@ static void add_clients(json_t *clients, const json_t *share)
 	json_array_foreach(json_object_get(share, "holders"), i, holder)
 	{
 		json_t *client = json_copy(holder);
+		json_object_set(client, "device", json_object_get(share, "device"));
+		json_object_set(client, "pods", json_object_get(share, "pods"));
 		json_object_set(client, "share", json_object_get(share, "id"));
 		json_object_set(client, "resource", json_object_get(share, "resource"));
 		json_object_set(client, "memoryLimitBytes", json_object_get(share, "memoryBytes"));
@@ -165,12 +123,12 @@ static void print_clients(const json_t *clients)
 	json_array_foreach(clients, i, client)
 	{
 		char memory[32], limit[32];
-		const char *namespace = text_of(client, "namespace");
+		GS_AUTO_FREE char *pods = gs_status_pods(client);
 		format_bytes(json_object_get(client, "memoryBytes"), memory, sizeof memory);
 		format_bytes(json_object_get(client, "memoryLimitBytes"), limit, sizeof limit);
-		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s%s%s\n", text_of(client, "share"),
+		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", text_of(client, "share"),
 		       json_integer_value(json_object_get(client, "pid")), memory, limit, text_of(client, "name"),
-		       namespace, *namespace ? "/" : "", text_of(client, "pod"));
+		       *pods ? pods : "-");
 	}
 }
 
@@ -189,6 +147,95 @@ static int run_clients(int argc, char **argv)
 	json_t *clients = clients_of(status);
 	json_decref(status);
 	return print_list(clients, as_json, print_clients);
+}
+
+/* --- status --- */
+
+/* "4711, 4712", or "-". */
+static char *pids_of(const json_t *pids)
+{
+	struct gs_strbuf text = {0};
+	size_t i;
+	json_t *pid;
+	json_array_foreach(pids, i, pid)
+		gs_strbuf_printf(&text, "%s%" JSON_INTEGER_FORMAT, i ? ", " : "", json_integer_value(pid));
+	return i ? gs_strbuf_take(&text) : gs_strdup("-");
+}
+
+static void print_daemons(const json_t *daemons)
+{
+	size_t i;
+	json_t *daemon;
+	if (!json_array_size(daemons)) {
+		puts("nothing is shared by MPS on this node");
+		return;
+	}
+	printf("%-44s %-11s %8s %8s %8s %6s %6s %7s %s\n", "DAEMON", "STATE", "PID", "MEMORY", "THREADS", "STARTS",
+	       "FAULTS", "CLIENTS", "SERVERS");
+	json_array_foreach(daemons, i, daemon)
+	{
+		char memory[32];
+		GS_AUTO_FREE char *servers = pids_of(json_object_get(daemon, "servers"));
+		format_bytes(json_object_get(daemon, "memoryLimitBytes"), memory, sizeof memory);
+		printf("%-44s %-11s %8" JSON_INTEGER_FORMAT " %8s %6" JSON_INTEGER_FORMAT " %% %6" JSON_INTEGER_FORMAT
+		       " %6" JSON_INTEGER_FORMAT " %7" JSON_INTEGER_FORMAT " %s\n",
+		       text_of(daemon, "id"), text_of(daemon, "state"),
+		       json_integer_value(json_object_get(daemon, "pid")), memory,
+		       json_integer_value(json_object_get(daemon, "activeThreadPercentage")),
+		       json_integer_value(json_object_get(daemon, "starts")),
+		       json_integer_value(json_object_get(daemon, "faults")),
+		       json_integer_value(json_object_get(daemon, "clients")), servers);
+		if (json_integer_value(json_object_get(daemon, "pid")) &&
+		    !json_is_true(json_object_get(daemon, "multiUser")))
+			puts("    one user at a time: clients of another user id wait until this one's have ended");
+		if (*text_of(daemon, "reason"))
+			printf("    %s\n", text_of(daemon, "reason"));
+	}
+}
+
+/* Whether a share's clients are this daemon's: that of its device, or ("<device>-<n>") of the share alone. */
+static bool serves(const json_t *daemon, const json_t *client)
+{
+	const char *device = text_of(daemon, "device"), *id = text_of(daemon, "id");
+	const char *replica = strstr(text_of(client, "share"), "::");
+	if (strcmp(device, text_of(client, "device")) != 0)
+		return false;
+	if (strlen(id) <= strlen(device))
+		return true;
+	return replica && strcmp(id + strlen(device) + 1, replica + 2) == 0;
+}
+
+/* Adds `clients` to each daemon: how many processes hold a share that it serves. */
+static void count_clients(json_t *daemons, const json_t *clients)
+{
+	size_t i, j;
+	json_t *daemon, *client;
+	json_array_foreach(daemons, i, daemon)
+	{
+		json_int_t count = 0;
+		json_array_foreach(clients, j, client) count += serves(daemon, client);
+		json_object_set_new(daemon, "clients", json_integer(count));
+	}
+}
+
+static int run_status(int argc, char **argv)
+{
+	struct gs_arguments arguments;
+	int stop = gs_parse_arguments(&gs_command_mps_status, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	int as_json = wants_json(&gs_command_mps_status, &arguments);
+	if (as_json < 0)
+		return GS_EXIT_USAGE;
+	json_t *status = ask(&gs_command_mps_status, &arguments);
+	if (!status)
+		return GS_EXIT_FAILURE;
+	json_t *daemons = json_object_get(status, "mps"), *clients = clients_of(status);
+	daemons = daemons ? json_incref(daemons) : json_array();
+	count_clients(daemons, clients);
+	json_decref(clients);
+	json_decref(status);
+	return print_list(daemons, as_json, print_daemons);
 }
 
 /* --- stop --- */
@@ -257,11 +304,12 @@ const struct gs_command gs_command_mps_status = {
 	.summary = "show the MPS control daemons of this node",
 	.description =
 		"One for each device that is shared by MPS, or for each share with isolation: per-share. MEMORY and "
-		"THREADS are "
-		"the most that a client may have; a container's own limits may be lower. In the state Fault a client's "
-		"work has "
-		"failed, and with it that of all clients on the device; no new ones are taken until those are gone. "
-		"Quarantined: that happened too often.",
+		"THREADS are the most that a client may have; a container's own limits may be lower. CLIENTS counts "
+		"the "
+		"processes that hold its shares. In the state Fault a client's work has failed, and with it that of "
+		"all "
+		"clients on the device; no new ones are taken until those are gone. Quarantined: that happened too "
+		"often. Draining: clients of a control daemon that died still have the device.",
 	.examples = "gpushare mps status  # a table\n"
 		    "gpushare mps status -o json  # for programs",
 	.options = question_options,

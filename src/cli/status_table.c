@@ -114,8 +114,7 @@ static const char *share_mark(const json_t *gpu, const json_t *share, char mark[
 	return mark;
 }
 
-/* "default/train-0/main" of each pod that holds the share. */
-static char *pods_of(const json_t *share)
+char *gs_status_pods(const json_t *share)
 {
 	struct gs_strbuf text = {0};
 	size_t i;
@@ -223,7 +222,7 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *share)
 {
 	const json_t *holders = json_object_get(share, "holders");
-	char *pods = pods_of(share);
+	char *pods = gs_status_pods(share);
 	char name[CELL_SIZE], mark[CELL_SIZE + 2];
 	snprintf(mark, sizeof mark, "  %s", share_mark(gpu, share, name));
 	size_t i;

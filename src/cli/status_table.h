@@ -10,4 +10,8 @@
  * share and a row for shares in sequence that nobody holds. Any JSON is accepted; what is missing is shown as a dash. */
 void gs_status_table(const json_t *status, struct gs_strbuf *out);
 
+/* "NAMESPACE/POD/CONTAINER" of each pod in share.pods, with ", " between them; "" when there are none, or nobody tells.
+ * Owned by the caller. */
+char *gs_status_pods(const json_t *share);
+
 #endif

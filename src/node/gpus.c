@@ -656,11 +656,6 @@ const char *gpus_waiting_reason(const struct gpus *gpus)
 	return gpus->waiting_reason;
 }
 
-const struct gs_nvml *gpus_nvml(const struct gpus *gpus)
-{
-	return gpus->nvml;
-}
-
 const char *gpus_driver_version(const struct gpus *gpus)
 {
 	return gpus->driver_version;

@@ -41,9 +41,6 @@ void gpus_rescan(struct gpus *gpus);
 
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
-/* For calls on worker threads, between gs_nvml_hold and gs_nvml_release; NULL: there is none yet. It stays until the
- * process ends. */
-const struct gs_nvml *gpus_nvml(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
 /* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
 const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);

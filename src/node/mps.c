@@ -16,6 +16,7 @@
 #include "node/node_internal.h"
 #include "strategy/mps.h"
 #include "strategy/mps_daemons.h"
+#include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 #include "strategy/mps_record.h"
 #include "strategy/strategies.h"
@@ -34,8 +35,6 @@ struct node_mps {
 
 	struct request *first; /* waiting; the first one is under way while `working` */
 	bool working;
-	uv_work_t work;
-	const struct gs_nvml *nvml;
 	struct gs_error err;
 	bool failed;
 	bool settled; /* what an earlier daemon left was looked at */
@@ -43,28 +42,23 @@ struct node_mps {
 
 /* --- setting a mode, on a worker thread; the loop does not touch the record meanwhile --- */
 
-static void set_mode(uv_work_t *work)
+static void set_mode(const struct gs_nvml *nvml, void *user)
 {
-	struct node_mps *mps = work->data;
+	struct node_mps *mps = user;
 	const struct request *request = mps->first;
-	mps->failed = true;
-	if (!mps->nvml) {
-		gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there");
-		return;
-	}
-	gs_nvml_hold(mps->nvml);
-	if (request->exclusive)
-		mps->failed = gs_mps_make_exclusive(&mps->record, mps->nvml, request->gpu, &mps->err) < 0;
+	if (!nvml)
+		mps->failed = gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there") < 0;
+	else if (request->exclusive)
+		mps->failed = gs_mps_make_exclusive(&mps->record, nvml, request->gpu, &mps->err) < 0;
 	else
-		mps->failed = gs_mps_restore(&mps->record, mps->nvml, request->gpu, &mps->err) < 0;
-	gs_nvml_release(mps->nvml);
+		mps->failed = gs_mps_restore(&mps->record, nvml, request->gpu, &mps->err) < 0;
 }
 
 static void work_on(struct node_mps *mps);
 
-static void after_set_mode(uv_work_t *work, int status)
+static void after_set_mode(void *user)
 {
-	struct node_mps *mps = work->data;
+	struct node_mps *mps = user;
 	struct request *request = mps->first;
 	mps->first = request->next;
 	mps->working = false;
@@ -97,9 +91,7 @@ static void work_on(struct node_mps *mps)
 	if (!mps->first)
 		return;
 	mps->working = true;
-	mps->nvml = gpus_nvml(mps->node->gpus);
-	mps->work.data = mps;
-	uv_queue_work(&mps->node->loop, &mps->work, set_mode, after_set_mode);
+	gpus_work(mps->node->gpus, set_mode, after_set_mode, mps);
 }
 
 static void request_mode(void *user, const char *gpu, bool exclusive)
@@ -223,15 +215,18 @@ json_t *node_mps_status(const struct node *node)
 	json_t *list = json_array();
 	for (size_t i = 0; node->mps && i < gs_mps_count(node->mps->daemons); i++) {
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
-		json_array_append_new(list,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b}",
-						"id", status.spec.key, "device", status.spec.device, "gpu",
-						status.spec.gpu, "state", gs_mps_state_name(status.state), "reason",
-						status.reason, "pipeDirectory", status.pipe_directory, "pid",
-						status.pid, "starts", (int)status.starts, "faults", (int)status.faults,
-						"activeThreadPercentage", (int)status.spec.thread_percentage,
-						"memoryLimitBytes", (json_int_t)status.spec.memory_bytes, "priority",
-						(int)status.spec.priority, "multiUser", (int)status.multi_user));
+		json_t *servers = json_array();
+		for (size_t j = 0; j < status.server_count; j++)
+			json_array_append_new(servers, json_integer(status.servers[j]));
+		json_array_append_new(
+			list,
+			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id",
+				  status.spec.key, "device", status.spec.device, "gpu", status.spec.gpu, "state",
+				  gs_mps_state_name(status.state), "reason", status.reason, "pipeDirectory",
+				  status.pipe_directory, "pid", status.pid, "starts", (int)status.starts, "faults",
+				  (int)status.faults, "activeThreadPercentage", (int)status.spec.thread_percentage,
+				  "memoryLimitBytes", (json_int_t)status.spec.memory_bytes, "priority",
+				  (int)status.spec.priority, "multiUser", (int)status.multi_user, "servers", servers));
 	}
 	return list;
 }

@@ -1,23 +1,19 @@
 #include "strategy/mps_control.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
 
-enum { STREAMS = 3, OPTIONS_MAX = 4, PID_FILE_BYTES_MAX = 64, COMM_BYTES_MAX = 64, COMMAND_LINE_BYTES_MAX = 4096 };
+enum { STREAMS = 3, OPTIONS_MAX = 4 };
 #define PROGRAM_NAME "nvidia-cuda-mps-control"
 
 struct mps_run {
@@ -226,75 +222,28 @@ void mps_run_cancel(struct mps_run *run)
 		close_all(run);
 }
 
-int mps_find_daemon(const char *pipe_directory, pid_t *pid)
+static bool is_on_path(const char *name)
 {
-	GS_AUTO_FREE char *path = gs_printf("%s/nvidia-cuda-mps-control.pid", pipe_directory);
-	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, PID_FILE_BYTES_MAX, &length, NULL);
-	long number = text ? strtol(text, NULL, 10) : 0;
-	if (number <= 0 || number > INT32_MAX)
-		return -1;
-	GS_AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, (pid_t)number, 0);
-	struct pollfd ended = {.fd = fd, .events = POLLIN};
-	if (fd < 0 || poll(&ended, 1, 0) != 0) /* readable: it ended, and nobody has reaped it */
-		return -1;
-	/* After pidfd_open, so that the name is that of the process behind it. The kernel keeps 15 characters. */
-	GS_AUTO_FREE char *comm_path = gs_printf("/proc/%ld/comm", number);
-	GS_AUTO_FREE char *comm = gs_read_file(comm_path, COMM_BYTES_MAX, &length, NULL);
-	if (!comm || strncmp(comm, PROGRAM_NAME, 15) != 0)
-		return -1;
-	*pid = (pid_t)number;
-	int found = fd;
-	fd = -1;
-	return found;
-}
-
-bool mps_is_multi_user(pid_t pid)
-{
-	GS_AUTO_FREE char *path = gs_printf("/proc/%d/cmdline", (int)pid);
-	size_t length;
-	GS_AUTO_FREE char *words = gs_read_file(path, COMMAND_LINE_BYTES_MAX, &length, NULL);
-	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
-		if (strcmp(words + at, "-M") == 0)
+	const char *path = getenv("PATH");
+	GS_AUTO_FREE char *copy = gs_strdup(path ? path : "");
+	char *rest = copy, *directory;
+	while ((directory = strsep(&rest, ":"))) {
+		GS_AUTO_FREE char *full = gs_printf("%s/%s", *directory ? directory : ".", name);
+		if (access(full, X_OK) == 0)
 			return true;
+	}
 	return false;
 }
 
-void mps_kill(int pidfd)
+char *gs_mps_find_program(const char *const *roots)
 {
-	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-}
-
-/* The kernel takes one number a write. */
-static bool enter_cgroup(pid_t pid, const char *directory, struct gs_error *err)
-{
-	GS_AUTO_FREE char *path = gs_printf("%s/cgroup.procs", directory);
-	GS_AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || dprintf(fd, "%d\n", (int)pid) < 0) {
-		gs_fail_errno(err, "cannot move process %d to %s", (int)pid, directory);
-		return false;
+	if (is_on_path(PROGRAM_NAME))
+		return gs_strdup(PROGRAM_NAME);
+	for (; *roots; roots++) {
+		char *path = gs_printf("%s/usr/bin/" PROGRAM_NAME, *roots);
+		if (access(path, X_OK) == 0)
+			return path;
+		free(path);
 	}
-	return true;
-}
-
-size_t mps_leave_cgroups(pid_t pid, const char *root, struct gs_error *err)
-{
-	GS_AUTO_FREE char *unified = gs_printf("%s/cgroup.procs", root);
-	if (access(unified, F_OK) == 0)
-		return enter_cgroup(pid, root, err);
-	DIR *directory = opendir(root);
-	struct dirent *entry;
-	size_t entered = 0;
-	if (!directory) {
-		gs_fail_errno(err, "cannot look at the cgroups in %s", root);
-		return 0;
-	}
-	while ((entry = readdir(directory))) {
-		GS_AUTO_FREE char *hierarchy = gs_printf("%s/%s", root, entry->d_name);
-		GS_AUTO_FREE char *processes = gs_printf("%s/cgroup.procs", hierarchy);
-		if (entry->d_name[0] != '.' && entry->d_type != DT_LNK && access(processes, F_OK) == 0)
-			entered += enter_cgroup(pid, hierarchy, err);
-	}
-	closedir(directory);
-	return entered;
+	return gs_strdup(PROGRAM_NAME);
 }

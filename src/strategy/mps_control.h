@@ -2,9 +2,7 @@
 #ifndef GPUSHARE_STRATEGY_MPS_CONTROL_H
 #define GPUSHARE_STRATEGY_MPS_CONTROL_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
 #include <uv.h>
 
 #include "base/error.h"
@@ -35,17 +33,8 @@ struct mps_run *mps_run_start(uv_loop_t *loop, const struct mps_run_setup *setup
 /* Kills it; `done` is not called any more. */
 void mps_run_cancel(struct mps_run *run);
 
-/* Whether a daemon was started with -M: then clients of all users share its one server. */
-bool mps_is_multi_user(pid_t pid);
-/* The daemon whose PID file is in DIRECTORY if it runs: a pidfd (pidfd_open(2)) and its pid, else -1. A file that names some
- * other program is a leftover. */
-int mps_find_daemon(const char *pipe_directory, pid_t *pid);
-
-/* Ends the process behind a pidfd at once: never another one that has its pid by now. */
-void mps_kill(int pidfd);
-/* Moves a process to the root of every cgroup hierarchy mounted below `root` (of version 2, or one folder for each
- * controller of version 1), so that it does not end with the container that started it. How many could be entered; `err`
- * tells of the last that could not. */
-size_t mps_leave_cgroups(pid_t pid, const char *root, struct gs_error *err);
+/* nvidia-cuda-mps-control on PATH, else as a part of the driver below one of `roots` (NULL ends them), else its bare name.
+ * Owned by the caller. */
+char *gs_mps_find_program(const char *const *roots);
 
 #endif

@@ -34,6 +34,7 @@ enum gs_mps_state {
 	GS_MPS_FAULT,       /* a client's fault: its server takes nobody until those that are there are gone */
 	GS_MPS_FAILED,      /* it does not come up, or died; started again after a pause */
 	GS_MPS_QUARANTINED, /* faults in a loop: left alone for a while */
+	GS_MPS_DRAINING,    /* clients of a control daemon that died still have the GPU */
 	GS_MPS_STOPPING,    /* asked to quit, waits for clients */
 };
 
@@ -43,7 +44,9 @@ struct gs_mps_status {
 	int pid;            /* 0: none */
 	const char *reason; /* why it is not ready; "" */
 	bool multi_user;    /* clients of several users run at once; else one user's wait for the other's to end */
-	unsigned starts;    /* so far */
+	const int *servers; /* their pids, as it told last; valid until the loop turns */
+	size_t server_count;
+	unsigned starts; /* so far */
 	unsigned faults;
 	const char *pipe_directory;
 };

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,55 +11,91 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "strategy/mps_control.h"
+#include "strategy/mps_process.h"
 #include "strategy/mps_record.h"
 
 enum { SLACK_SECONDS = 5, KILLED_MS = 2000 };
-#define PROGRAM "nvidia-cuda-mps-control"
 
 static void on_quit(void *user, int exit_status, const char *output, const struct gs_error *err)
 {
 	/* Whether it has gone is seen at its pidfd. */
 }
 
-/* `quit -t` of all daemons at once, then whoever is left is killed. */
+/* The processes that are to end: control daemons, and servers without one. */
+struct victims {
+	int pidfds[1024];
+	size_t count;
+};
+
+static void add_victim(struct victims *victims, int pidfd)
+{
+	if (victims->count < GS_ARRAY_LENGTH(victims->pidfds))
+		victims->pidfds[victims->count++] = pidfd;
+	else
+		close(pidfd);
+}
+
+/* Takes what runs for one folder below the root, and asks its daemon to quit. True when there is one. */
+static bool ask_to_quit(uv_loop_t *loop, const char *folder, const char *program, unsigned grace_seconds,
+			struct victims *victims)
+{
+	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", grace_seconds);
+	GS_AUTO_FREE char *pipes = gs_printf("%s/pipe", folder);
+	GS_AUTO_FREE char *logs = gs_printf("%s/log", folder);
+	struct mps_pidfds orphans = {0};
+	pid_t pid = 0;
+	int pidfd = mps_find_daemon(pipes, &pid);
+	mps_find_orphans(pipes, pid, NULL, 0, &orphans);
+	for (size_t i = 0; i < orphans.count; i++)
+		add_victim(victims, orphans.items[i]);
+	if (pidfd < 0)
+		return false;
+	add_victim(victims, pidfd);
+	const struct mps_run_setup setup = {.program = program,
+					    .input = command,
+					    .pipe_directory = pipes,
+					    .log_directory = logs,
+					    .timeout_ms = (grace_seconds + SLACK_SECONDS) * 1000};
+	mps_run_start(loop, &setup, on_quit, NULL, NULL);
+	return true;
+}
+
+/* Whoever is left when the time is over is killed. */
+static void end_victims(struct victims *victims, uint64_t deadline_ns)
+{
+	for (size_t i = 0; i < victims->count; i++) {
+		struct pollfd ended = {.fd = victims->pidfds[i], .events = POLLIN};
+		uint64_t now = uv_hrtime();
+		if (poll(&ended, 1, now < deadline_ns ? (int)((deadline_ns - now) / 1000000) : 0) == 0) {
+			mps_kill(victims->pidfds[i]);
+			poll(&ended, 1, KILLED_MS);
+		}
+		close(victims->pidfds[i]);
+	}
+}
+
+/* How many control daemons there were. */
 static size_t end_daemons(const char *root, const char *program, unsigned grace_seconds)
 {
 	uv_loop_t loop;
-	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", grace_seconds);
-	int pidfds[1024];
-	pid_t pid;
-	size_t count = 0;
+	uint64_t deadline_ns = uv_hrtime() + (uint64_t)grace_seconds * 1000000000;
+	struct victims victims = {.count = 0};
+	size_t daemons = 0;
 	DIR *directory = opendir(root);
 	struct dirent *entry;
 	if (!directory)
 		return 0;
 	uv_loop_init(&loop);
-	while ((entry = readdir(directory)) && count < GS_ARRAY_LENGTH(pidfds)) {
-		GS_AUTO_FREE char *pipes = gs_printf("%s/%s/pipe", root, entry->d_name);
-		GS_AUTO_FREE char *logs = gs_printf("%s/%s/log", root, entry->d_name);
-		int pidfd = entry->d_name[0] == '.' ? -1 : mps_find_daemon(pipes, &pid);
-		if (pidfd < 0)
-			continue;
-		pidfds[count++] = pidfd;
-		const struct mps_run_setup setup = {.program = program,
-						    .input = command,
-						    .pipe_directory = pipes,
-						    .log_directory = logs,
-						    .timeout_ms = (grace_seconds + SLACK_SECONDS) * 1000};
-		mps_run_start(&loop, &setup, on_quit, NULL, NULL);
+	while ((entry = readdir(directory))) {
+		GS_AUTO_FREE char *folder = gs_printf("%s/%s", root, entry->d_name);
+		if (entry->d_name[0] != '.')
+			daemons += ask_to_quit(&loop, folder, program, grace_seconds, &victims);
 	}
 	closedir(directory);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	uv_loop_close(&loop);
-	for (size_t i = 0; i < count; i++) {
-		struct pollfd ended = {.fd = pidfds[i], .events = POLLIN};
-		if (poll(&ended, 1, 0) == 0) {
-			mps_kill(pidfds[i]);
-			poll(&ended, 1, KILLED_MS);
-		}
-		close(pidfds[i]);
-	}
-	return count;
+	end_victims(&victims, deadline_ns);
+	return daemons;
 }
 
 static int restore_modes(const char *state_dir, const struct gs_nvml *nvml, size_t *restored, struct gs_error *err)
@@ -98,30 +133,4 @@ int gs_mps_end(const char *root, const char *state_dir, const char *program, uns
 {
 	*ended = (struct gs_mps_ended){.daemons = end_daemons(root, program, grace_seconds)};
 	return restore_modes(state_dir, nvml, &ended->modes, err);
-}
-
-static bool is_on_path(const char *name)
-{
-	const char *path = getenv("PATH");
-	GS_AUTO_FREE char *copy = gs_strdup(path ? path : "");
-	char *rest = copy, *directory;
-	while ((directory = strsep(&rest, ":"))) {
-		GS_AUTO_FREE char *full = gs_printf("%s/%s", *directory ? directory : ".", name);
-		if (access(full, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
-char *gs_mps_find_program(const char *const *roots)
-{
-	if (is_on_path(PROGRAM))
-		return gs_strdup(PROGRAM);
-	for (; *roots; roots++) {
-		char *path = gs_printf("%s/usr/bin/" PROGRAM, *roots);
-		if (access(path, X_OK) == 0)
-			return path;
-		free(path);
-	}
-	return gs_strdup(PROGRAM);
 }

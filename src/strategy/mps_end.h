@@ -18,8 +18,4 @@ struct gs_mps_ended {
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err);
 
-/* nvidia-cuda-mps-control on PATH, else as a part of the driver below one of `roots` (NULL ends them), else its bare name.
- * Owned by the caller. */
-char *gs_mps_find_program(const char *const *roots);
-
 #endif

@@ -86,13 +86,13 @@ class Plugin:
         threading.Thread(target=read, daemon=True).start()
         return self
 
-    def wait(self, accept, what="the expected device list"):
+    def wait(self, accept, what="the expected device list", timeout=WAIT):
         """The first list that `accept` likes, starting with the last one seen."""
         if self.latest is not None and accept(self.latest):
             return self.latest
         while True:
             try:
-                devices = self.lists.get(timeout=WAIT)
+                devices = self.lists.get(timeout=timeout)
             except queue.Empty:
                 states = sorted("%s=%s" % (d.ID, d.health) for d in (self.latest or {}).values())[:8]
                 raise AssertionError("never saw %s; last list: %s" % (what, states)) from None
