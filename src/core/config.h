@@ -46,7 +46,8 @@ struct gs_sharing_resource {
 	int64_t memory_limit_bytes;        /* of each client process; 0: the device's memory / replicas */
 	unsigned active_thread_percentage; /* 0: 100 / replicas */
 	unsigned priority;                 /* 0 normal, 1 below normal */
-	bool oversubscribe;                /* memory limits may add up to more than the device has */
+	bool oversubscribe;                /* limits may add up to more than the device has */
+	bool overcommit;                   /* thread percentages may add up to more than 100 */
 	enum gs_mps_isolation isolation;
 	int line, column; /* of the entry, for messages; 0 when unknown */
 };

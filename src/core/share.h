@@ -36,7 +36,7 @@ struct gs_resource_device {
 	bool replicated; /* ids end in "::<n>" */
 	bool fail_requests_greater_than_one;
 	/* What a strategy keeps of its entry. */
-	bool own_servers, oversubscribe;
+	bool own_servers, oversubscribe, overcommit;
 	unsigned priority;
 	int line;
 };

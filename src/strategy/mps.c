@@ -49,14 +49,15 @@ static void plan(const struct gs_sharing_resource *entry, const struct gs_invent
 	added->priority = entry->priority;
 	added->own_servers = entry->isolation == GS_MPS_PER_SHARE;
 	added->oversubscribe = entry->oversubscribe;
+	added->overcommit = entry->overcommit || entry->oversubscribe;
 	added->line = entry->line;
 }
 
 /* What the shares of one device come to, over all resources. */
 struct sum {
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, permille;
 	uint32_t shares;
-	bool oversubscribe, own_servers, shared_server;
+	bool oversubscribe, overcommit, own_servers, shared_server;
 	const struct gs_resource *resource; /* the last one */
 	int line;
 };
@@ -109,14 +110,23 @@ static int check_sum(const struct sum *sum, const struct gs_inventory *inventory
 			"sharing.mps%s: device %s has shares with isolation shared and per-share; use one of them "
 			"on a device",
 			where, device->index);
-	if (sum->oversubscribe || !device->memory_bytes || sum->memory_bytes <= device->memory_bytes)
+	if (!sum->oversubscribe && device->memory_bytes && sum->memory_bytes > device->memory_bytes) {
+		gs_format_quantity((int64_t)sum->memory_bytes, wanted, sizeof wanted);
+		gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "sharing.mps%s: the memory limits of the shares on device %s add up to %s, and it has "
+			       "%s; lower "
+			       "memoryLimit or replicas, or set oversubscribe: true",
+			       where, device->index, wanted, there);
+	}
+	if (sum->overcommit || sum->permille <= 1000)
 		return 0;
-	gs_format_quantity((int64_t)sum->memory_bytes, wanted, sizeof wanted);
-	gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
-	return gs_fail(err, GS_ERROR_INPUT, 0,
-		       "sharing.mps%s: the memory limits of the shares on device %s add up to %s, and it has %s; lower "
-		       "memoryLimit or replicas, or set oversubscribe: true",
-		       where, device->index, wanted, there);
+	return gs_fail(
+		err, GS_ERROR_INPUT, 0,
+		"sharing.mps%s: the thread percentages of the shares on device %s add up to %" PRIu64
+		" (an entry without activeThreadPercentage takes up to 100); lower activeThreadPercentage, or set "
+		"overcommit: true",
+		where, device->index, sum->permille / 10);
 }
 
 static int check(const struct gs_inventory *inventory, const struct gs_plan *whole, struct gs_error *err)
@@ -133,8 +143,10 @@ static int check(const struct gs_inventory *inventory, const struct gs_plan *who
 			if (check_limit(resource, on, &inventory->devices[on->device], err))
 				return -1;
 			sum->memory_bytes += resource->shares[on->first_share].memory_bytes * on->share_count;
+			sum->permille += (uint64_t)resource->shares[on->first_share].compute_permille * on->share_count;
 			sum->shares += on->share_count;
 			sum->oversubscribe |= on->oversubscribe;
+			sum->overcommit |= on->overcommit;
 			*(on->own_servers ? &sum->own_servers : &sum->shared_server) = true;
 			sum->resource = resource;
 			sum->line = on->line;

@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "core/container_edit.h"
 #include "strategy/mps.h"
-#include "strategy/mps_control.h"
+#include "strategy/mps_process.h"
 #include "tests/unit/core/fixture.h"
 
 #define GIB           ((int64_t)1 << 30)
@@ -69,6 +69,7 @@ static void shares_are_equal_parts_unless_said(void **state)
 	world = make(1);
 	world.entries[0].memory_limit_bytes = 8 * GIB;
 	world.entries[0].active_thread_percentage = 60;
+	world.entries[0].overcommit = true;
 	plan(&world);
 	gpu = gs_plan_find(&world.plan, "nvidia.com/gpu");
 	assert_int_equal(gpu->shares[7].memory_bytes, 8 * GIB);
@@ -90,6 +91,28 @@ static void limits_must_fit_the_device(void **state)
 	world.inventory.devices[0].memory_bytes = 1 << 20;
 	refuse(&world, "would have less than 1Mi of memory");
 	gs_inventory_free(&world.inventory);
+}
+
+static void thread_percentages_must_fit_the_device(void **state)
+{
+	struct world world = make(2);
+	world.entries[0].rename = TEXT("nvidia.com/gpu-small");
+	world.entries[0].memory_limit_bytes = world.entries[1].memory_limit_bytes = 8 * GIB;
+	refuse(&world, "(line 11): the thread percentages of the shares on device 0 add up to 200 (an entry without");
+	world.entries[1].active_thread_percentage = 1;
+	refuse(&world, "add up to 104");
+	world.entries[0].active_thread_percentage = 24;
+	plan(&world);
+	gs_plan_free(&world.plan);
+	world.entries[0].active_thread_percentage = 100;
+	refuse(&world, "set overcommit: true");
+	world.entries[0].overcommit = true;
+	plan(&world);
+	gs_plan_free(&world.plan);
+	world.entries[0].overcommit = false;
+	world.entries[1].oversubscribe = true; /* of all that the device has */
+	plan(&world);
+	drop(&world);
 }
 
 static void only_so_many_clients(void **state)
@@ -303,6 +326,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_are_equal_parts_unless_said),
 		cmocka_unit_test(limits_must_fit_the_device),
+		cmocka_unit_test(thread_percentages_must_fit_the_device),
 		cmocka_unit_test(only_so_many_clients),
 		cmocka_unit_test(entries_can_divide_a_device),
 		cmocka_unit_test(one_daemon_gives_the_most_that_a_share_may_have),
