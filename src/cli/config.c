@@ -10,8 +10,10 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/strbuf.h"
+#include "cli/gpus.h"
 #include "core/config_explain.h"
 #include "core/config_parse.h"
+#include "strategy/strategies.h"
 
 static const char *environment(const char *name, void *user)
 {
@@ -70,8 +72,33 @@ static void print_diagnostics(const struct gs_diagnostics *diags)
 		fprintf(stderr, "and %zu more\n", diags->omitted);
 }
 
+/* Whether this machine's GPUs can be shared so. */
+static bool check_gpus(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
+{
+	struct gs_inventory inventory = {0};
+	struct gs_plan plan = {0};
+	struct gs_error err;
+	char **warnings = NULL;
+	if (cli_read_gpus(config, "config check", &inventory, NULL, &err) < 0) {
+		gs_diagnostics_add(diags, false, name, 0, 0, "the GPUs of this machine can't be read: %s", err.text);
+		return false;
+	}
+	bool fits = gs_plan_build(config, &inventory, gs_strategies, gs_strategy_count, &plan, &err) == 0;
+	if (!fits)
+		gs_diagnostics_add(diags, false, name, 0, 0, "%s", err.text);
+	for (size_t i = 0; i < plan.note_count; i++)
+		gs_diagnostics_add(diags, true, name, 0, 0, "%s", plan.notes[i]);
+	size_t count = gs_plan_unmatched(config, &inventory, &warnings);
+	for (size_t i = 0; i < count; i++)
+		gs_diagnostics_add(diags, true, name, 0, 0, "%s", warnings[i]);
+	gs_plan_warnings_free(warnings, count);
+	gs_plan_free(&plan);
+	gs_inventory_free(&inventory);
+	return fits;
+}
+
 /* Adds a JSON object to `results` when that is not NULL, else prints. */
-static bool check_file(const char *path, const char *entry, json_t *results)
+static bool check_file(const char *path, const char *entry, bool gpus, json_t *results)
 {
 	struct gs_config_source source;
 	struct gs_config config;
@@ -81,16 +108,16 @@ static bool check_file(const char *path, const char *entry, json_t *results)
 	source.any_entry = true;
 	if (!text)
 		gs_diagnostics_add(&diags, false, source.name, 0, 0, "%s", err.text);
-	bool valid = text && gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags) == 0;
+	bool parsed = text && gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags) == 0;
+	bool valid = parsed && (!gpus || check_gpus(&config, source.name, &diags));
+	if (parsed)
+		gs_config_free(&config);
 	if (results)
 		json_array_append_new(results, diagnostics_json(source.name, valid, &diags));
 	else
 		print_diagnostics(&diags);
-	if (valid) {
-		gs_config_free(&config);
-		if (!results)
-			printf("%s: ok\n", source.name);
-	}
+	if (valid && !results)
+		printf("%s: ok\n", source.name);
 	gs_diagnostics_free(&diags);
 	return valid;
 }
@@ -113,7 +140,8 @@ static int run_check(int argc, char **argv)
 	json_t *results = json ? json_array() : NULL;
 	bool valid = true;
 	for (int i = 0; i < arguments.operand_count; i++)
-		valid &= check_file(arguments.operands[i], gs_option_value(command, &arguments, "key"), results);
+		valid &= check_file(arguments.operands[i], gs_option_value(command, &arguments, "key"),
+				    gs_option_value(command, &arguments, "gpus") != NULL, results);
 	if (results && print_json(results))
 		return GS_EXIT_FAILURE;
 	return valid ? GS_EXIT_OK : GS_EXIT_FAILURE;
@@ -192,14 +220,18 @@ static int run_schema(int argc, char **argv)
 		.help = "Which data key of a ConfigMap manifest is meant, when it has several" \
 	}
 
-static const struct gs_option file_options[] = {
-	{.name = "output",
-	 .letter = 'o',
-	 .argument = "FORMAT",
-	 .fallback = "text",
-	 .help = "Print text or json",
-	 .complete = "text json"},
+#define FORMAT_OPTION                                                                      \
+	{                                                                                  \
+		.name = "output", .letter = 'o', .argument = "FORMAT", .fallback = "text", \
+		.help = "Print text or json", .complete = "text json"                      \
+	}
+
+static const struct gs_option file_options[] = {FORMAT_OPTION, KEY_OPTION, {.name = NULL}};
+static const struct gs_option check_options[] = {
+	FORMAT_OPTION,
 	KEY_OPTION,
+	{.name = "gpus",
+	 .help = "Check also whether the GPUs of this machine can be shared so: memory, clients, devices"},
 	{.name = NULL},
 };
 static const struct gs_option schema_options[] = {
@@ -221,10 +253,18 @@ const struct gs_command gs_command_config_check = {
 		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
 		"manifest "
 		"that holds configurations is accepted; all of them are checked.\n\n"
+		"With --gpus the GPUs of this machine are read too, and what a configuration wants of them must be "
+		"there: "
+		"memory for the limits of MPS, no more clients than they take, names within bounds. Devices that it "
+		"names and "
+		"this machine lacks are warnings. Of several in a manifest that is done for the one that would be "
+		"used.\n\n"
 		"The exit status is 0 when all files are valid and 1 otherwise.",
-	.examples = "gpushare config check config.yaml  # before it goes to the cluster\n"
-		    "kubectl get configmap gpushare -o yaml | gpushare config check -  # what is there now",
-	.options = file_options,
+	.examples =
+		"gpushare config check config.yaml  # before it goes to the cluster\n"
+		"gpushare sim 8xA100-80GB -- gpushare config check --gpus config.yaml  # would it fit such a node?\n"
+		"kubectl get configmap gpushare -o yaml | gpushare config check -  # what is there now",
+	.options = check_options,
 	.run = run_check,
 };
 

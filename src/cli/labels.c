@@ -8,9 +8,9 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/gpus.h"
 #include "core/config_parse.h"
 #include "core/labels.h"
-#include "gpu/inventory_read.h"
 #include "gpu/label_facts.h"
 #include "node/labels.h"
 #include "strategy/strategies.h"
@@ -51,26 +51,15 @@ static int load_config(const char *path, const char *entry, struct gs_config *co
 static int read_node(const struct gs_config *config, struct gs_inventory *inventory, struct gs_label_facts *facts,
 		     struct gs_error *err)
 {
-	const struct gs_inventory_places places = {
-		.sysfs = "/sys",
-		.driver_roots = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root, "",
-				 NULL},
-	};
 	const struct gs_label_facts nothing = {0};
 	struct gs_nvml *nvml;
-	struct gs_problems problems = {0};
-	if (gs_nvml_open(config->flags.plugin.container_driver_root, &nvml, err) < 0)
+	if (cli_read_gpus(config, "labels", inventory, &nvml, err) < 0)
 		return -1;
-	int result = gs_inventory_read(nvml, &places, NULL, inventory, &problems, err);
-	if (result == 0)
-		gs_label_facts_read(nvml, places.sysfs, inventory, &nothing, facts);
-	for (size_t i = 0; i < problems.count; i++)
-		fprintf(stderr, "gpushare labels: %s\n", problems.items[i]);
-	gs_problems_free(&problems);
+	gs_label_facts_read(nvml, cli_places(config).sysfs, inventory, &nothing, facts);
 	gs_nvml_close(nvml);
 	node_read_machine(config->flags.gfd.machine_type_file, facts->machine, sizeof facts->machine);
 	facts->started_seconds = (int64_t)time(NULL);
-	return result;
+	return 0;
 }
 
 static int build(const struct gs_config *config, struct gs_labels *labels, struct gs_error *err)

@@ -50,3 +50,10 @@ size_t gs_config_diff(const struct gs_config *a, const struct gs_config *b, char
 		*paths = gs_strbuf_take(&names);
 	return count;
 }
+
+unsigned gs_sharing_thread_percentage(const struct gs_sharing_resource *entry)
+{
+	if (entry->active_thread_percentage)
+		return entry->active_thread_percentage;
+	return entry->replicas < 100 ? 100 / entry->replicas : 1;
+}

@@ -1,9 +1,11 @@
 #include "core/config_explain.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/quantity.h"
 #include "core/config_value.h"
 
 static const char *const origin_names[] = {[GS_ORIGIN_DEFAULT] = "default",
@@ -15,15 +17,37 @@ static const char *const origin_names[] = {[GS_ORIGIN_DEFAULT] = "default",
 struct strategy_words {
 	const char *name;
 	const char *by;
-	const char *isolation;
+	/* What a share is; owned by the caller. */
+	char *(*terms)(const struct gs_sharing_resource *entry);
+	const char *several; /* what a container gets of several shares */
 	bool memory_isolated;
 	bool one_share_unless_said; /* what an unset failRequestsGreaterThanOne means */
 };
+
+static char *time_slicing_terms(const struct gs_sharing_resource *entry)
+{
+	return gs_strdup("workloads take turns; memory and faults are not isolated");
+}
+
+static char *mps_terms(const struct gs_sharing_resource *entry)
+{
+	char memory[48];
+	if (entry->memory_limit_bytes)
+		gs_format_quantity(entry->memory_limit_bytes, memory, sizeof memory);
+	else
+		snprintf(memory, sizeof memory, "1/%u of the device's memory", entry->replicas);
+	return gs_printf("%s; each process may have at most %s%s and %u %% of the multiprocessors%s; %s",
+			 entry->isolation == GS_MPS_PER_SHARE ? "shares take turns" : "work runs side by side", memory,
+			 entry->memory_limit_bytes ? " of memory" : "", gs_sharing_thread_percentage(entry),
+			 entry->priority ? ", at a priority below normal" : "",
+			 entry->isolation == GS_MPS_PER_SHARE ? "a fault stays within its share"
+							      : "faults are not isolated");
+}
+
 static const struct strategy_words time_slicing_words = {
-	"time-slicing", "by time-slicing", "workloads take turns; memory and faults are not isolated", false, false};
-static const struct strategy_words mps_words = {
-	"mps", "by MPS", "work runs side by side; memory is bounded for each process, faults are not isolated", false,
-	true};
+	"time-slicing", "by time-slicing", time_slicing_terms, "gets no more time for them", false, false};
+static const struct strategy_words mps_words = {"mps", "by MPS", mps_terms, "gets the sum of their limits",
+						false, true};
 
 static char *published_name(const struct gs_sharing *sharing, const struct gs_sharing_resource *entry)
 {
@@ -81,11 +105,13 @@ static char *describe_entry(const struct gs_config *config, const struct gs_shar
 		return gs_printf("nothing: migStrategy is single, so MIG devices are published as nvidia.com/gpu, not "
 				 "as %s",
 				 published);
-	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s", devices, entry->replicas,
-			 entry->replicas == 1 ? "" : "s", published, words->by, words->isolation,
-			 one_share_per_request(sharing, words)
-				 ? "A container that asks for more than one share is refused."
-				 : "A container may ask for several shares, but gets no more time for them.");
+	GS_AUTO_FREE char *terms = words->terms(entry);
+	bool one = one_share_per_request(sharing, words);
+	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s%s.", devices, entry->replicas,
+			 entry->replicas == 1 ? "" : "s", published, words->by, terms,
+			 one ? "A container that asks for more than one share is refused"
+			     : "A container may ask for several shares, and ",
+			 one ? "" : words->several);
 }
 
 static void explain_section(const struct gs_config *config, const struct gs_sharing *sharing,

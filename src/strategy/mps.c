@@ -38,12 +38,9 @@ static void plan(const struct gs_sharing_resource *entry, const struct gs_invent
 	struct gs_share *shares = gs_resource_add_device(resource, inventory, device, entry->replicas);
 	uint64_t memory = entry->memory_limit_bytes ? (uint64_t)entry->memory_limit_bytes
 						    : inventory->devices[device].memory_bytes / entry->replicas;
-	unsigned percent = entry->active_thread_percentage ? entry->active_thread_percentage
-			   : entry->replicas < 100         ? 100 / entry->replicas
-							   : 1;
 	for (uint32_t i = 0; i < entry->replicas; i++) {
 		shares[i].memory_bytes = memory / MIB * MIB; /* the daemon counts in MiB */
-		shares[i].compute_permille = percent * 10;
+		shares[i].compute_permille = gs_sharing_thread_percentage(entry) * 10;
 	}
 	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
 	added->priority = entry->priority;

@@ -86,6 +86,23 @@ def test_usage_errors():
     assert config("schema", "extra").returncode == 2
 
 
+@pytest.mark.parametrize("spec, entry, status, said", [
+    ("2xA100-80GB", "replicas: 10, memoryLimit: 8Gi", 0, "config.yaml: ok"),
+    ("2xA100-80GB", "replicas: 4, memoryLimit: 30Gi", 1, "(line 5): the memory limits of the shares on device 0 add up to 120Gi"),
+    ("A100-40GB", "replicas: 10, memoryLimit: 8Gi", 1, "add up to 80Gi, and it has 40Gi"),
+    ("A100-80GB", "replicas: 49", 1, "MPS takes 48 clients"),
+    ("A100-80GB", "replicas: 2, devices: [3]", 0, "warning: sharing.mps.resources[0] (line 5): this node has no device 3"),
+    (None, "replicas: 2", 1, "the GPUs of this machine can't be read: libnvidia-ml.so.1"),
+])
+def test_check_against_the_gpus(tmp_path, spec, entry, status, said):
+    path = write(tmp_path, "version: v1\nsharing:\n  mps:\n    resources:\n    - {name: nvidia.com/gpu, %s}\n" % entry)
+    assert config("check", path).returncode == 0
+    around = [GPUSHARE, "sim", spec, "--"] if spec else []
+    done = subprocess.run([*around, GPUSHARE, "config", "check", "--gpus", path], env={"PATH": os.environ["PATH"]}, capture_output=True,
+                          text=True, timeout=PATIENCE)
+    assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done.stderr
+
+
 def test_config_map_keys(tmp_path):
     manifest = "kind: ConfigMap\ndata:\n  one: |\n" + "".join(f"    {line}\n" for line in SAMPLE.splitlines()) + "  two: ''\n"
     path = write(tmp_path, manifest)

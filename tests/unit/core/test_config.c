@@ -493,6 +493,36 @@ static void test_explain(void **state)
 	gs_config_free(&config);
 }
 
+/* What the sentence about a sharing entry says must be what its keys mean. */
+static void test_explain_mps(void **state)
+{
+	static const struct {
+		const char *keys, *words;
+	} cases[] = {
+		{"replicas: 10, memoryLimit: 8Gi",
+		 "as 10 shares of nvidia.com/gpu by MPS; work runs side by side; each process may have at most 8Gi of "
+		 "memory and "
+		 "10 % of the multiprocessors; faults are not isolated. A container that asks for more"},
+		{"replicas: 3", "at most 1/3 of the device's memory and 33 % of the multiprocessors"},
+		{"replicas: 2, activeThreadPercentage: 70, priority: 1",
+		 "70 % of the multiprocessors, at a priority below normal"},
+		{"replicas: 2, isolation: per-share", "shares take turns; each process"},
+		{"replicas: 2, isolation: per-share", "; a fault stays within its share."},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		GS_AUTO_FREE char *file = gs_printf("sharing: {mps: {resources: [{name: gpu, %s}]}}\n", cases[i].keys);
+		struct gs_config_source source = {.name = "f", .text = file, .length = strlen(file)};
+		struct gs_config_origin origins[128];
+		struct gs_config config;
+		GS_AUTO_STRBUF struct gs_strbuf text = {0};
+		assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
+		gs_config_explain(&config, origins, "f", &text);
+		if (!strstr(text.data, cases[i].words))
+			fail_msg("\"%s\" is not in: %s", cases[i].words, text.data);
+		gs_config_free(&config);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -513,6 +543,7 @@ int main(void)
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_explain),
+		cmocka_unit_test(test_explain_mps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
