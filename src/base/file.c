@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -108,4 +110,22 @@ int gs_make_directories(const char *path, mode_t mode, struct gs_error *err)
 		return gs_fail_errno(err, "cannot use the directory %s", path);
 	}
 	return 0;
+}
+
+int gs_lock_directory(const char *path, struct gs_error *err)
+{
+	enum { ATTEMPTS = 50, PAUSE_NS = 20000000 };
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return gs_fail_errno(err, "cannot open the directory %s", path);
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+	}
+	gs_fail_errno(err, "cannot lock the directory %s", path);
+	close(fd);
+	return -1;
 }

@@ -18,4 +18,9 @@ int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mod
 /* Makes a directory and its parents, each with `mode` when new. */
 int gs_make_directories(const char *path, mode_t mode, struct gs_error *err);
 
+/* Locks a directory: no file to leave behind, and the lock dies with its holder. A holder that ends now may keep it for a
+ * moment longer (a child that was forked and has not run its program yet), so this waits for up to a second. The
+ * descriptor that holds the lock, or -1: somebody else does when err->code is EWOULDBLOCK. */
+int gs_lock_directory(const char *path, struct gs_error *err);
+
 #endif

@@ -1,15 +1,14 @@
 /* gpushare mps: the control daemons of MPS, their clients, and their end. */
-#include <fcntl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/quantity.h"
 #include "base/strbuf.h"
 #include "cli/commands.h"
@@ -243,8 +242,9 @@ static int run_status(int argc, char **argv)
 /* A node daemon holds its state directory's lock as long as it runs; it would only start them again. */
 static bool node_runs(const char *state_dir)
 {
-	GS_AUTO_CLOSE int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+	struct gs_error err;
+	GS_AUTO_CLOSE int fd = gs_lock_directory(state_dir, &err);
+	return fd < 0 && err.code == EWOULDBLOCK;
 }
 
 static int run_stop(int argc, char **argv)

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -92,25 +91,15 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* --- starting --- */
 
-/* One daemon a directory. The lock is on the directory itself: no file to leave behind, and it dies with us. */
+/* One daemon a directory. */
 static int lock_directory(const char *path, const char *what, int *lock, struct gs_error *err)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return gs_fail_errno(err, "cannot open %s %s", what, path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		int saved = errno;
-		close(fd);
-		errno = saved;
-		if (saved == EWOULDBLOCK)
-			return gs_fail(
-				err, GS_ERROR_SYSTEM, saved,
-				"another gpushare node uses %s %s; stop it, or give this one directories of its own",
-				what, path);
-		return gs_fail_errno(err, "cannot lock %s %s", what, path);
-	}
-	*lock = fd;
-	return 0;
+	*lock = gs_lock_directory(path, err);
+	if (*lock < 0 && err->code == EWOULDBLOCK)
+		return gs_fail(err, GS_ERROR_SYSTEM, EWOULDBLOCK,
+			       "another gpushare node uses %s %s; stop it, or give this one directories of its own",
+			       what, path);
+	return *lock < 0 ? -1 : 0;
 }
 
 static int take_directories(struct node *node, struct gs_error *err)

@@ -2,14 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -28,7 +26,7 @@
 #include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
-enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, POLL_SECONDS = 1, LOCK_ATTEMPTS = 20 };
+enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, POLL_SECONDS = 1 };
 
 /* --- what a command line alone says --- */
 
@@ -93,15 +91,11 @@ static void remove_file(struct work *work, const char *path)
 /* A daemon that runs would make everything anew. The lock is kept until the end, so that none starts meanwhile. */
 static int lock(const char *path, int *fd, struct gs_error *err)
 {
-	*fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*fd < 0)
-		return errno == ENOENT ? 0 : gs_fail_errno(err, "cannot open %s", path);
-	/* A daemon that was just killed is not gone at once. */
-	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
-		if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
-		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-	}
+	*fd = gs_lock_directory(path, err);
+	if (*fd >= 0 || err->code == ENOENT)
+		return 0;
+	if (err->code != EWOULDBLOCK)
+		return -1;
 	return gs_fail(err, GS_ERROR_SYSTEM, EWOULDBLOCK,
 		       "gpushare node is running with %s; stop it first, in a cluster by deleting its DaemonSet", path);
 }

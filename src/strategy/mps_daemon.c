@@ -174,35 +174,40 @@ static void on_death(uv_poll_t *poll, int status, int events)
 	fail(daemon, "its control daemon died; starting it again");
 }
 
-/* Watches the process behind the descriptor, which this takes over. */
-static bool watch_process(struct mps_daemon *daemon, int pidfd)
+void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd)
 {
 	struct mps_death *death = gs_malloc(sizeof *death);
 	*death = (struct mps_death){.pidfd = pidfd, .daemon = daemon};
 	if (uv_poll_init(daemon->all->loop, &death->poll, pidfd) < 0) {
 		close(pidfd);
 		free(death);
-		return false;
+		return;
 	}
 	death->poll.data = death;
 	uv_poll_start(&death->poll, UV_READABLE, on_death);
 	daemon->death = death;
-	daemon->multi_user = mps_is_multi_user(daemon->pid);
+	daemon->pid = pid;
+	daemon->multi_user = mps_is_multi_user(pid);
 	daemon->started_ms = 0;
-	return true;
 }
 
-/* Whether it runs; if so it is watched from now on. `search`: also where its PID file does not name it. */
-static bool find_process(struct mps_daemon *daemon, bool search)
+/* Whether it runs; if so it is watched from now on. */
+static bool find_process(struct mps_daemon *daemon)
 {
-	if (daemon->death)
-		return true;
-	int pidfd = mps_find_daemon(daemon->pipe_directory, &daemon->pid);
-	if (pidfd < 0 && search)
-		pidfd = mps_search_daemon(daemon->pipe_directory, &daemon->pid);
-	if (pidfd < 0)
-		daemon->pid = 0;
-	return pidfd >= 0 && watch_process(daemon, pidfd);
+	pid_t pid;
+	int pidfd = daemon->death ? -1 : mps_find_daemon(daemon->pipe_directory, &pid);
+	if (pidfd >= 0)
+		mps_daemon_adopt(daemon, pid, pidfd);
+	return daemon->death;
+}
+
+static void adopt_if_its(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+{
+	struct mps_daemon *daemon = user;
+	if (!daemon->death && strcmp(pipe_directory, daemon->pipe_directory) == 0)
+		mps_daemon_adopt(daemon, pid, pidfd);
+	else
+		close(pidfd);
 }
 
 /* --- one step after the other --- */
@@ -427,7 +432,9 @@ static void take_start(struct mps_daemon *daemon, int exit_status, const char *o
 {
 	char line[200], reason[300];
 	/* It failed where one runs already: somebody was faster, or the last one could not write its PID file. */
-	if (find_process(daemon, exit_status != 0)) {
+	if (!find_process(daemon) && exit_status != 0)
+		mps_search_daemons(adopt_if_its, daemon);
+	if (daemon->death) {
 		release(daemon);
 		set_defaults(daemon);
 		return;
@@ -534,6 +541,8 @@ void mps_daemon_delete(struct mps_daemon *daemon)
 /* The daemon is gone: the GPU gets its compute mode back, unless a new daemon wants it already. */
 static void finish_quit(struct mps_daemon *daemon)
 {
+	if (daemon->death) /* it could not be asked: its pipe directory was deleted, say */
+		mps_kill(daemon->death->pidfd);
 	forget_process(daemon);
 	daemon->step = MPS_STEP_NONE;
 	if (daemon->wanted) { /* the config changed its mind */
@@ -560,7 +569,7 @@ static void proceed(struct mps_daemon *daemon)
 	if (daemon->step != MPS_STEP_NONE || mps_daemon_is_going(daemon))
 		return;
 	uv_timer_stop(&daemon->timer);
-	bool runs = find_process(daemon, false);
+	bool runs = find_process(daemon);
 	if (!daemon->wanted) {
 		if (runs)
 			quit(daemon);

@@ -69,6 +69,8 @@ struct gs_mps_daemons {
 
 /* Adds one at the end of the set; nothing is done for it before mps_daemon_wake. */
 struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const struct gs_mps_spec *spec);
+/* Its process is this one, which runs already. Takes over the descriptor. */
+void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd);
 /* Sees to what is due, soon, unless it is busy: it looks then what it should do next. */
 void mps_daemon_wake(struct mps_daemon *daemon);
 /* Something happened that a client's fault may have caused. */

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "strategy/mps_daemon.h"
+#include "strategy/mps_process.h"
 
 static struct mps_daemon *find(struct gs_mps_daemons *all, const char *key)
 {
@@ -18,33 +19,64 @@ static struct mps_daemon *find(struct gs_mps_daemons *all, const char *key)
 	return NULL;
 }
 
-/* A daemon that an earlier process started; `key` is its folder. */
-static void add_leftover(struct gs_mps_daemons *all, const char *key)
+/* The folder below the root that a pipe directory is in, owned by the caller; NULL: it is not below the root. */
+static char *key_of(const struct gs_mps_daemons *all, const char *pipe_directory)
+{
+	size_t length = strlen(all->root);
+	if (strncmp(pipe_directory, all->root, length) != 0 || pipe_directory[length] != '/')
+		return NULL;
+	const char *key = pipe_directory + length + 1;
+	size_t key_length = strcspn(key, "/");
+	if (!key_length || key_length >= GS_MPS_KEY_SIZE || strcmp(key + key_length, "/pipe") != 0)
+		return NULL;
+	return gs_printf("%.*s", (int)key_length, key);
+}
+
+/* A daemon that an earlier process started; `key` is its folder. Takes over the descriptor. */
+static void add_leftover(struct gs_mps_daemons *all, const char *key, pid_t pid, int pidfd)
 {
 	enum { UUID_LENGTH = 40 }; /* "GPU-" and 36 characters; what follows is a share's number */
-	GS_AUTO_FREE char *pipe_directory = gs_printf("%s/%s/pipe", all->root, key);
 	struct gs_mps_spec spec = {0};
-	pid_t pid;
-	int pidfd = mps_find_daemon(pipe_directory, &pid);
-	if (pidfd < 0)
-		return;
-	close(pidfd);
 	snprintf(spec.key, sizeof spec.key, "%s", key);
 	snprintf(spec.device, sizeof spec.device, "%.*s", UUID_LENGTH, key);
 	memcpy(spec.gpu, spec.device, sizeof spec.gpu);
 	spec.exclusive = strlen(key) == UUID_LENGTH && strncmp(key, "GPU-", 4) == 0;
-	mps_daemon_add(all, &spec)->mode_taken = spec.exclusive;
+	struct mps_daemon *daemon = mps_daemon_add(all, &spec);
+	daemon->mode_taken = spec.exclusive;
+	mps_daemon_adopt(daemon, pid, pidfd);
+}
+
+/* One that no PID file names: either that could not be written, or its folder was deleted, and another daemon may have it. */
+static void add_unnamed(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+{
+	struct gs_mps_daemons *all = user;
+	GS_AUTO_FREE char *key = key_of(all, pipe_directory);
+	const struct mps_daemon *named = key ? find(all, key) : NULL;
+	if (key && !named) {
+		add_leftover(all, key, pid, pidfd);
+		return;
+	}
+	if (named && named->pid != pid)
+		mps_kill(pidfd); /* nobody can reach it any more */
+	close(pidfd);
 }
 
 static void add_leftovers(struct gs_mps_daemons *all)
 {
 	DIR *directory = opendir(all->root);
 	struct dirent *entry;
-	while (directory && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.' && strlen(entry->d_name) < GS_MPS_KEY_SIZE)
-			add_leftover(all, entry->d_name);
-	if (directory)
-		closedir(directory);
+	if (!directory)
+		return;
+	while ((entry = readdir(directory))) {
+		GS_AUTO_FREE char *pipe_directory = gs_printf("%s/%s/pipe", all->root, entry->d_name);
+		pid_t pid;
+		bool is_key = entry->d_name[0] != '.' && strlen(entry->d_name) < GS_MPS_KEY_SIZE;
+		int pidfd = is_key ? mps_find_daemon(pipe_directory, &pid) : -1;
+		if (pidfd >= 0)
+			add_leftover(all, entry->d_name, pid, pidfd);
+	}
+	closedir(directory);
+	mps_search_daemons(add_unnamed, all);
 }
 
 struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *options)

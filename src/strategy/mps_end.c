@@ -21,43 +21,70 @@ static void on_quit(void *user, int exit_status, const char *output, const struc
 	/* Whether it has gone is seen at its pidfd. */
 }
 
-/* The processes that are to end: control daemons, and servers without one. */
+/* The processes that are to end: control daemons and servers. */
 struct victims {
+	const char *root;
 	int pidfds[1024];
+	pid_t pids[1024];
 	size_t count;
+	size_t daemons; /* of them */
 };
 
-static void add_victim(struct victims *victims, int pidfd)
+static void add_victim(struct victims *victims, pid_t pid, int pidfd)
 {
-	if (victims->count < GS_ARRAY_LENGTH(victims->pidfds))
-		victims->pidfds[victims->count++] = pidfd;
-	else
+	if (victims->count >= GS_ARRAY_LENGTH(victims->pidfds)) {
 		close(pidfd);
+		return;
+	}
+	victims->pids[victims->count] = pid;
+	victims->pidfds[victims->count++] = pidfd;
 }
 
-/* Takes what runs for one folder below the root, and asks its daemon to quit. True when there is one. */
-static bool ask_to_quit(uv_loop_t *loop, const char *folder, const char *program, unsigned grace_seconds,
+/* Those of a daemon that can be asked end with it; the others are ended with the rest. */
+static void add_servers(struct victims *victims, const char *pipe_directory)
+{
+	struct mps_pidfds servers = {0};
+	mps_find_orphans(pipe_directory, 0, NULL, 0, &servers);
+	for (size_t i = 0; i < servers.count; i++)
+		add_victim(victims, 0, servers.items[i]);
+}
+
+static void add_daemon(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+{
+	struct victims *victims = user;
+	size_t length = strlen(victims->root);
+	bool is_new = strncmp(pipe_directory, victims->root, length) == 0 && pipe_directory[length] == '/';
+	for (size_t i = 0; i < victims->count; i++)
+		is_new &= victims->pids[i] != pid;
+	if (!is_new) {
+		close(pidfd);
+		return;
+	}
+	victims->daemons++;
+	add_victim(victims, pid, pidfd);
+	add_servers(victims, pipe_directory);
+}
+
+/* Takes what runs for one folder below the root, and asks its daemon to quit. */
+static void ask_to_quit(uv_loop_t *loop, const char *folder, const char *program, unsigned grace_seconds,
 			struct victims *victims)
 {
 	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", grace_seconds);
 	GS_AUTO_FREE char *pipes = gs_printf("%s/pipe", folder);
 	GS_AUTO_FREE char *logs = gs_printf("%s/log", folder);
-	struct mps_pidfds orphans = {0};
-	pid_t pid = 0;
+	pid_t pid;
 	int pidfd = mps_find_daemon(pipes, &pid);
-	mps_find_orphans(pipes, pid, NULL, 0, &orphans);
-	for (size_t i = 0; i < orphans.count; i++)
-		add_victim(victims, orphans.items[i]);
-	if (pidfd < 0)
-		return false;
-	add_victim(victims, pidfd);
+	if (pidfd < 0) {
+		add_servers(victims, pipes);
+		return;
+	}
+	add_daemon(victims, pipes, pid, pidfd);
 	const struct mps_run_setup setup = {.program = program,
 					    .input = command,
 					    .pipe_directory = pipes,
 					    .log_directory = logs,
 					    .timeout_ms = (grace_seconds + SLACK_SECONDS) * 1000};
 	mps_run_start(loop, &setup, on_quit, NULL, NULL);
-	return true;
 }
 
 /* Whoever is left when the time is over is killed. */
@@ -79,8 +106,7 @@ static size_t end_daemons(const char *root, const char *program, unsigned grace_
 {
 	uv_loop_t loop;
 	uint64_t deadline_ns = uv_hrtime() + (uint64_t)grace_seconds * 1000000000;
-	struct victims victims = {.count = 0};
-	size_t daemons = 0;
+	struct victims victims = {.root = root};
 	DIR *directory = opendir(root);
 	struct dirent *entry;
 	if (!directory)
@@ -89,13 +115,14 @@ static size_t end_daemons(const char *root, const char *program, unsigned grace_
 	while ((entry = readdir(directory))) {
 		GS_AUTO_FREE char *folder = gs_printf("%s/%s", root, entry->d_name);
 		if (entry->d_name[0] != '.')
-			daemons += ask_to_quit(&loop, folder, program, grace_seconds, &victims);
+			ask_to_quit(&loop, folder, program, grace_seconds, &victims);
 	}
 	closedir(directory);
+	mps_search_daemons(add_daemon, &victims); /* those that nobody can ask */
 	uv_run(&loop, UV_RUN_DEFAULT);
 	uv_loop_close(&loop);
 	end_victims(&victims, deadline_ns);
-	return daemons;
+	return victims.daemons;
 }
 
 static int restore_modes(const char *state_dir, const struct gs_nvml *nvml, size_t *restored, struct gs_error *err)

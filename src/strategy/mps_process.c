@@ -20,6 +20,7 @@ enum {
 	COMM_BYTES_MAX = 64,
 	COMM_LENGTH = 15, /* the kernel keeps no more of a name: the same for the control daemon and its servers */
 	STATUS_BYTES_MAX = 16 * 1024,
+	CGROUP_BYTES_MAX = 16 * 1024,
 	WORDS_BYTES_MAX = 256 * 1024,
 };
 #define CONTROL_PROGRAM "nvidia-cuda-mps-control"
@@ -84,14 +85,35 @@ bool mps_is_multi_user(pid_t pid)
 	return has_word(pid, "cmdline", "-M");
 }
 
-/* By the name it was run with, and the pipe directory in its environment. */
-static bool is_program_of(pid_t pid, const char *program, const char *pipe_directory)
+/* By the name it was run with. */
+static bool is_program(pid_t pid, const char *program)
 {
 	size_t length;
-	GS_AUTO_FREE char *variable = gs_printf("CUDA_MPS_PIPE_DIRECTORY=%s", pipe_directory);
 	GS_AUTO_FREE char *words = read_of(pid, "cmdline", WORDS_BYTES_MAX, &length);
 	const char *slash = words ? strrchr(words, '/') : NULL;
-	return words && strcmp(slash ? slash + 1 : words, program) == 0 && has_word(pid, "environ", variable);
+	return words && strcmp(slash ? slash + 1 : words, program) == 0;
+}
+
+/* What runs in some pod's container is none of ours, whatever its name says: ours have left their pod's cgroups, or are in
+ * that of this process. */
+static bool is_in_another_pod(pid_t pid)
+{
+	size_t length;
+	GS_AUTO_FREE char *mine = read_of(getpid(), "cgroup", CGROUP_BYTES_MAX, &length);
+	GS_AUTO_FREE char *its = read_of(pid, "cgroup", CGROUP_BYTES_MAX, &length);
+	return its && strstr(its, "kubepods") && !(mine && strcmp(its, mine) == 0);
+}
+
+/* The CUDA_MPS_PIPE_DIRECTORY that it was started with, owned by the caller; NULL when it cannot be read. */
+static char *pipe_directory_of(pid_t pid)
+{
+	static const char name[] = "CUDA_MPS_PIPE_DIRECTORY=";
+	size_t length;
+	GS_AUTO_FREE char *words = read_of(pid, "environ", WORDS_BYTES_MAX, &length);
+	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
+		if (strncmp(words + at, name, strlen(name)) == 0)
+			return gs_strdup(words + at + strlen(name));
+	return NULL;
 }
 
 static pid_t parent_of(pid_t pid)
@@ -102,51 +124,70 @@ static pid_t parent_of(pid_t pid)
 	return line ? (pid_t)strtol(line + strlen("\nPPid:"), NULL, 10) : 0;
 }
 
+/* The next process of /proc that runs this program: a pidfd, its pid and its pipe directory (owned by the caller); -1 when
+ * there is none. */
+static int next_process(DIR *processes, const char *program, pid_t *pid, char **pipe_directory)
+{
+	struct dirent *entry;
+	while ((entry = readdir(processes))) {
+		*pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		int fd = *pid > 0 ? open_process(*pid) : -1;
+		if (fd < 0)
+			continue;
+		if (is_program(*pid, program) && !is_in_another_pod(*pid)) {
+			*pipe_directory = pipe_directory_of(*pid);
+			if (*pipe_directory)
+				return fd;
+		}
+		close(fd);
+	}
+	return -1;
+}
+
+static bool is_among(pid_t pid, const int *pids, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (pids[i] == pid)
+			return true;
+	return false;
+}
+
 void mps_find_orphans(const char *pipe_directory, pid_t control, const int *servers, size_t server_count,
 		      struct mps_pidfds *orphans)
 {
-	struct dirent *entry;
 	DIR *processes = opendir("/proc");
+	char *its;
+	pid_t pid;
+	int fd;
 	mps_pidfds_close(orphans);
-	while (processes && orphans->count < MPS_ORPHANS_MAX && (entry = readdir(processes))) {
-		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		bool known = pid <= 0;
-		for (size_t i = 0; i < server_count; i++)
-			known |= servers[i] == pid;
-		int fd = known ? -1 : open_process(pid);
-		if (fd < 0)
-			continue;
-		if (parent_of(pid) != control && is_program_of(pid, SERVER_PROGRAM, pipe_directory))
+	while (processes && (fd = next_process(processes, SERVER_PROGRAM, &pid, &its)) >= 0) {
+		bool is_one = strcmp(its, pipe_directory) == 0 && parent_of(pid) != control &&
+			      !is_among(pid, servers, server_count) && orphans->count < MPS_ORPHANS_MAX;
+		if (is_one)
 			orphans->items[orphans->count++] = fd;
 		else
 			close(fd);
+		free(its);
 	}
 	if (processes)
 		closedir(processes);
 }
 
-/* Not a front end. */
-static bool is_daemon(pid_t pid)
+void mps_search_daemons(mps_found *found, void *user)
 {
-	return has_word(pid, "cmdline", "-d") || has_word(pid, "cmdline", "-f");
-}
-
-int mps_search_daemon(const char *pipe_directory, pid_t *pid)
-{
-	struct dirent *entry;
 	DIR *processes = opendir("/proc");
-	int found = -1;
-	while (processes && found < 0 && (entry = readdir(processes))) {
-		*pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		found = *pid > 0 ? open_process(*pid) : -1;
-		if (found >= 0 && !(is_program_of(*pid, CONTROL_PROGRAM, pipe_directory) && is_daemon(*pid))) {
-			close(found);
-			found = -1;
-		}
+	char *pipe_directory;
+	pid_t pid;
+	int fd;
+	while (processes && (fd = next_process(processes, CONTROL_PROGRAM, &pid, &pipe_directory)) >= 0) {
+		if (has_word(pid, "cmdline", "-d") || has_word(pid, "cmdline", "-f")) /* not a front end */
+			found(user, pipe_directory, pid, fd);
+		else
+			close(fd);
+		free(pipe_directory);
 	}
 	if (processes)
 		closedir(processes);
-	return found;
 }
 
 bool mps_pidfds_alive(struct mps_pidfds *pidfds)

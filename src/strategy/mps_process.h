@@ -15,8 +15,10 @@ bool mps_is_multi_user(pid_t pid);
 /* The daemon whose PID file is in DIRECTORY if it runs: a pidfd (pidfd_open(2)) and its pid, else -1. A file that names some
  * other program is a leftover. */
 int mps_find_daemon(const char *pipe_directory, pid_t *pid);
-/* The same by a look at every process of the node, for a daemon that could not write its file or lost it. */
-int mps_search_daemon(const char *pipe_directory, pid_t *pid);
+/* Every control daemon of this machine, by a look at its processes: also one that could not write its PID file, or whose
+ * pipe directory was deleted. `pipe_directory` is valid during the call; `pidfd` is the callee's. */
+typedef void mps_found(void *user, const char *pipe_directory, pid_t pid, int pidfd);
+void mps_search_daemons(mps_found *found, void *user);
 
 /* Processes, each by a pidfd. Zeroed: none. */
 struct mps_pidfds {
@@ -26,7 +28,7 @@ struct mps_pidfds {
 
 /* The servers that a control daemon of this pipe directory left behind when it died: each runs on as long as it has clients,
  * and keeps the GPU. Those of `control`, the daemon that runs there now (0: none), are its children or in the list that it
- * gave, `servers`. Replaces what `orphans` held. Servers whose environment cannot be read are not found. */
+ * gave, `servers`. Replaces what `orphans` held. Servers whose environment cannot be read are not found, nor are processes of other pods that call themselves so. */
 void mps_find_orphans(const char *pipe_directory, pid_t control, const int *servers, size_t server_count,
 		      struct mps_pidfds *orphans);
 /* Whether one of them still runs; those that have ended are taken out. */

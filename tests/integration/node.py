@@ -116,9 +116,9 @@ class Node:
         return json.loads(result.stdout)
 
 
-def wait_until(probe, what):
+def wait_until(probe, what, timeout=WAIT):
     """The first true answer of `probe`."""
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         answer = probe()
         if answer:

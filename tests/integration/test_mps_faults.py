@@ -173,6 +173,19 @@ def test_a_pipe_directory_deleted_under_a_running_daemon_is_made_again(world):
     assert world.container(share).ready()("run(1000)") == SUCCESS
 
 
+def test_a_daemon_whose_pipe_directory_went_unseen_is_replaced(world):
+    """Nothing names it any more, and nobody can ask it anything: it must not stay for ever."""
+    share = healthy(world.ready())[0]
+    gpu = share.split("::")[0]
+    before = world.mps()[gpu]["pid"]
+    world.node.stop()
+    shutil.rmtree(pathlib.Path(world.root, gpu, "pipe"))
+    world.start()
+    wait_until(lambda: not os.path.exists("/proc/%d" % before), "the end of the old daemon")
+    world.ready()
+    assert world.container(share).ready()("run(1000)") == SUCCESS
+
+
 @pytest.mark.parametrize("harm", ["deleted", "a file"])
 def test_a_pipe_directory_that_is_harmed_is_made_again(world, harm):
     share = healthy(world.ready())[0]
