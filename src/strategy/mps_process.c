@@ -95,13 +95,13 @@ static bool is_program(pid_t pid, const char *program)
 }
 
 /* What runs in some pod's container is none of ours, whatever its name says: ours have left their pod's cgroups, or are in
- * that of this process. */
+ * that of this process. Of a cgroup outside of this process's namespace only the path from here is seen: "/../pod<uid>/...". */
 static bool is_in_another_pod(pid_t pid)
 {
 	size_t length;
 	GS_AUTO_FREE char *mine = read_of(getpid(), "cgroup", CGROUP_BYTES_MAX, &length);
 	GS_AUTO_FREE char *its = read_of(pid, "cgroup", CGROUP_BYTES_MAX, &length);
-	return its && strstr(its, "kubepods") && !(mine && strcmp(its, mine) == 0);
+	return its && (strstr(its, "kubepods") || strstr(its, "/pod")) && !(mine && strcmp(its, mine) == 0);
 }
 
 /* The CUDA_MPS_PIPE_DIRECTORY that it was started with, owned by the caller; NULL when it cannot be read. */
