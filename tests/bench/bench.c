@@ -71,18 +71,6 @@ static void die(const char *what, const char *why)
 	exit(1);
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *values, size_t count)
-{
-	qsort(values, count, sizeof *values, compare);
-	return values[count / 2];
-}
-
 /* --- waiting --- */
 
 static void on_deadline(uv_timer_t *timer)
@@ -263,15 +251,6 @@ static double start_registered(struct bench *bench, unsigned replicas, bool watc
 		wait_for(bench, has_list, "the first list");
 	}
 	return took;
-}
-
-static double rss_mib(pid_t pid)
-{
-	GS_AUTO_FREE char *path = gs_printf("/proc/%d/status", (int)pid);
-	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, 65536, &length, NULL);
-	const char *line = text ? strstr(text, "VmRSS:") : NULL;
-	return line ? strtod(line + 6, NULL) / 1024 : -1;
 }
 
 /* CPU seconds of all threads, at the scheduler's own resolution. */

@@ -116,27 +116,6 @@ static pid_t wait_healthy(const struct bench *bench, json_int_t shares, pid_t no
 	return 0;
 }
 
-static double rss_mib(pid_t pid)
-{
-	GS_AUTO_FREE char *path = gs_printf("/proc/%d/status", (int)pid);
-	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, 65536, &length, NULL);
-	const char *line = text ? strstr(text, "VmRSS:") : NULL;
-	return line ? strtod(line + 6, NULL) / 1024 : -1;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *values, size_t count)
-{
-	qsort(values, count, sizeof *values, compare);
-	return values[count / 2];
-}
-
 static void end_daemons(const struct bench *bench)
 {
 	GS_AUTO_FREE char *command =
