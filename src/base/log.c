@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/timestamp.h"
 #include "base/utf8.h"
 
 enum { LINE_LIMIT = 4096 };
@@ -104,11 +105,8 @@ void gs_log_fields(enum gs_log_level level, const char *message, const struct gs
 		return;
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
-	struct tm parts;
-	gmtime_r(&now.tv_sec, &parts);
-	char stamp[48];
-	size_t used = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
-	snprintf(stamp + used, sizeof stamp - used, ".%03ldZ", now.tv_nsec / 1000000);
+	char stamp[GS_TIMESTAMP_SIZE];
+	gs_timestamp(now, 3, stamp);
 
 	struct line line = {.length = 0};
 	if (as_json) {

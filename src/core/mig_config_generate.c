@@ -116,6 +116,19 @@ static bool fill_profile(const struct gs_mig_gpu *mig, const char *profile, stru
 	return true;
 }
 
+/* The entry of `named` with the same counts as this one, which becomes its last when there was none; takes `entry`. */
+static struct gs_mig_entry *merge_entry(struct gs_mig_named *named, struct gs_mig_entry *entry)
+{
+	for (size_t i = 0; i < named->entry_count; i++) {
+		if (same_counts(&named->entries[i], entry)) {
+			gs_mig_entry_free(entry);
+			return &named->entries[i];
+		}
+	}
+	named->entries[named->entry_count] = *entry;
+	return &named->entries[named->entry_count++];
+}
+
 static void add_generated(struct gs_mig_config *config, const struct kinds *kinds, const char *name,
 			  fill_function *fill, const char *profile)
 {
@@ -127,14 +140,7 @@ static void add_generated(struct gs_mig_config *config, const struct kinds *kind
 			gs_mig_entry_free(&entry);
 			continue;
 		}
-		size_t at = 0;
-		while (at < named->entry_count && !same_counts(&named->entries[at], &entry))
-			at++;
-		if (at == named->entry_count)
-			named->entries[named->entry_count++] = entry;
-		else
-			gs_mig_entry_free(&entry);
-		struct gs_mig_entry *into = &named->entries[at];
+		struct gs_mig_entry *into = merge_entry(named, &entry);
 		if (kinds->count == 1)
 			continue;
 		into->filters = gs_reallocarray(into->filters, into->filter_count + 1, sizeof *into->filters);
@@ -201,14 +207,7 @@ void gs_mig_config_describe(struct gs_mig_config *config, const char *name, cons
 		if (!targets[i].named)
 			continue;
 		describe_gpu(gpus[i].mig, &targets[i], &entry);
-		size_t at = 0;
-		while (at < named->entry_count && !same_counts(&named->entries[at], &entry))
-			at++;
-		if (at == named->entry_count)
-			named->entries[named->entry_count++] = entry;
-		else
-			gs_mig_entry_free(&entry);
-		struct gs_mig_entry *into = &named->entries[at];
+		struct gs_mig_entry *into = merge_entry(named, &entry);
 		into->devices = gs_reallocarray(into->devices, into->device_count + 1, sizeof *into->devices);
 		into->devices[into->device_count++] = (struct gs_mig_index){.gpu = (uint32_t)i};
 	}

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "base/timestamp.h"
 #include "base/utf8.h"
 #include "node/cluster_internal.h"
 
@@ -334,16 +335,6 @@ void cluster_set_condition(struct cluster *cluster, const char *type, bool statu
 	work_soon(cluster);
 }
 
-static json_t *timestamp(int64_t seconds)
-{
-	time_t when = (time_t)seconds;
-	struct tm parts;
-	char text[32];
-	gmtime_r(&when, &parts);
-	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-	return json_string(text);
-}
-
 static bool conditions_are_due(const struct cluster *cluster)
 {
 	for (size_t i = 0; i < cluster->condition_count; i++)
@@ -378,11 +369,13 @@ static void send_conditions(struct cluster *cluster)
 		if (condition->delivered)
 			continue;
 		condition->sent = true;
-		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o}", "type", condition->type, "status",
+		char changed[GS_TIMESTAMP_SIZE];
+		gs_timestamp((struct timespec){.tv_sec = condition->changed_seconds}, 0, changed);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:s}", "type", condition->type, "status",
 						      condition->status ? "True" : "False", "reason",
 						      bounded(condition->reason, REASON_BYTES_MAX), "message",
 						      bounded(condition->message, CONDITION_MESSAGE_BYTES_MAX),
-						      "lastTransitionTime", timestamp(condition->changed_seconds)));
+						      "lastTransitionTime", changed));
 	}
 	json_t *body = json_pack("{s:{s:o}}", "status", "conditions", list);
 	GS_AUTO_FREE char *path = gs_printf("%s/status?fieldManager=gpushare", cluster->node_path);
@@ -426,12 +419,8 @@ static json_t *event_time(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
-	struct tm parts;
-	char date[32], text[48];
-	gmtime_r(&now.tv_sec, &parts);
-	strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts);
-	snprintf(text, sizeof text, "%s.%06ldZ", date, now.tv_nsec / 1000);
-	return json_string(text);
+	char text[GS_TIMESTAMP_SIZE];
+	return json_string(gs_timestamp(now, 6, text));
 }
 
 void cluster_event(struct cluster *cluster, bool warning, const char *reason, const char *action, const char *message)

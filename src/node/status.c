@@ -2,9 +2,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/timestamp.h"
 #include "core/health.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
@@ -19,12 +19,8 @@ struct question {
 
 static json_t *timestamp(int64_t seconds)
 {
-	time_t when = (time_t)seconds;
-	struct tm parts;
-	char text[32];
-	gmtime_r(&when, &parts);
-	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-	return json_string(text);
+	char text[GS_TIMESTAMP_SIZE];
+	return json_string(gs_timestamp((struct timespec){.tv_sec = seconds}, 0, text));
 }
 
 static void add_problem(json_t *problems, const char *what, const char *why)

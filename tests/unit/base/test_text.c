@@ -1,4 +1,4 @@
-/* Growing strings, suggestions, UTF-8, errors and log lines. */
+/* Growing strings, suggestions, UTF-8, timestamps, errors and log lines. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "base/suggest.h"
+#include "base/timestamp.h"
 #include "base/utf8.h"
 
 static void test_strbuf(void **state)
@@ -83,6 +84,20 @@ static void test_utf8(void **state)
 	assert_int_equal(gs_utf8_control("\xc2\x9b", 2), 2);
 	assert_int_equal(gs_utf8_control("\xc2\xa0", 2), 0);
 	assert_int_equal(gs_utf8_control("a", 1), 0);
+}
+
+static void test_timestamp(void **state)
+{
+	const struct timespec when = {.tv_sec = 1795428000, .tv_nsec = 7890999};
+	char text[GS_TIMESTAMP_SIZE];
+	assert_string_equal(gs_timestamp(when, 0, text), "2026-11-23T10:00:00Z");
+	assert_string_equal(gs_timestamp(when, 3, text), "2026-11-23T10:00:00.007Z");
+	assert_string_equal(gs_timestamp(when, 9, text), "2026-11-23T10:00:00.007890999Z");
+	/* The last year that the C library knows, and one that it does not. */
+	assert_string_equal(gs_timestamp((struct timespec){.tv_sec = 67768036191676799}, 9, text),
+			    "2147485547-12-31T23:59:59.000000000Z");
+	gs_timestamp((struct timespec){.tv_sec = INT64_MAX}, 9, text);
+	assert_true(strlen(text) < sizeof text);
 }
 
 static void test_errors(void **state)
@@ -199,6 +214,7 @@ int main(void)
 		cmocka_unit_test(test_strbuf),
 		cmocka_unit_test(test_suggest),
 		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_timestamp),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_errors_are_cut_between_characters),
 		cmocka_unit_test(test_log_text),
