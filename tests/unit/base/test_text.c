@@ -93,9 +93,7 @@ static void test_timestamp(void **state)
 	assert_string_equal(gs_timestamp(when, 0, text), "2026-11-23T10:00:00Z");
 	assert_string_equal(gs_timestamp(when, 3, text), "2026-11-23T10:00:00.007Z");
 	assert_string_equal(gs_timestamp(when, 9, text), "2026-11-23T10:00:00.007890999Z");
-	/* The last year that the C library knows, and one that it does not. */
-	assert_string_equal(gs_timestamp((struct timespec){.tv_sec = 67768036191676799}, 9, text),
-			    "2147485547-12-31T23:59:59.000000000Z");
+	/* Beyond what the C library knows as a year: anything, but whole. */
 	gs_timestamp((struct timespec){.tv_sec = INT64_MAX}, 9, text);
 	assert_true(strlen(text) < sizeof text);
 }
@@ -211,14 +209,10 @@ static void test_log_levels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_strbuf),
-		cmocka_unit_test(test_suggest),
-		cmocka_unit_test(test_utf8),
-		cmocka_unit_test(test_timestamp),
-		cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_errors_are_cut_between_characters),
-		cmocka_unit_test(test_log_text),
-		cmocka_unit_test(test_log_json_is_json),
+		cmocka_unit_test(test_strbuf),     cmocka_unit_test(test_suggest),
+		cmocka_unit_test(test_utf8),       cmocka_unit_test(test_timestamp),
+		cmocka_unit_test(test_errors),     cmocka_unit_test(test_errors_are_cut_between_characters),
+		cmocka_unit_test(test_log_text),   cmocka_unit_test(test_log_json_is_json),
 		cmocka_unit_test(test_log_levels),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
