@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/strbuf.h"
 #include "cli/gpus.h"
+#include "cli/json.h"
 #include "core/config_explain.h"
 #include "core/config_parse.h"
 #include "strategy/strategies.h"
@@ -28,14 +29,6 @@ static char *read_source(const char *path, const char *entry, struct gs_config_s
 	char *text = gs_read_file(standard_input ? "/dev/stdin" : path, GS_CONFIG_BYTES_MAX, &source->length, err);
 	source->text = text;
 	return text;
-}
-
-static int print_json(json_t *value)
-{
-	int result = json_dumpf(value, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(value);
-	return result || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 }
 
 /* Whether -o says json; -1 after saying that it says nothing known. */
@@ -142,7 +135,7 @@ static int run_check(int argc, char **argv)
 	for (int i = 0; i < arguments.operand_count; i++)
 		valid &= check_file(arguments.operands[i], gs_option_value(command, &arguments, "key"),
 				    gs_option_value(command, &arguments, "gpus") != NULL, results);
-	if (results && print_json(results))
+	if (results && gs_json_print(results))
 		return GS_EXIT_FAILURE;
 	return valid ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
@@ -165,7 +158,7 @@ static int explain_file(const char *path, const char *entry, bool json)
 	if (result < 0)
 		return GS_EXIT_FAILURE;
 	if (json) {
-		result = print_json(gs_config_explain_json(&config, origins, source.name));
+		result = gs_json_print(gs_config_explain_json(&config, origins, source.name));
 	} else {
 		GS_AUTO_STRBUF struct gs_strbuf words = {0};
 		gs_config_explain(&config, origins, source.name, &words);
@@ -208,7 +201,7 @@ static int run_schema(int argc, char **argv)
 		return GS_EXIT_USAGE;
 	}
 	if (json)
-		return print_json(gs_config_json_schema());
+		return gs_json_print(gs_config_json_schema());
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	gs_config_markdown(&text);
 	return fputs(text.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/gpus.h"
+#include "cli/json.h"
 #include "core/config_parse.h"
 #include "core/labels.h"
 #include "gpu/label_facts.h"
@@ -83,9 +84,7 @@ static void print_json(const struct gs_labels *labels)
 	json_t *object = json_object();
 	for (size_t i = 0; i < labels->count; i++)
 		json_object_set_new(object, labels->items[i].key, json_string(labels->items[i].value));
-	json_dumpf(object, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(object);
+	gs_json_print(object);
 }
 
 /* Values are quoted: a label is text, and true or 8 would not be. None holds what must be escaped. */

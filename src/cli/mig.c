@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cli/json.h"
 
 static int no_operands(const struct mig_call *call)
 {
@@ -36,12 +37,10 @@ static int show(const struct gs_command *command, int argc, char **argv,
 		else
 			table(&call.boards.items[i], &text);
 	}
-	if (code == GS_EXIT_OK && call.json) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	} else if (code == GS_EXIT_OK) {
+	if (code == GS_EXIT_OK && call.json)
+		code = gs_json_print(GS_STEAL(list));
+	else if (code == GS_EXIT_OK)
 		fputs(text.length ? text.data : "no GPU\n", stdout);
-	}
 	json_decref(list);
 	mig_call_close(&call);
 	return code;
@@ -117,17 +116,15 @@ static int export(struct mig_call *call)
 		gs_mig_config_generate(gpus, call->boards.count, &config);
 	else
 		gs_mig_config_describe(&config, mig_option(call, "name"), gpus, targets, call->boards.count);
+	int code = GS_EXIT_OK;
 	if (call->json) {
-		json_t *value = config_json(&config);
-		json_dumpf(value, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(value);
+		code = gs_json_print(config_json(&config));
 	} else {
 		GS_AUTO_FREE char *text = gs_mig_config_text(&config);
 		fputs(text, stdout);
 	}
 	gs_mig_config_free(&config);
-	return GS_EXIT_OK;
+	return code;
 }
 
 static int run_export(int argc, char **argv)

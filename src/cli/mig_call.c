@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/quantity.h"
+#include "cli/json.h"
 #include "cli/mig.h"
 
 enum { WITHDRAW_TIMEOUT_MS = 10000 };
@@ -168,12 +169,10 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 		mig_table_task(&tasks[i], done, &text);
 		json_array_append_new(list, mig_json_task(&tasks[i]));
 	}
-	if (call->json) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	} else {
+	if (call->json)
+		gs_json_print(GS_STEAL(list));
+	else
 		fputs(text.length ? text.data : "nothing to do: every GPU is as wanted\n", stdout);
-	}
 	json_decref(list);
 }
 

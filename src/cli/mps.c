@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "cli/commands.h"
 #include "cli/status_table.h"
+#include "cli/json.h"
 #include "gpu/nvml.h"
 #include "node/client.h"
 #include "node/node.h"
@@ -20,12 +21,6 @@
 #include "strategy/mps_end.h"
 
 enum { STATUS_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	return text ? text : "";
-}
 
 static void format_bytes(const json_t *bytes, char *text, size_t size)
 {
@@ -65,12 +60,9 @@ static int wants_json(const struct gs_command *command, const struct gs_argument
 /* Prints `list` (owned) as JSON, or with `print_table`. */
 static int print_list(json_t *list, bool as_json, void (*print_table)(const json_t *list))
 {
-	if (as_json) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	} else {
-		print_table(list);
-	}
+	if (as_json)
+		return gs_json_print(list);
+	print_table(list);
 	json_decref(list);
 	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
@@ -103,7 +95,7 @@ static json_t *clients_of(const json_t *status)
 	{
 		json_array_foreach(json_object_get(gpu, "shares"), j, share)
 		{
-			if (strcmp(text_of(share, "strategy"), "mps") == 0)
+			if (strcmp(gs_json_text(share, "strategy"), "mps") == 0)
 				add_clients(clients, share);
 		}
 	}
@@ -125,8 +117,8 @@ static void print_clients(const json_t *clients)
 		GS_AUTO_FREE char *pods = gs_status_pods(client);
 		format_bytes(json_object_get(client, "memoryBytes"), memory, sizeof memory);
 		format_bytes(json_object_get(client, "memoryLimitBytes"), limit, sizeof limit);
-		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", text_of(client, "share"),
-		       json_integer_value(json_object_get(client, "pid")), memory, limit, text_of(client, "name"),
+		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", gs_json_text(client, "share"),
+		       json_integer_value(json_object_get(client, "pid")), memory, limit, gs_json_text(client, "name"),
 		       *pods ? pods : "-");
 	}
 }
@@ -178,7 +170,7 @@ static void print_daemons(const json_t *daemons)
 		format_bytes(json_object_get(daemon, "memoryLimitBytes"), memory, sizeof memory);
 		printf("%-44s %-11s %8" JSON_INTEGER_FORMAT " %8s %6" JSON_INTEGER_FORMAT " %% %6" JSON_INTEGER_FORMAT
 		       " %6" JSON_INTEGER_FORMAT " %7" JSON_INTEGER_FORMAT " %s\n",
-		       text_of(daemon, "id"), text_of(daemon, "state"),
+		       gs_json_text(daemon, "id"), gs_json_text(daemon, "state"),
 		       json_integer_value(json_object_get(daemon, "pid")), memory,
 		       json_integer_value(json_object_get(daemon, "activeThreadPercentage")),
 		       json_integer_value(json_object_get(daemon, "starts")),
@@ -187,17 +179,17 @@ static void print_daemons(const json_t *daemons)
 		if (json_integer_value(json_object_get(daemon, "pid")) &&
 		    !json_is_true(json_object_get(daemon, "multiUser")))
 			puts("    one user at a time: clients of another user id wait until this one's have ended");
-		if (*text_of(daemon, "reason"))
-			printf("    %s\n", text_of(daemon, "reason"));
+		if (*gs_json_text(daemon, "reason"))
+			printf("    %s\n", gs_json_text(daemon, "reason"));
 	}
 }
 
 /* Whether a share's clients are this daemon's: that of its device, or ("<device>-<n>") of the share alone. */
 static bool serves(const json_t *daemon, const json_t *client)
 {
-	const char *device = text_of(daemon, "device"), *id = text_of(daemon, "id");
-	const char *replica = strstr(text_of(client, "share"), "::");
-	if (strcmp(device, text_of(client, "device")) != 0)
+	const char *device = gs_json_text(daemon, "device"), *id = gs_json_text(daemon, "id");
+	const char *replica = strstr(gs_json_text(client, "share"), "::");
+	if (strcmp(device, gs_json_text(client, "device")) != 0)
 		return false;
 	if (strlen(id) <= strlen(device))
 		return true;

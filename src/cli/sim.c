@@ -18,6 +18,7 @@
 #include "base/strbuf.h"
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "cli/json.h"
 #include "cli/sim.h"
 #include "cli/sim_hold.h"
 #include "gpushare/abi.h"
@@ -408,10 +409,7 @@ static int print_models_json(void)
 						"multiprocessors", (int)model->multiprocessors, "computeCapability",
 						capability, "migCapable", (int)model->mig_capable));
 	}
-	json_dumpf(list, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(list);
-	return GS_EXIT_OK;
+	return gs_json_print(list);
 }
 
 static int run_models(int argc, char **argv)

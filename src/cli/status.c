@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/quantity.h"
 #include "cli/commands.h"
+#include "cli/json.h"
 #include "cli/status_table.h"
 #include "node/client.h"
 #include "node/node.h"
@@ -30,14 +31,11 @@ static int show(const char *socket, bool as_json, bool clear)
 		fprintf(stderr, "gpushare status: the daemon's answer is not JSON: %s\n", where.text);
 		return GS_EXIT_FAILURE;
 	}
-	if (as_json) {
-		json_dumpf(status, stdout, JSON_INDENT(2));
-		putchar('\n');
-	} else {
-		GS_AUTO_STRBUF struct gs_strbuf table = {0};
-		gs_status_table(status, &table);
-		printf("%s%s", clear ? "\033[H\033[J" : "", table.data);
-	}
+	if (as_json)
+		return gs_json_print(status);
+	GS_AUTO_STRBUF struct gs_strbuf table = {0};
+	gs_status_table(status, &table);
+	printf("%s%s", clear ? "\033[H\033[J" : "", table.data);
 	json_decref(status);
 	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }

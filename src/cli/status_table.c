@@ -8,12 +8,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	return text ? text : "";
-}
+#include "cli/json.h"
 
 /* Widths of the columns, which make 98 with what is between them. MEMORY and BUSY are numbers, so they end in line. */
 enum { SHARE_WIDTH = 11, RESOURCE_WIDTH = 35, PROCESS_WIDTH = 24, MEMORY_WIDTH = 18, BUSY_WIDTH = 6 };
@@ -92,7 +87,7 @@ static void format_percent(const json_t *percent, char text[CELL_SIZE])
 /* "::3" of a share's id; "" of a device that is not split. */
 static const char *replica_of(const json_t *share)
 {
-	const char *mark = strstr(text_of(share, "id"), "::");
+	const char *mark = strstr(gs_json_text(share, "id"), "::");
 	return mark ? mark : "";
 }
 
@@ -101,15 +96,15 @@ static const char *mig_index(const json_t *gpu, const char *uuid)
 {
 	const json_t *devices = json_object_get(gpu, "migDevices");
 	for (size_t i = 0; *uuid && i < json_array_size(devices); i++)
-		if (strcmp(text_of(json_array_get(devices, i), "uuid"), uuid) == 0)
-			return text_of(json_array_get(devices, i), "index");
+		if (strcmp(gs_json_text(json_array_get(devices, i), "uuid"), uuid) == 0)
+			return gs_json_text(json_array_get(devices, i), "index");
 	return "";
 }
 
 /* "::3", "0:1::3" on a MIG device; a device that is not split has one share: "whole", "0:1". */
 static const char *share_mark(const json_t *gpu, const json_t *share, char mark[CELL_SIZE])
 {
-	const char *index = mig_index(gpu, text_of(share, "device")), *replica = replica_of(share);
+	const char *index = mig_index(gpu, gs_json_text(share, "device")), *replica = replica_of(share);
 	snprintf(mark, CELL_SIZE, "%s%s", index, *index || *replica ? replica : "whole");
 	return mark;
 }
@@ -120,8 +115,8 @@ char *gs_status_pods(const json_t *share)
 	size_t i;
 	const json_t *pod;
 	json_array_foreach(json_object_get(share, "pods"), i, pod)
-		gs_strbuf_printf(&text, "%s%s/%s/%s", i ? ", " : "", text_of(pod, "namespace"), text_of(pod, "name"),
-				 text_of(pod, "container"));
+		gs_strbuf_printf(&text, "%s%s/%s/%s", i ? ", " : "", gs_json_text(pod, "namespace"),
+				 gs_json_text(pod, "name"), gs_json_text(pod, "container"));
 	return gs_strbuf_take(&text);
 }
 
@@ -131,7 +126,7 @@ static void add_holder(struct gs_strbuf *out, const json_t *holder, const char *
 	char share[CELL_SIZE + 2], process[CELL_SIZE], memory[CELL_SIZE], busy[CELL_SIZE];
 	snprintf(share, sizeof share, "  %s", mark);
 	snprintf(process, sizeof process, "%" PRId64 " %s", (int64_t)json_integer_value(json_object_get(holder, "pid")),
-		 text_of(holder, "name"));
+		 gs_json_text(holder, "name"));
 	format_bytes(json_object_get(holder, "memoryBytes"), memory);
 	format_percent(json_object_get(holder, "utilizationPercent"), busy);
 	add_row(out, share, resource, process, memory, busy, pods);
@@ -141,7 +136,7 @@ static void add_holder(struct gs_strbuf *out, const json_t *holder, const char *
  * given out once may be free again or not. */
 static const char *idle_text(const json_t *share)
 {
-	if (strcmp(text_of(share, "state"), "Unhealthy") == 0)
+	if (strcmp(gs_json_text(share, "state"), "Unhealthy") == 0)
 		return "unhealthy";
 	if (json_is_array(json_object_get(share, "pods")))
 		return "free";
@@ -162,15 +157,15 @@ static bool has_holder(const json_t *share)
 static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *shares, size_t first)
 {
 	const json_t *share = json_array_get(shares, first);
-	const char *text = idle_text(share), *resource = text_of(share, "resource");
+	const char *text = idle_text(share), *resource = gs_json_text(share, "resource");
 	size_t end = first + 1;
 	for (; end < json_array_size(shares); end++) {
 		const json_t *next = json_array_get(shares, end);
 		if (has_holder(next) || strcmp(idle_text(next), text) != 0 ||
-		    strcmp(text_of(next, "resource"), resource) != 0)
+		    strcmp(gs_json_text(next, "resource"), resource) != 0)
 			break;
 		/* A row is of the replicas of one device, or of devices that are not split. */
-		if (*replica_of(next) ? strcmp(text_of(next, "device"), text_of(share, "device")) != 0
+		if (*replica_of(next) ? strcmp(gs_json_text(next, "device"), gs_json_text(share, "device")) != 0
 				      : *replica_of(share))
 			break;
 	}
@@ -183,7 +178,7 @@ static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *s
 	} else {
 		const char *replica = replica_of(last);
 		snprintf(marks, sizeof marks, "  %s-%s", mark,
-			 *replica ? replica + 2 : mig_index(gpu, text_of(last, "device")));
+			 *replica ? replica + 2 : mig_index(gpu, gs_json_text(last, "device")));
 		snprintf(what, sizeof what, "%zu %s", end - first, text);
 	}
 	add_row(out, marks, resource, what, NULL, NULL, NULL);
@@ -203,18 +198,18 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 		used[unit] = '\0';
 	snprintf(both, sizeof both, "%s of %s", used, total);
 	format_percent(json_object_get(gpu, "utilizationPercent"), busy);
-	add_row(out, index, text_of(gpu, "name"), text_of(gpu, "health"), both, busy, NULL);
-	if (*text_of(gpu, "reason"))
-		add_line(out, "  ", text_of(gpu, "reason"));
+	add_row(out, index, gs_json_text(gpu, "name"), gs_json_text(gpu, "health"), both, busy, NULL);
+	if (*gs_json_text(gpu, "reason"))
+		add_line(out, "  ", gs_json_text(gpu, "reason"));
 	size_t i;
 	const json_t *device;
 	json_array_foreach(json_object_get(gpu, "migDevices"), i, device)
 	{
-		const char *reason = text_of(device, "reason");
-		if (!*reason || strcmp(reason, text_of(gpu, "reason")) == 0)
+		const char *reason = gs_json_text(device, "reason");
+		if (!*reason || strcmp(reason, gs_json_text(gpu, "reason")) == 0)
 			continue;
 		char indent[CELL_SIZE];
-		snprintf(indent, sizeof indent, "  %s: ", text_of(device, "index"));
+		snprintf(indent, sizeof indent, "  %s: ", gs_json_text(device, "index"));
 		add_line(out, indent, reason);
 	}
 }
@@ -227,11 +222,11 @@ static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *sha
 	snprintf(mark, sizeof mark, "  %s", share_mark(gpu, share, name));
 	size_t i;
 	const json_t *holder;
-	json_array_foreach(holders, i, holder) add_holder(out, holder, name, text_of(share, "resource"), pods);
+	json_array_foreach(holders, i, holder) add_holder(out, holder, name, gs_json_text(share, "resource"), pods);
 	if (json_array_size(holders) == 0)
-		add_row(out, mark, text_of(share, "resource"),
-			strcmp(text_of(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process", "-",
-			"-", pods);
+		add_row(out, mark, gs_json_text(share, "resource"),
+			strcmp(gs_json_text(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process",
+			"-", "-", pods);
 	free(pods);
 }
 
@@ -252,14 +247,14 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	const json_t *process;
 	json_array_foreach(json_object_get(gpu, "processes"), i, process)
 	{
-		const char *index = mig_index(gpu, text_of(process, "migDevice"));
+		const char *index = mig_index(gpu, gs_json_text(process, "migDevice"));
 		add_holder(out, process, *index ? index : "-", "no share", NULL);
 	}
 }
 
 static void add_resource(struct gs_strbuf *out, const json_t *resource)
 {
-	gs_strbuf_printf(out, "%s: %" PRId64 " of %" PRId64 " shares healthy, ", text_of(resource, "name"),
+	gs_strbuf_printf(out, "%s: %" PRId64 " of %" PRId64 " shares healthy, ", gs_json_text(resource, "name"),
 			 (int64_t)json_integer_value(json_object_get(resource, "healthy")),
 			 (int64_t)json_integer_value(json_object_get(resource, "shares")));
 	size_t i;
@@ -285,8 +280,8 @@ static void add_kubernetes(struct gs_strbuf *out, const json_t *kubernetes)
 	if (!json_is_object(kubernetes))
 		return;
 	GS_AUTO_STRBUF struct gs_strbuf line = {0};
-	gs_strbuf_printf(&line, "API server: %s node %s at %s", text_of(kubernetes, "state"),
-			 text_of(kubernetes, "nodeName"), text_of(kubernetes, "server"));
+	gs_strbuf_printf(&line, "API server: %s node %s at %s", gs_json_text(kubernetes, "state"),
+			 gs_json_text(kubernetes, "nodeName"), gs_json_text(kubernetes, "server"));
 	int64_t waiting = (int64_t)json_integer_value(json_object_get(kubernetes, "waiting"));
 	if (waiting > 0)
 		gs_strbuf_printf(&line, ", %" PRId64 " changes to deliver", waiting);
