@@ -245,3 +245,14 @@ const char *gs_option_value(const struct gs_command *command, const struct gs_ar
 	const char *value = option->env ? getenv(option->env) : NULL;
 	return value && *value ? value : option->fallback;
 }
+
+int gs_wants_json(const struct gs_command *command, const struct gs_arguments *arguments)
+{
+	const char *other = command->options[find_option(command, "output", strlen("output"))].fallback;
+	const char *output = gs_option_value(command, arguments, "output");
+	bool json = strcmp(output, "json") == 0;
+	if (json || strcmp(output, other) == 0)
+		return json;
+	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use %s or json\n", command->name, output, other);
+	return -1;
+}

@@ -51,5 +51,7 @@ int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, 
 /* What an option stands at: from the command line, else its environment variable unless that is empty, else its
  * default; NULL without any. */
 const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name);
+/* What --output stands at: 1 json, 0 the default format, -1 after an error was printed since it is neither. */
+int gs_wants_json(const struct gs_command *command, const struct gs_arguments *arguments);
 
 #endif

@@ -43,17 +43,12 @@ static json_t *ask(const struct gs_command *command, const struct gs_arguments *
 	return status;
 }
 
-/* 0 table, 1 JSON, -1 after a complaint. */
+/* As gs_wants_json, for commands that take options only. */
 static int wants_json(const struct gs_command *command, const struct gs_arguments *arguments)
 {
-	const char *output = gs_option_value(command, arguments, "output");
-	if (arguments->operand_count) {
-		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments->operands[0]);
-		return -1;
-	}
-	if (strcmp(output, "table") == 0 || strcmp(output, "json") == 0)
-		return strcmp(output, "json") == 0;
-	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use table or json\n", command->name, output);
+	if (!arguments->operand_count)
+		return gs_wants_json(command, arguments);
+	fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments->operands[0]);
 	return -1;
 }
 

@@ -51,14 +51,11 @@ static int run(int argc, char **argv)
 			arguments.operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	const char *output = gs_option_value(&gs_command_status, &arguments, "output");
 	const char *socket = gs_option_value(&gs_command_status, &arguments, "socket");
 	const char *watch = gs_option_value(&gs_command_status, &arguments, "watch");
-	if (strcmp(output, "table") != 0 && strcmp(output, "json") != 0) {
-		fprintf(stderr, "gpushare status: unknown output format \"%s\"; use table or json\n", output);
+	int as_json = gs_wants_json(&gs_command_status, &arguments);
+	if (as_json < 0)
 		return GS_EXIT_USAGE;
-	}
-	bool as_json = strcmp(output, "json") == 0;
 	if (gs_option_value(&gs_command_status, &arguments, "quiet") && !freopen("/dev/null", "we", stdout)) {
 		fprintf(stderr, "gpushare status: cannot open /dev/null: %s\n", strerror(errno));
 		return GS_EXIT_FAILURE;
