@@ -40,12 +40,10 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 	int stop = gs_parse_arguments(command, argc, argv, &call->arguments);
 	if (stop)
 		return stop;
-	const char *output = mig_option(call, "output");
-	call->json = output && strcmp(output, "json") == 0;
-	if (output && !call->json && strcmp(output, "table") != 0 && strcmp(output, "yaml") != 0) {
-		mig_fail(call, "there is no output format \"%s\"; see gpushare %s --help", output, command->name);
+	int json = gs_wants_json(command, &call->arguments);
+	if (json < 0)
 		return GS_EXIT_USAGE + 1;
-	}
+	call->json = json;
 	if (gs_nvml_open(getenv("NVIDIA_DRIVER_ROOT"), &call->nvml, &err) < 0)
 		return mig_fail(call, "%s", err.text) + 1;
 	return 0;

@@ -252,6 +252,8 @@ def test_usage(tool):
     assert tool("apply").returncode == 2
     assert tool("apply", "-c", "x", "1g.10gb").returncode == 2
     assert tool("list", "-o", "xml").returncode == 2
+    assert tool("list", "-o", "yaml").returncode == 2
+    assert tool("export", "-o", "table").returncode == 2
     assert tool("create", "1g.10gb", "--wait", "soon").returncode == 2
 
 
