@@ -152,8 +152,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class ApiServer:
-    def __init__(self, directory, authority=None):
-        self.authority = authority or Authority(directory)
+    def __init__(self, directory, authority):
+        self.authority = authority
         self.credentials = Credentials(os.path.join(str(directory), "serviceaccount"), self.authority)
         self.tokens = {"first-token"}
         self.lock = threading.Condition()

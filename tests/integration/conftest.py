@@ -1,10 +1,13 @@
 """What all integration tests share: an environment that does not depend on the shell they were started from."""
 import os
+import shutil
 
 import pytest
 
+from apiserver import ApiServer, Authority
 from kubelet import Kubelet
 from node import Node
+from pod_resources import PodResources
 
 KEPT = {"GPUSHARE_BUILD", "GPUSHARE_TALLY", "GPUSHARE_TEST_GO"}
 CONFIGURING = ("GPUSHARE_", "GFD_", "NVIDIA_", "CUDA_", "MIG_", "DEVICE_", "CDI_", "MPS_", "IMEX_", "KUBERNETES_")
@@ -35,3 +38,27 @@ def kubelet(node):
     stand_in = Kubelet(node.kubelet_dir)
     yield stand_in
     stand_in.stop()
+
+
+@pytest.fixture
+def kubelet_pods(node):
+    """That kubelet's list of pods and their devices, not served yet."""
+    server = PodResources(node.kubelet_dir)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """Whom the clients of API servers trust."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the server's certificate, is missing")
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def api(tmp_path, authority):
+    """An API server of the test's own."""
+    server = ApiServer(tmp_path, authority)
+    yield server
+    server.stop()

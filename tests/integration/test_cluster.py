@@ -7,15 +7,13 @@ import subprocess
 
 import pytest
 
-from apiserver import ApiServer, Authority
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, wait_until
 
 LABEL = "nvidia.com/device-plugin.config"
 ALONE = ["--kubelet-socket="]  # serves, and looks for no kubelet
 
-pytestmark = [pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
-              pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes the server's certificate, is missing")]
+pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
 
 
 def config(replicas, extra=""):
@@ -53,18 +51,6 @@ class Volume:
 
     def path(self, name):
         return os.path.join(self.directory, name)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def api(tmp_path, authority):
-    server = ApiServer(tmp_path, authority)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

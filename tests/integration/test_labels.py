@@ -6,14 +6,12 @@ import subprocess
 
 import pytest
 
-from apiserver import ApiServer, Authority
 from node import CONFIG_4, GPUSHARE, Node, Sim, wait_until
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALONE = ["--kubelet-socket="]  # serves, and looks for no kubelet
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
-needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes the server's certificate, is missing")
 
 
 def printed(spec, config=None, options=(), sim_options=(), env=None):
@@ -289,18 +287,6 @@ def test_a_file_that_cannot_be_written_is_a_problem_until_it_can(daemon, feature
 
 # --- the Node object ---
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def api(tmp_path, authority):
-    server = ApiServer(tmp_path, authority)
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def joined(tmp_path, sim, api):
     made = Node(tmp_path, sim, env=api.environment(), arguments=ALONE)
@@ -313,7 +299,6 @@ def patches(api):
     return [r for r in api.writes() if r[0] == "PATCH" and "fieldManager=gpushare&" in r[1]]
 
 
-@needs_openssl
 def test_the_node_is_labelled_by_one_patch_a_change(joined, api):
     joined.start()
     wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels")
@@ -329,7 +314,6 @@ def test_the_node_is_labelled_by_one_patch_a_change(joined, api):
     assert len(patches(api)) == 2
 
 
-@needs_openssl
 def test_labels_that_are_no_longer_true_are_removed(joined, api):
     joined.write_config("flags: {migStrategy: mixed}\n" + CONFIG_4)
     joined.start()
@@ -340,7 +324,6 @@ def test_labels_that_are_no_longer_true_are_removed(joined, api):
     assert api.labels()["nvidia.com/gpu.count"] == "2"
 
 
-@needs_openssl
 def test_labels_wait_for_the_api_server(joined, api):
     api.stop()
     joined.start()
@@ -350,7 +333,6 @@ def test_labels_wait_for_the_api_server(joined, api):
     wait_until(lambda: api.labels().get("nvidia.com/gpu.count") == "2", "the labels")
 
 
-@needs_openssl
 def test_without_the_api_nothing_is_sent(joined, api):
     joined.env["GPUSHARE_KUBERNETES_API"] = "false"
     joined.start()
@@ -379,7 +361,6 @@ def featured(joined):
     return joined
 
 
-@needs_openssl
 def test_a_node_feature_instead_of_labels_on_the_node(featured, api):
     api.features = {}
     featured.start()
@@ -389,7 +370,6 @@ def test_a_node_feature_instead_of_labels_on_the_node(featured, api):
     assert not any(key.startswith("nvidia.com/") for key in api.labels())
 
 
-@needs_openssl
 def test_without_the_crd_the_node_is_labelled(featured, api):
     featured.start()
     wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels")
@@ -399,7 +379,6 @@ def test_without_the_crd_the_node_is_labelled(featured, api):
     assert not featured.status()["problems"]
 
 
-@needs_openssl
 def test_from_labels_to_a_node_feature_and_back(joined, api):
     api.features = {}
     joined.env["NAMESPACE"] = "gpu"

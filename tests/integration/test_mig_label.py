@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from apiserver import ApiServer, Authority
+from apiserver import ApiServer
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, healthy, sick, wait_until
 from pod_resources import PodResources
@@ -54,11 +54,6 @@ class World:
         self.sim.stop()
         self.api.stop()
         assert code == 0, self.node.read_log()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from node import GPUSHARE, Sim, wait_until
-from pod_resources import Hostile, PodResources
+from pod_resources import Hostile
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
 
@@ -17,13 +17,6 @@ def sim(tmp_path_factory):
     node = Sim(tmp_path_factory.mktemp("sim"), "2xA100-80GB")
     yield node
     node.stop()
-
-
-@pytest.fixture
-def kubelet_pods(node):
-    server = PodResources(node.kubelet_dir)
-    yield server
-    server.stop()
 
 
 def serving(node):

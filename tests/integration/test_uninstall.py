@@ -9,7 +9,6 @@ import subprocess
 
 import pytest
 
-from apiserver import ApiServer
 from kubelet import BUILD
 from node import wait_until
 
@@ -83,15 +82,6 @@ class DaemonSet:
             metadata = {"name": "gpushare", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.state == "going" else {})}
             request.answer(200, {"kind": "DaemonSet", "metadata": metadata})
         return True
-
-
-@pytest.fixture
-def api(tmp_path):
-    if not shutil.which("openssl"):
-        pytest.skip("openssl, which makes the server's certificate, is missing")
-    server = ApiServer(tmp_path)
-    yield server
-    server.stop()
 
 
 @pytest.fixture
