@@ -1,12 +1,14 @@
 /* `gpushare demo`: the main job in half a minute. A node (simulated unless --real), the daemon with a four-way
  * time-slicing config, a stand-in for the kubelet, four workloads on one GPU, and a table of who uses what. */
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
@@ -49,10 +51,8 @@ struct demo {
 	char *self; /* path of this program */
 	char directory[PATH_MAX];
 	struct kube_standin *standin;
-	uv_process_t daemon;
-	bool daemon_running;
-	uv_process_t children[WORKLOADS];
-	bool child_running[WORKLOADS];
+	pid_t daemon, children[WORKLOADS]; /* 0: does not run */
+	uv_signal_t child_signal;
 	unsigned started; /* workloads asked for so far */
 	bool allocating;
 	struct rpc_client *client;
@@ -76,17 +76,22 @@ static void fail(struct demo *demo, const char *what, const char *why)
 
 /* --- children --- */
 
-static void on_child_closed(uv_handle_t *handle)
+static bool has_ended(pid_t *child)
 {
+	if (*child == 0 || waitpid(*child, NULL, WNOHANG) == 0)
+		return false;
+	*child = 0;
+	return true;
 }
 
-static void on_workload_exit(uv_process_t *process, int64_t status, int signal)
+/* The loop goes on until the last child has ended. */
+static void close_without_children(struct demo *demo)
 {
-	struct demo *demo = process->loop->data;
-	demo->child_running[process - demo->children] = false;
-	uv_close((uv_handle_t *)process, on_child_closed);
-	if (!demo->stopping)
-		fail(demo, "a workload", "ended early");
+	bool any = demo->daemon != 0;
+	for (unsigned i = 0; i < WORKLOADS; i++)
+		any |= demo->children[i] != 0;
+	if (!any && !uv_is_closing((uv_handle_t *)&demo->child_signal))
+		uv_close((uv_handle_t *)&demo->child_signal, NULL);
 }
 
 static void print_daemon_log(struct demo *demo)
@@ -98,15 +103,18 @@ static void print_daemon_log(struct demo *demo)
 		fputs(log, stderr);
 }
 
-static void on_daemon_exit(uv_process_t *process, int64_t status, int signal)
+static void on_child_signal(uv_signal_t *handle, int number)
 {
-	struct demo *demo = process->loop->data;
-	demo->daemon_running = false;
-	uv_close((uv_handle_t *)process, on_child_closed);
-	if (!demo->stopping) {
+	struct demo *demo = handle->loop->data;
+	if (has_ended(&demo->daemon) && !demo->stopping) {
 		print_daemon_log(demo);
 		fail(demo, "the node daemon", "ended early; its log is above");
 	}
+	for (unsigned i = 0; i < WORKLOADS; i++)
+		if (has_ended(&demo->children[i]) && !demo->stopping)
+			fail(demo, "a workload", "ended early");
+	if (demo->stopping)
+		close_without_children(demo);
 }
 
 /* Copies the environment with `extra` pairs put first, so that they win. Free the array only. */
@@ -122,42 +130,52 @@ static char **make_environment(const struct gs_edit_pair *extra, size_t count)
 	return env;
 }
 
-static int spawn(struct demo *demo, uv_process_t *process, char **arguments, const struct gs_edit_pair *extra,
-		 size_t count, int log_fd, uv_exit_cb on_exit)
+/* What a child does between fork and exec. */
+static _Noreturn void become(const char *self, char **arguments, char **env, int log_fd, pid_t parent,
+			     const sigset_t *signals)
 {
-	uv_stdio_container_t stdio[] = {
-		{.flags = UV_IGNORE},
-		{.flags = UV_INHERIT_FD, .data.fd = log_fd},
-		{.flags = UV_INHERIT_FD, .data.fd = log_fd},
-	};
-	GS_AUTO_FREE char **env = make_environment(extra, count);
-	uv_process_options_t options = {
-		.file = demo->self,
-		.args = arguments,
-		.env = env,
-		.stdio = stdio,
-		.stdio_count = 3,
-		.exit_cb = on_exit,
-		/* Ctrl-C is for us: a workload that got it too would seem to have ended early. */
-		.flags = UV_PROCESS_DETACHED,
-	};
-	int failed = uv_spawn(&demo->loop, process, &options);
-	for (size_t i = 0; i < count; i++)
-		free(env[i]);
-	if (failed)
-		uv_close((uv_handle_t *)process, on_child_closed);
-	return failed;
+	/* However the demo ends, its children end with it: when it is killed, nobody else knows of them. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(GS_EXIT_FAILURE);
+	/* Ctrl-C is for the demo: a workload that got it too would seem to have ended early. What the terminal sent before
+	 * this is forgotten once it was ignored; SIGTERM may be the demo's own already. */
+	setsid();
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(stop_signals); i++) {
+		signal(stop_signals[i], stop_signals[i] == SIGTERM ? SIG_DFL : SIG_IGN);
+		signal(stop_signals[i], SIG_DFL);
+	}
+	signal(SIGPIPE, SIG_DFL);
+	dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+	dup2(log_fd, STDOUT_FILENO);
+	dup2(log_fd, STDERR_FILENO);
+	sigprocmask(SIG_SETMASK, signals, NULL);
+	execve(self, arguments, env);
+	dprintf(STDERR_FILENO, "cannot run %s: %s\n", self, strerror(errno));
+	_exit(GS_EXIT_FAILURE);
 }
 
-static int open_log(struct demo *demo, const char *name)
+/* Runs this program with `arguments` and writes what it says to `log`; its pid, or -1 with errno. */
+static pid_t spawn(struct demo *demo, char **arguments, const struct gs_edit_pair *extra, size_t count, const char *log)
 {
-	GS_AUTO_FREE char *path = gs_printf("%s/%s", demo->directory, name);
-	FILE *file = fopen(path, "we");
-	if (!file)
+	GS_AUTO_FREE char *path = gs_printf("%s/%s", demo->directory, log);
+	GS_AUTO_CLOSE int log_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (log_fd < 0)
 		return -1;
-	int fd = dup(fileno(file));
-	fclose(file);
-	return fd;
+	GS_AUTO_FREE char **env = make_environment(extra, count);
+	/* In the child no signal may come to the loop's handlers: they write to a pipe that it shares with this process. */
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid_t parent = getpid(), child = fork();
+	if (child == 0)
+		become(demo->self, arguments, env, log_fd, parent, &before);
+	int failure = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	for (size_t i = 0; i < count; i++)
+		free(env[i]);
+	errno = failure;
+	return child;
 }
 
 static void start_daemon(struct demo *demo)
@@ -182,12 +200,11 @@ static void start_daemon(struct demo *demo)
 			     NULL};
 	/* Packed, so that the four workloads meet on one GPU; NVIDIA's default spreads them. */
 	struct gs_edit_pair extra[] = {{(char *)"SHARED_DEVICES_ALLOCATION_POLICY", (char *)"packed"}};
-	GS_AUTO_CLOSE int log_fd = open_log(demo, "node.log");
-	int failed = spawn(demo, &demo->daemon, arguments, extra, 1, log_fd, on_daemon_exit);
-	if (failed)
-		fail(demo, "cannot start the node daemon", uv_strerror(failed));
+	pid_t child = spawn(demo, arguments, extra, 1, "node.log");
+	if (child < 0)
+		fail(demo, "cannot start the node daemon", strerror(errno));
 	else
-		demo->daemon_running = true;
+		demo->daemon = child;
 }
 
 /* --- workloads --- */
@@ -216,13 +233,12 @@ static void on_allocated(void *user, char *const *ids, size_t count, const struc
 			     (char *)workloads[which].busy,
 			     NULL};
 	GS_AUTO_FREE char *name = gs_printf("workload-%u.log", which + 1);
-	GS_AUTO_CLOSE int log_fd = open_log(demo, name);
-	int failed = spawn(demo, &demo->children[which], arguments, env, env_count, log_fd, on_workload_exit);
-	if (failed) {
-		fail(demo, "cannot start a workload", uv_strerror(failed));
+	pid_t child = spawn(demo, arguments, env, env_count, name);
+	if (child < 0) {
+		fail(demo, "cannot start a workload", strerror(errno));
 		return;
 	}
-	demo->child_running[which] = true;
+	demo->children[which] = child;
 	allocate_next(demo);
 }
 
@@ -326,10 +342,11 @@ static void stop(struct demo *demo, int exit_code)
 	demo->stopping = true;
 	demo->exit_code = exit_code;
 	for (unsigned i = 0; i < WORKLOADS; i++)
-		if (demo->child_running[i])
-			uv_process_kill(&demo->children[i], SIGTERM);
-	if (demo->daemon_running)
-		uv_process_kill(&demo->daemon, SIGTERM);
+		if (demo->children[i])
+			kill(demo->children[i], SIGTERM);
+	if (demo->daemon)
+		kill(demo->daemon, SIGTERM);
+	close_without_children(demo);
 	if (demo->standin)
 		kube_standin_stop(demo->standin, NULL, NULL);
 	if (demo->client)
@@ -385,6 +402,8 @@ static int run_inside(struct demo *demo)
 		uv_signal_init(&demo->loop, &demo->signals[i]);
 		uv_signal_start(&demo->signals[i], on_signal, stop_signals[i]);
 	}
+	uv_signal_init(&demo->loop, &demo->child_signal);
+	uv_signal_start(&demo->child_signal, on_child_signal, SIGCHLD);
 	/* A reader that goes away must not end this process before it has cleaned up; children get the default back. */
 	signal(SIGPIPE, SIG_IGN);
 	uv_timer_start(&demo->refresh, on_refresh, REFRESH_MS, REFRESH_MS);

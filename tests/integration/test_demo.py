@@ -35,6 +35,14 @@ def processes_with(variable):
     return found
 
 
+def parent_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0  # ended meanwhile
+
+
 @pytest.fixture
 def place():
     """An environment with a TMPDIR of the test's own; at the end nothing may be left of it. Its path is short, as those of
@@ -101,6 +109,20 @@ def test_a_signal_ends_it(place):
     process.send_signal(signal.SIGTERM)
     assert process.wait(WAIT) == 0
     process.stdout.close()
+
+
+@pytest.mark.parametrize("stage", [BEGIN, HOLDS, TABLE])
+@pytest.mark.parametrize("part", ["node", "demo"])
+def test_nothing_outlives_it_when_it_is_killed(stage, part):
+    """The command that was typed is the simulated node's; the demo itself is its only child. Files may stay."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        variable = f"TMPDIR={directory}"
+        terminal = Terminal({**os.environ, "TMPDIR": directory})
+        terminal.wait_for(stage)
+        demo, = (pid for pid in processes_with(variable) if parent_of(pid) == terminal.pid)
+        os.kill(terminal.pid if part == "node" else demo, signal.SIGKILL)
+        assert terminal.read_to_end() == (-signal.SIGKILL if part == "node" else 128 + signal.SIGKILL)
+        wait_until(lambda: not processes_with(variable), "the end of all that the demo started")
 
 
 def test_a_reader_that_goes_away(place):
