@@ -62,3 +62,11 @@ bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory 
 	return !a->link_score ||
 	       !memcmp(a->link_score, b->link_score, a->gpu_count * a->gpu_count * sizeof *a->link_score);
 }
+
+bool gs_inventory_has(const struct gs_inventory *inventory, const char *uuid)
+{
+	for (size_t i = 0; i < inventory->device_count; i++)
+		if (strcmp(inventory->devices[i].uuid, uuid) == 0)
+			return true;
+	return false;
+}

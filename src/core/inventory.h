@@ -60,5 +60,6 @@ void gs_inventory_free(struct gs_inventory *inventory);
 void gs_inventory_copy(struct gs_inventory *to, const struct gs_inventory *from);
 /* Whether both describe the same hardware: if so, plans made from them are the same. */
 bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory *b);
+bool gs_inventory_has(const struct gs_inventory *inventory, const char *uuid);
 
 #endif

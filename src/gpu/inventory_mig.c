@@ -172,14 +172,6 @@ static void append_gpu(struct reading *reading, size_t which)
 	device->memory_bytes = gpu->memory_bytes;
 }
 
-static bool has_uuid(const struct gs_inventory *inventory, const char *uuid)
-{
-	for (size_t i = 0; i < inventory->device_count; i++)
-		if (strcmp(inventory->devices[i].uuid, uuid) == 0)
-			return true;
-	return false;
-}
-
 /* All or nothing: half a list would withdraw devices that are still there. */
 static nvmlReturn_t append_mig_devices(struct reading *reading, size_t which, nvmlDevice_t handle, const char **call)
 {
@@ -200,7 +192,8 @@ static nvmlReturn_t append_mig_devices(struct reading *reading, size_t which, nv
 		struct gs_device device = {.gpu = (uint32_t)which, .mig = true};
 		if (code != NVML_SUCCESS || (code = read_mig_device(nvml, mig, gpu, &device, call)) != NVML_SUCCESS)
 			break;
-		if (has_uuid(reading->inventory, device.uuid) || reading->inventory->device_count >= GS_DEVICES_MAX)
+		if (gs_inventory_has(reading->inventory, device.uuid) ||
+		    reading->inventory->device_count >= GS_DEVICES_MAX)
 			continue;
 		snprintf(device.index, sizeof device.index, "%u:%u", gpu->index, i);
 		find_capabilities(reading, gpu, &device);

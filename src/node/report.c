@@ -151,10 +151,7 @@ static void report_gpus(struct node *node)
 		report_device(node, i, &sick);
 	/* What was taken out is sick no more. */
 	for (size_t i = node->reported_sick.count; i > 0; i--) {
-		bool there = false;
-		for (size_t j = 0; j < node->inventory.device_count; j++)
-			there |= strcmp(node->inventory.devices[j].uuid, node->reported_sick.items[i - 1]) == 0;
-		if (there)
+		if (gs_inventory_has(&node->inventory, node->reported_sick.items[i - 1]))
 			continue;
 		free(node->reported_sick.items[i - 1]);
 		node->reported_sick.items[i - 1] = node->reported_sick.items[--node->reported_sick.count];

@@ -20,14 +20,6 @@ struct vanished {
 	int64_t allocated_seconds, seen_seconds;
 };
 
-static bool has_device(const struct gs_inventory *inventory, const char *uuid)
-{
-	for (size_t i = 0; i < inventory->device_count; i++)
-		if (strcmp(inventory->devices[i].uuid, uuid) == 0)
-			return true;
-	return false;
-}
-
 static void forget(struct node *node, size_t which)
 {
 	free(node->vanished.items[which]);
@@ -57,14 +49,14 @@ void node_vanished_update(struct node *node, const struct gs_plan *old_plan, con
 	int64_t now = (int64_t)time(NULL);
 	for (size_t i = node->vanished.count; i > 0; i--)
 		if (now - node->vanished.items[i - 1]->seen_seconds > VANISHED_SECONDS ||
-		    has_device(&node->inventory, node->vanished.items[i - 1]->device))
+		    gs_inventory_has(&node->inventory, node->vanished.items[i - 1]->device))
 			forget(node, i - 1);
 	for (size_t i = 0; i < old_plan->resource_count; i++) {
 		const struct gs_resource *resource = &old_plan->resources[i];
 		for (size_t j = 0; j < resource->device_count; j++) {
 			const struct gs_resource_device *published = &resource->devices[j];
 			const struct gs_device *device = &old_inventory->devices[published->device];
-			if (has_device(&node->inventory, device->uuid) ||
+			if (gs_inventory_has(&node->inventory, device->uuid) ||
 			    node_withdrawn_device(node, old_inventory->gpus[device->gpu].uuid, device->uuid))
 				continue;
 			for (uint32_t k = 0; k < published->share_count; k++) {
