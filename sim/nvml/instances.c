@@ -140,26 +140,28 @@ static nvmlReturn_t fill_placements(uint32_t starts, uint32_t size, nvmlGpuInsta
 	return NVML_SUCCESS;
 }
 
+static nvmlReturn_t possible_placements(struct nvml_call *call, uint32_t profile_id,
+					nvmlGpuInstancePlacement_t *placements, uint32_t *count)
+{
+	uint32_t position;
+	nvmlReturn_t code = find_profile(call, profile_id, &position);
+	if (code != NVML_SUCCESS)
+		return code;
+	return fill_placements(call->profile->starts, call->profile->size, placements, count);
+}
+
 nvmlReturn_t nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, uint32_t profile_id,
 							nvmlGpuInstancePlacement_t *placements, uint32_t *count)
 {
 	NVML_DEVICE_CALL(call, device, count != NULL);
-	uint32_t position;
-	nvmlReturn_t code = find_profile(&call, profile_id, &position);
-	if (code != NVML_SUCCESS)
-		return code;
-	return fill_placements(call.profile->starts, call.profile->size, placements, count);
+	return possible_placements(&call, profile_id, placements, count);
 }
 
 nvmlReturn_t nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, uint32_t profile_id,
 							   nvmlGpuInstancePlacement_t *placements, uint32_t *count)
 {
 	NVML_DEVICE_CALL(call, device, count != NULL);
-	uint32_t position;
-	nvmlReturn_t code = find_profile(&call, profile_id, &position);
-	if (code != NVML_SUCCESS)
-		return code;
-	return fill_placements(call.profile->starts, call.profile->size, placements, count);
+	return possible_placements(&call, profile_id, placements, count);
 }
 
 /* With MIG off nothing can be made, and drivers say so by "0/7" rather than by an error. */
