@@ -256,3 +256,11 @@ int gs_wants_json(const struct gs_command *command, const struct gs_arguments *a
 	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use %s or json\n", command->name, output, other);
 	return -1;
 }
+
+void gs_print_diagnostics(const struct gs_diagnostics *diags)
+{
+	for (size_t i = 0; i < diags->count; i++)
+		fprintf(stderr, "%s\n", diags->items[i].text);
+	if (diags->omitted)
+		fprintf(stderr, "and %zu more\n", diags->omitted);
+}

@@ -4,6 +4,8 @@
 
 #include <stdbool.h>
 
+#include "core/diagnostic.h"
+
 /* Exit codes, stable: scripts rely on them. */
 enum gs_exit { GS_EXIT_OK = 0, GS_EXIT_FAILURE = 1, GS_EXIT_USAGE = 2 };
 
@@ -53,5 +55,7 @@ int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, 
 const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name);
 /* What --output stands at: 1 json, 0 the default format, -1 after an error was printed since it is neither. */
 int gs_wants_json(const struct gs_command *command, const struct gs_arguments *arguments);
+/* Shows what was found in a file, on standard error. */
+void gs_print_diagnostics(const struct gs_diagnostics *diags);
 
 #endif

@@ -57,14 +57,6 @@ static json_t *diagnostics_json(const char *name, bool valid, const struct gs_di
 	return json_pack("{s:o, s:b, s:o}", "file", file ? file : json_null(), "valid", valid, "diagnostics", list);
 }
 
-static void print_diagnostics(const struct gs_diagnostics *diags)
-{
-	for (size_t i = 0; i < diags->count; i++)
-		fprintf(stderr, "%s\n", diags->items[i].text);
-	if (diags->omitted)
-		fprintf(stderr, "and %zu more\n", diags->omitted);
-}
-
 /* Whether this machine's GPUs can be shared so. */
 static bool check_gpus(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
 {
@@ -108,7 +100,7 @@ static bool check_file(const char *path, const char *entry, bool gpus, json_t *r
 	if (results)
 		json_array_append_new(results, diagnostics_json(source.name, valid, &diags));
 	else
-		print_diagnostics(&diags);
+		gs_print_diagnostics(&diags);
 	if (valid && !results)
 		printf("%s: ok\n", source.name);
 	gs_diagnostics_free(&diags);
@@ -153,7 +145,7 @@ static int explain_file(const char *path, const char *entry, bool json)
 	}
 	GS_AUTO_FREE struct gs_config_origin *origins = gs_calloc(gs_config_key_count, sizeof *origins);
 	int result = gs_config_parse_origins(&source, environment, NULL, NULL, 0, &config, origins, &diags);
-	print_diagnostics(&diags);
+	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	if (result < 0)
 		return GS_EXIT_FAILURE;

@@ -21,14 +21,6 @@ static const char *environment(const char *name, void *user)
 	return getenv(name);
 }
 
-static void print_diagnostics(const struct gs_diagnostics *diags)
-{
-	for (size_t i = 0; i < diags->count; i++)
-		fprintf(stderr, "%s\n", diags->items[i].text);
-	if (diags->omitted)
-		fprintf(stderr, "and %zu more\n", diags->omitted);
-}
-
 /* As the daemon would: the file (NULL: none) below this shell's environment. */
 static int load_config(const char *path, const char *entry, struct gs_config *config)
 {
@@ -43,7 +35,7 @@ static int load_config(const char *path, const char *entry, struct gs_config *co
 	if (text)
 		source.text = text;
 	int result = gs_config_parse(&source, environment, NULL, NULL, 0, config, &diags);
-	print_diagnostics(&diags);
+	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	return result;
 }

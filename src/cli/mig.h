@@ -56,6 +56,9 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
 /* Says what was or would be done, as text or JSON. */
 void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done);
 
+/* "?" of an instance that the driver offers no profile for. */
+const char *mig_profile_name(const struct gs_mig_board *board, const struct gs_mig_instance *instance);
+
 /* Pictures and tables; see mig_table.c. */
 void mig_table_layout(const struct gs_mig_board *board, struct gs_strbuf *out);
 void mig_table_profiles(const struct gs_mig_board *board, struct gs_strbuf *out);

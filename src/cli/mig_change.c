@@ -168,11 +168,6 @@ static int run_create(int argc, char **argv)
 /* destroy
  * ---- */
 
-static const char *instance_name(const struct gs_mig_board *board, const struct gs_mig_instance *instance)
-{
-	return instance->profile < board->gpu.profile_count ? board->gpu.profiles[instance->profile].name : "?";
-}
-
 /* Adds the step; `compute` is a position, or -1 for the whole GPU instance. Refuses what is in use, or named before. */
 static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *task, size_t position, int compute,
 				    struct gs_strbuf *reason)
@@ -208,7 +203,7 @@ static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *t
 	}
 	if (busy) {
 		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s; nothing was changed",
-				 board->index, instance->id, instance_name(board, instance), instance->holder);
+				 board->index, instance->id, mig_profile_name(board, instance), instance->holder);
 		return MIG_BLOCKED;
 	}
 	if (task->plan.step_count == GS_MIG_STEPS_MAX)
@@ -396,14 +391,6 @@ static int run_disable(int argc, char **argv)
 
 enum { CONFIG_BYTES_MAX = 1024 * 1024 };
 
-static void print_diagnostics(const struct gs_diagnostics *diags)
-{
-	for (size_t i = 0; i < diags->count; i++)
-		fprintf(stderr, "%s\n", diags->items[i].text);
-	if (diags->omitted)
-		fprintf(stderr, "and %zu more\n", diags->omitted);
-}
-
 /* The file of -f; once, since it may be standard input. */
 static int load_config(struct mig_call *call, struct gs_mig_config *config)
 {
@@ -417,7 +404,7 @@ static int load_config(struct mig_call *call, struct gs_mig_config *config)
 		return mig_fail(call, "%s", err.text);
 	int result = gs_mig_config_parse(standard_input ? "(standard input)" : path, text, length, config, &diags);
 	gs_diagnostics_sort(&diags);
-	print_diagnostics(&diags);
+	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	return result < 0 ? GS_EXIT_FAILURE : GS_EXIT_OK;
 }
@@ -458,7 +445,7 @@ static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs
 		mig_fail(call, "%s", err.text);
 	else if (gs_mig_config_resolve(config, named, gpus, call->boards.count, targets, &diags) == 0)
 		outcome = MIG_DONE;
-	print_diagnostics(&diags);
+	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	gs_mig_config_free(&generated);
 	return outcome;

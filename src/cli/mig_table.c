@@ -36,7 +36,7 @@ static bool add_problem(const struct gs_mig_board *board, struct gs_strbuf *out)
 	return true;
 }
 
-static const char *profile_name(const struct gs_mig_board *board, const struct gs_mig_instance *instance)
+const char *mig_profile_name(const struct gs_mig_board *board, const struct gs_mig_instance *instance)
 {
 	return instance->profile < board->gpu.profile_count ? board->gpu.profiles[instance->profile].name : "?";
 }
@@ -72,7 +72,7 @@ static void add_picture(const struct gs_mig_board *board, struct gs_strbuf *out)
 		memset(names + from, ' ', to - from);
 		memset(states + from, ' ', to - from);
 		names[from] = names[to] = states[from] = states[to] = '|';
-		put(names, from + 1, to, profile_name(board, instance));
+		put(names, from + 1, to, mig_profile_name(board, instance));
 		put(states, from + 1, to, instance->busy ? "in use" : "idle");
 	}
 	char *const lines[] = {scale, names, states};
@@ -280,11 +280,11 @@ static json_t *instance_json(const struct gs_mig_board *board, size_t position)
 						name, "uuid", text_json(board->uuids[position][k]), "start",
 						compute->start, "slices", compute->slices, "inUse", compute->busy));
 	}
-	json_t *item =
-		json_pack("{s:i, s:s, s:I, s:i, s:i, s:b, s:o, s:o}", "id", (int)instance->id, "profile",
-			  profile_name(board, instance), "profileId", (json_int_t)board->profile_ids[position], "start",
-			  instance->place.start, "size", instance->place.size, "inUse", instance->busy, "usedBy",
-			  instance->busy ? text_json(instance->holder) : json_null(), "computeInstances", computes);
+	json_t *item = json_pack(
+		"{s:i, s:s, s:I, s:i, s:i, s:b, s:o, s:o}", "id", (int)instance->id, "profile",
+		mig_profile_name(board, instance), "profileId", (json_int_t)board->profile_ids[position], "start",
+		instance->place.start, "size", instance->place.size, "inUse", instance->busy, "usedBy",
+		instance->busy ? text_json(instance->holder) : json_null(), "computeInstances", computes);
 	if (known)
 		json_object_set_new(item, "memoryBytes",
 				    json_integer((json_int_t)board->gpu.profiles[instance->profile].memory_bytes));
