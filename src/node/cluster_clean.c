@@ -8,6 +8,8 @@
 #include "kube/api.h"
 #include "node/cluster.h"
 
+enum { REQUEST_MS = 4000, PAUSE_MS = 500, PATIENCE_MS = 6000 };
+
 static const char *const managers[] = {"gpushare", "gpushare-mig"};
 static const char *const condition_types[] = {"GPUShareConfigured", "GPUShareHealthy", "GPUShareServing",
 					      "GPUShareMIG"};
@@ -19,15 +21,24 @@ struct cleaning {
 	char *feature; /* path of the NodeFeature object; NULL: none */
 	struct gs_error *err;
 	int result;
+	bool again; /* what failed may go well in a moment */
 };
+
+/* An API server that is busy or restarts, or a token that is being replaced. */
+static bool may_pass(long status)
+{
+	return status == 0 || status == 401 || status == 409 || status == 429 || status >= 500;
+}
 
 static void on_answer(void *user, const struct api_reply *reply)
 {
 	struct cleaning *cleaning = user;
 	cleaning->left--;
 	/* A node that is gone has nothing left on it. */
-	if (*reply->problem && reply->status != 404)
+	if (*reply->problem && reply->status != 404) {
+		cleaning->again |= may_pass(reply->status);
 		cleaning->result = gs_fail(cleaning->err, GS_ERROR_SYSTEM, (int)reply->status, "%s", reply->problem);
+	}
 	if (cleaning->left == 0)
 		uv_stop(&cleaning->loop);
 }
@@ -99,14 +110,16 @@ static void send_all(struct cleaning *cleaning, const char *node_name)
 	      json_pack("{s:{s:o}}", "status", "conditions", conditions));
 }
 
-int cluster_clean(const struct cluster_options *options, struct gs_error *err)
+static int clean_once(const struct cluster_options *options, bool *again, struct gs_error *err)
 {
 	struct cleaning cleaning = {.err = err};
 	int failed = uv_loop_init(&cleaning.loop);
 	if (failed)
 		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));
-	const struct api_options api_options = {
-		.host = options->host, .port = options->port, .credentials_dir = options->service_account_dir};
+	const struct api_options api_options = {.host = options->host,
+						.port = options->port,
+						.credentials_dir = options->service_account_dir,
+						.timeout_ms = REQUEST_MS};
 	if (api_open(&cleaning.loop, &api_options, &cleaning.api, err) < 0) {
 		uv_loop_close(&cleaning.loop);
 		return -1;
@@ -119,5 +132,18 @@ int cluster_clean(const struct cluster_options *options, struct gs_error *err)
 	uv_run(&cleaning.loop, UV_RUN_DEFAULT);
 	uv_loop_close(&cleaning.loop);
 	free(cleaning.feature);
+	*again = cleaning.again;
 	return cleaning.result;
+}
+
+int cluster_clean(const struct cluster_options *options, struct gs_error *err)
+{
+	uint64_t deadline = uv_hrtime() + (uint64_t)PATIENCE_MS * 1000000;
+	for (;;) {
+		bool again = false;
+		int result = clean_once(options, &again, err);
+		if (result == 0 || !again || uv_hrtime() > deadline)
+			return result;
+		uv_sleep(PAUSE_MS);
+	}
 }

@@ -26,7 +26,7 @@
 #include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
-enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, POLL_SECONDS = 1 };
+enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, ASK_PAUSE_MS = 500, ASK_PATIENCE_MS = 5000, POLL_SECONDS = 1 };
 
 /* --- what a command line alone says --- */
 
@@ -270,6 +270,22 @@ static void forget(struct question *question)
 	question->body = question->problem = NULL;
 }
 
+/* An API server that is busy or away for a moment is asked again: nobody else cleans this node. False when it said nothing
+ * of use for so long that it would hold up the stop. */
+static bool ask_until_told(const struct cluster_options *cluster, const char *daemon_set, struct question *question)
+{
+	struct gs_error err;
+	uint64_t deadline = uv_hrtime() + (uint64_t)ASK_PATIENCE_MS * 1000000;
+	for (;;) {
+		bool told = ask(cluster, "GET", daemon_set, NULL, question, &err) == 0 &&
+			    (question->status / 100 == 2 || question->status == 403 || question->status == 404);
+		if (told || uv_hrtime() > deadline)
+			return told;
+		forget(question);
+		uv_sleep(ASK_PAUSE_MS);
+	}
+}
+
 bool node_daemon_set_is_going(const struct node_options *options, const char *daemon_set)
 {
 	struct gs_error err;
@@ -280,7 +296,7 @@ bool node_daemon_set_is_going(const struct node_options *options, const char *da
 	alarm(0);
 	if (read_settings(options, &config, &err) < 0)
 		return false;
-	if (cluster_of(&config, &cluster) && ask(&cluster, "GET", daemon_set, NULL, &question, &err) == 0) {
+	if (cluster_of(&config, &cluster) && ask_until_told(&cluster, daemon_set, &question)) {
 		json_t *object = json_loads(question.body, 0, NULL);
 		going = question.status == 404 ||
 			json_object_get(json_object_get(object, "metadata"), "deletionTimestamp") != NULL;

@@ -178,6 +178,36 @@ def test_a_daemon_cleans_up_when_its_daemon_set_is_deleted_and_only_then(machine
     assert (machine.left() == [] and not labels) if clean else (machine.left() and labels)
 
 
+@pytest.mark.parametrize("trouble", [503, 429, 401, "cut off"])
+def test_an_api_server_in_trouble_is_asked_again(machine, api, trouble):
+    """Nobody else cleans the node: one answer that did not come must not leave the labels there for ever."""
+    DaemonSet(api).state = "gone"
+    machine.environment |= {**api.environment(), "GPUSHARE_DAEMONSET": "gpu-operator/gpushare"}
+    machine.start()
+    wait_until(lambda: any(key.startswith("nvidia.com/") for key in api.node["metadata"]["labels"]) and api.node["status"]["conditions"],
+               "labels and conditions")
+    met = set()
+
+    def once(request):
+        """The first request of each kind, and of each path, fails."""
+        kind = (request.command, request.path)
+        if kind in met:
+            return False
+        met.add(kind)
+        if trouble == "cut off":
+            request.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            request.refuse(trouble, "not now")
+        return True
+
+    api.faults.insert(0, once)
+    machine.end(signal.SIGTERM)
+    assert machine.daemon.returncode == 0 and machine.left() == []
+    assert not [key for key in api.node["metadata"]["labels"] if key.startswith("nvidia.com/")]
+    assert api.node["status"]["conditions"] == []
+    assert len(met) >= 4
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_our_node_feature_goes_and_one_of_gpu_feature_discovery_stays(machine, api, ours):
     api.features = {}
