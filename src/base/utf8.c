@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t gs_utf8_length(const char *text, size_t available)
 {
 	const unsigned char *byte = (const unsigned char *)text;
@@ -27,4 +29,18 @@ size_t gs_utf8_control(const char *text, size_t available)
 		return 1;
 	/* U+0080..U+009F */
 	return lead == 0xC2 && available > 1 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xA0 ? 2 : 0;
+}
+
+void gs_utf8_make_plain(char *text)
+{
+	size_t available = strlen(text);
+	while (available) {
+		size_t length = gs_utf8_length(text, available);
+		if (!length || gs_utf8_control(text, available)) {
+			length = length ? length : 1;
+			memset(text, '?', length);
+		}
+		text += length;
+		available -= length;
+	}
 }

@@ -2,25 +2,10 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/strbuf.h"
 #include "base/utf8.h"
 #include "base/vec.h"
-
-static void make_printable(char *text)
-{
-	size_t available = strlen(text);
-	while (available) {
-		size_t length = gs_utf8_length(text, available);
-		if (!length || gs_utf8_control(text, available)) {
-			length = length ? length : 1;
-			memset(text, '?', length);
-		}
-		text += length;
-		available -= length;
-	}
-}
 
 void gs_diagnostics_add(struct gs_diagnostics *diags, bool warning, const char *name, int line, int column,
 			const char *format, ...)
@@ -42,7 +27,7 @@ void gs_diagnostics_add(struct gs_diagnostics *diags, bool warning, const char *
 	gs_strbuf_vprintf(&text, format, args);
 	va_end(args);
 	char *whole = gs_strbuf_take(&text);
-	make_printable(whole);
+	gs_utf8_make_plain(whole);
 	*GS_VEC_PUSH(diags) = (struct gs_diagnostic){
 		.line = line, .column = column, .warning = warning, .text = whole, .message = whole + start};
 }

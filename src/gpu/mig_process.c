@@ -14,18 +14,6 @@
 
 enum { CGROUP_BYTES_MAX = 64 * 1024, PROCESSES_MAX = 1024, CONTAINER_ID = 64, SHORT_ID = 12 };
 
-/* Processes choose their names and environments: nothing of them may steer a terminal, or break a document. */
-static void make_plain(char *text)
-{
-	for (char *at = text; *at;) {
-		size_t left = strlen(at), length = gs_utf8_length(at, left);
-		bool plain = length && !gs_utf8_control(at, left);
-		if (!plain)
-			*at = '?';
-		at += plain ? length : 1;
-	}
-}
-
 /* The first 12 digits of a container's id: the last 64 of them in the path of its cgroup, which every runtime puts there
  * ("/kubepods/burstable/pod.../<id>", "cri-containerd-<id>.scope", "docker-<id>.scope"). */
 static bool find_container(const char *cgroup, char id[SHORT_ID + 1])
@@ -65,7 +53,7 @@ void gs_mig_describe_process(const char *proc, int pid, char *text, size_t size)
 		snprintf(text + used, size - (size_t)used, ", container %s", container);
 	else if (*shares)
 		snprintf(text + used, size - (size_t)used, ", share %s", shares);
-	make_plain(text);
+	gs_utf8_make_plain(text);
 }
 
 typedef nvmlReturn_t list_processes(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);

@@ -84,6 +84,9 @@ static void test_utf8(void **state)
 	assert_int_equal(gs_utf8_control("\xc2\x9b", 2), 2);
 	assert_int_equal(gs_utf8_control("\xc2\xa0", 2), 0);
 	assert_int_equal(gs_utf8_control("a", 1), 0);
+	char text[] = "\x1b[2J\xe2\x82\xac\xff\xc2\x9b.\n\xe2\x82";
+	gs_utf8_make_plain(text);
+	assert_string_equal(text, "?[2J\xe2\x82\xac???.???");
 }
 
 static void test_timestamp(void **state)
