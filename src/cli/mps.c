@@ -11,9 +11,10 @@
 #include "base/file.h"
 #include "base/quantity.h"
 #include "base/strbuf.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
-#include "cli/status_table.h"
 #include "cli/json.h"
+#include "cli/status_table.h"
 #include "gpu/nvml.h"
 #include "node/client.h"
 #include "node/node.h"
@@ -110,11 +111,12 @@ static void print_clients(const json_t *clients)
 	{
 		char memory[32], limit[32];
 		GS_AUTO_FREE char *pods = gs_status_pods(client);
+		GS_AUTO_FREE char *name = gs_strdup(gs_json_text(client, "name"));
+		gs_utf8_make_plain(name);
 		format_bytes(json_object_get(client, "memoryBytes"), memory, sizeof memory);
 		format_bytes(json_object_get(client, "memoryLimitBytes"), limit, sizeof limit);
 		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", gs_json_text(client, "share"),
-		       json_integer_value(json_object_get(client, "pid")), memory, limit, gs_json_text(client, "name"),
-		       *pods ? pods : "-");
+		       json_integer_value(json_object_get(client, "pid")), memory, limit, name, *pods ? pods : "-");
 	}
 }
 

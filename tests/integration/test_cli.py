@@ -1,10 +1,13 @@
 """The command line as users meet it: help, mistakes, man pages, completion in real shells."""
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+from concurrent import futures
 
+import grpc
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -93,6 +96,33 @@ def test_mistyped_options(arguments, complaint):
     done = gpushare(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A daemon that answers nothing but its status; a function that says which."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    status = {}
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: json.dumps(status).encode())
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("gpushare.v1.Node", {"Status": handler}),))
+    server.add_insecure_port(f"unix:{tmp_path}/socket")
+    server.start()
+
+    def tell(document):
+        status.update(document)
+        return f"--socket={tmp_path}/socket"
+
+    yield tell
+    server.stop(0).wait()
+
+
+def test_names_of_clients_do_not_steer_a_terminal(told):
+    holder = {"pid": 7, "name": "\x1b[2J\x07evil\u009b", "memoryBytes": 1 << 30}
+    share = {"id": "GPU-1::0", "resource": "nvidia.com/gpu", "strategy": "mps", "holders": [holder]}
+    done = gpushare("mps", "clients", told({"gpus": [{"shares": [share]}]}))
+    assert done.returncode == 0, done.stderr
+    assert "?[2J?evil??" in done.stdout
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
 
 
 def test_a_sim_spec_that_is_none_is_explained():
