@@ -183,8 +183,7 @@ static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_err
 static void clear_tasks(const struct mig_call *call, struct gs_mig_task *tasks)
 {
 	for (size_t i = 0; i < call->boards.count; i++)
-		tasks[i] = (struct gs_mig_task){
-			.board = &call->boards.items[i], .enabled = call->boards.items[i].enabled, .keeps_mode = true};
+		tasks[i] = gs_mig_task_idle(&call->boards.items[i]);
 }
 
 /* Asks the daemon for the devices that go, all at once. 1: it may hand them out no more; 0: there is none to ask, or

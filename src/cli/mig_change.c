@@ -334,13 +334,7 @@ static enum mig_outcome check_clients(const struct gs_mig_task *task, struct gs_
 static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *task, const struct gs_mig_target *target,
 				    struct gs_strbuf *reason)
 {
-	static const struct gs_mig_wish nothing;
-	const struct gs_mig_board *board = task->board;
-	task->enabled = target->enabled;
-	task->keeps_mode = false;
-	if (board->profiles_known &&
-	    gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
-			     &task->plan) < 0)
+	if (gs_mig_task_plan(task, target) < 0)
 		return refuse(call, task, GS_MIG_BECOME, reason);
 	return check_clients(task, reason);
 }

@@ -13,6 +13,7 @@
 #ifndef GPUSHARE_GPU_MIG_APPLY_H
 #define GPUSHARE_GPU_MIG_APPLY_H
 
+#include "core/mig_config.h"
 #include "core/mig_plan.h"
 #include "gpu/mig.h"
 
@@ -43,6 +44,10 @@ struct gs_mig_task {
 	struct gs_mig_plan plan;
 };
 
+/* That everything stays as it is. */
+struct gs_mig_task gs_mig_task_idle(const struct gs_mig_board *board);
+/* Fills a task with what makes its board as the target says. -1: impossible; the plan has blockers and reason. */
+int gs_mig_task_plan(struct gs_mig_task *task, const struct gs_mig_target *target);
 /* Whether there is nothing to do. */
 bool gs_mig_task_is_done(const struct gs_mig_task *task);
 

@@ -1,10 +1,27 @@
-/* Around carrying a plan out: what it takes away, and how a GPU is reset. */
+/* Around carrying a plan out: what is to be done, what it takes away, and how a GPU is reset. */
 #include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "gpu/mig_apply.h"
+
+struct gs_mig_task gs_mig_task_idle(const struct gs_mig_board *board)
+{
+	return (struct gs_mig_task){.board = board, .enabled = board->enabled, .keeps_mode = true};
+}
+
+int gs_mig_task_plan(struct gs_mig_task *task, const struct gs_mig_target *target)
+{
+	static const struct gs_mig_wish nothing;
+	const struct gs_mig_board *board = task->board;
+	task->enabled = target->enabled;
+	task->keeps_mode = false;
+	if (!board->profiles_known)
+		return 0;
+	return gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
+				&task->plan);
+}
 
 static long position_of(const struct gs_mig_layout *layout, uint32_t id)
 {

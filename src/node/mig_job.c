@@ -144,7 +144,6 @@ static const char *mode_holder(const struct mig_job *job, const struct gs_mig_bo
 
 static bool plan_board(struct work *work, size_t which)
 {
-	static const struct gs_mig_wish nothing;
 	struct mig_job *job = work->job;
 	const struct gs_mig_board *board = &work->boards.items[which];
 	const struct gs_mig_target *target = &work->targets[which];
@@ -153,11 +152,7 @@ static bool plan_board(struct work *work, size_t which)
 		return true;
 	if (board->problem[0])
 		return stop(job, MIG_JOB_FAILED, "GPU %u can't be read: %s", board->index, board->problem);
-	task->enabled = target->enabled;
-	task->keeps_mode = false;
-	if (board->profiles_known &&
-	    gs_mig_plan_make(&board->gpu, &board->layout, target->enabled ? &target->wish : &nothing, GS_MIG_BECOME,
-			     &task->plan) < 0) {
+	if (gs_mig_task_plan(task, target) < 0) {
 		bool held = false;
 		for (size_t i = 0; i < task->plan.blocker_count; i++)
 			held |= board->layout.instances[task->plan.blockers[i]].busy;
@@ -228,8 +223,7 @@ static void change(struct work *work, const struct gs_mig_session *session)
 	for (size_t i = 0; i < job->promised.count; i++)
 		gs_mig_mark_busy(&work->boards, job->promised.items[i].device, job->promised.items[i].who);
 	for (size_t i = 0; i < work->boards.count; i++)
-		work->tasks[i] = (struct gs_mig_task){
-			.board = &work->boards.items[i], .enabled = work->boards.items[i].enabled, .keeps_mode = true};
+		work->tasks[i] = gs_mig_task_idle(&work->boards.items[i]);
 	if (!find_targets(work))
 		return;
 	for (size_t i = 0; i < work->boards.count; i++)
