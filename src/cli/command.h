@@ -40,7 +40,7 @@ const struct gs_command *gs_find_command(int argc, char **argv, int *words);
 /* Parsed options of a command: values[i] belongs to options[i] (the flag's argument, "" for a switch that is on, or
  * NULL when the command line does not have it). operands ends with NULL. */
 struct gs_arguments {
-	const char *values[48];
+	const char *values[64];
 	char **operands;
 	int operand_count;
 };

@@ -12,7 +12,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 17, DELETE_SECONDS = 120 };
+enum { OWN_OPTIONS = 18, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -46,6 +46,10 @@ static const struct gs_option options[] = {
 	 "file"},
 	{"host-cgroups", 0, "DIR", "GPUSHARE_HOST_CGROUPS", NULL,
 	 "in a container: where the node's cgroups are mounted, so that MPS control daemons outlive it", "dir"},
+	{"metrics-address", 0, "HOST:PORT", "GPUSHARE_METRICS_ADDRESS", NULL,
+	 "serve /metrics (for Prometheus), /healthz and /readyz there by HTTP, to whoever can reach it; :9400 is every "
+	 "address of the machine, and without the option nothing is served",
+	 NULL},
 	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
 	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
@@ -187,6 +191,7 @@ static int run(int argc, char **argv)
 		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
 		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),
 		.host_cgroups = gs_option_value(&gs_command_node, &arguments, "host-cgroups"),
+		.metrics_address = gs_option_value(&gs_command_node, &arguments, "metrics-address"),
 		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
 		.enable_healthchecks = getenv("DP_ENABLE_HEALTHCHECKS"),

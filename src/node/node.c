@@ -18,6 +18,7 @@
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
+#include "telemetry/http_server.h"
 
 enum { STOP_SECONDS_MAX = 10 };
 
@@ -61,6 +62,7 @@ static void stop(struct node *node)
 	node_unpublish(node);
 	node_withdrawals_stop(node);
 	mig_manager_stop(node);
+	http_server_stop(node->metrics_server);
 	if (node->status_server)
 		rpc_server_stop(node->status_server, NULL, NULL);
 	node_labels_stop(node);
@@ -188,6 +190,8 @@ static int start(struct node *node, struct gs_error *err)
 	node->ledger = ledger_open(options->state_dir, err);
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
+	if (node_metrics_start(node, err) < 0)
+		return -1;
 	static const struct rpc_server_limits limits = {
 		.connections = 16, .streams = 8, .message_bytes = NODE_STATUS_BYTES_MAX};
 	if (rpc_server_start(&node->loop, options->socket_path, node_status_methods, node, &limits,

@@ -18,6 +18,7 @@
 #include "rpc/rpc.h"
 
 struct node_mps;
+struct http_server;
 
 struct node {
 	uv_loop_t loop;
@@ -71,6 +72,8 @@ struct node {
 	bool mig_recovered;                      /* or will be: what a MIG change left was looked for */
 
 	struct rpc_server *status_server;
+	struct http_server *metrics_server; /* NULL: none is wanted */
+	bool metrics_ask_pods;              /* the kubelet was asked for a scrape, and has not answered yet */
 	int plugin_dir_lock, state_dir_lock;
 
 	uv_signal_t signals[4];
@@ -126,6 +129,9 @@ bool node_mps_ready(const struct node *node, uint32_t which, const char **reason
 json_t *node_mps_status(const struct node *node);
 /* The control daemons go on. */
 void node_mps_stop(struct node *node);
+
+/* metrics.c: serves /metrics, /healthz and /readyz, if that is wanted. */
+int node_metrics_start(struct node *node, struct gs_error *err);
 
 /* status.c */
 extern const struct rpc_method node_status_methods[];

@@ -45,9 +45,6 @@ class Deployment:
 
     def install(self, *values):
         self.helm("install", "gpushare", CHART, "--create-namespace", *sets(VALUES), *sets(values))
-        # The simulated driver is of the daemon's image. A real one is not replaced when the daemon is upgraded.
-        self.cluster.kubectl("patch", "daemonset", "gpushare-simulated", "-n", NAMESPACE, "-p",
-                             '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}')
 
     def upgrade(self, *values):
         self.helm("upgrade", "gpushare", CHART, *sets(VALUES), *sets(values))

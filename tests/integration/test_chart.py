@@ -179,6 +179,7 @@ def test_a_simulated_node_has_a_pod_of_its_own(helm):
     objects = render(helm, "simulatedNode.enabled=true", "simulatedNode.gpus=2xT4")
     arguments = container_of(objects, "gpushare-simulated")["args"]
     assert arguments == ["sim", "--hold", "--state=/run/gpushare-sim/node", "2xT4"]
+    assert objects["DaemonSet", "gpushare-simulated"]["spec"]["updateStrategy"] == {"type": "OnDelete"}
     environment = environment_of(objects)
     assert environment["GPUSHARE_SIM"] == "/run/gpushare-sim/node"
     assert environment["DRIVER_ROOT_CTR_PATH"] == environment["NVIDIA_DRIVER_ROOT"] == "/run/gpushare-sim/node/root"
@@ -240,3 +241,30 @@ def test_labels_through_node_feature_discovery(helm):
     assert environment_of(objects)["USE_NODE_FEATURE_API"] == "true"
     assert {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["get", "create", "patch", "delete"]} in objects["Role", "gpushare"]["rules"]
     assert "/etc/kubernetes/node-feature-discovery/features.d" in {mount["mountPath"] for mount in container_of(objects)["volumeMounts"]}
+
+
+def test_metrics(helm):
+    objects = render(helm)
+    service = objects["Service", "gpushare"]["spec"]
+    (port,) = container_of(objects)["ports"]
+    assert service["clusterIP"] == "None" and service["ports"][0]["port"] == port["containerPort"] == 9400
+    assert service["ports"][0]["targetPort"] == port["name"]
+    labels = objects["DaemonSet", "gpushare"]["spec"]["template"]["metadata"]["labels"]
+    assert service["selector"].items() <= labels.items()
+    assert objects["NetworkPolicy", "gpushare"]["spec"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": 9400}]}]
+    assert environment_of(objects)["GPUSHARE_METRICS_ADDRESS"] == ":9400"
+    assert not [kind for kind, _ in objects if kind == "ServiceMonitor"]
+    # The pods of the clean-up and of a simulated node have no metrics.
+    assert service["selector"]["app.kubernetes.io/component"] == "node"
+
+    moved = render(helm, "metrics.port=9500", "metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.labels.release=prometheus")
+    assert environment_of(moved)["GPUSHARE_METRICS_ADDRESS"] == ":9500"
+    assert moved["NetworkPolicy", "gpushare"]["spec"]["ingress"][0]["ports"][0]["port"] == 9500
+    monitor = moved["ServiceMonitor", "gpushare"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus" and monitor["spec"]["endpoints"][0]["port"] == "metrics"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= moved["Service", "gpushare"]["metadata"]["labels"].items()
+
+    off = render(helm, "metrics.enabled=false")
+    assert ("Service", "gpushare") not in off and "ports" not in container_of(off)
+    assert off["NetworkPolicy", "gpushare"]["spec"]["ingress"] == [] and "GPUSHARE_METRICS_ADDRESS" not in environment_of(off)
+    assert "metrics.port" in refusal(helm, "metrics.port=0").replace("/", ".")

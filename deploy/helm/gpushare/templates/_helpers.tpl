@@ -136,7 +136,7 @@ seccompProfile:
   "daemonsets" "set tolerations, priorityClassName, podLabels and updateStrategy instead"
   "gfd" "node labels come from the one daemon; kubernetes.api=false turns them off"
   "dcgm" "there is no DCGM in this daemon"
-  "dcgmExporter" "there is no metrics exporter in this version; an exporter of NVIDIA's can run beside it"
+  "dcgmExporter" "no metrics of GPUs and processes in this version, only of shares (see metrics); an exporter of NVIDIA's can run beside it"
   "nodeStatusExporter" "see gpushare status"
   "nfd" "node feature discovery is not needed"
   "node-feature-discovery" "node feature discovery is not needed"

@@ -1,0 +1,317 @@
+/* What the daemon tells by HTTP: whether it lives and serves, and metrics of itself, in one table. What the GPUs and their
+ * processes do is not among them. */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "core/health.h"
+#include "node/node_internal.h"
+#include "telemetry/exposition.h"
+#include "telemetry/http_server.h"
+
+enum { PROC_BYTES_MAX = 4096 };
+
+struct output {
+	const struct node *node;
+	struct gs_strbuf *text;
+	const struct gs_metric *metric;
+};
+
+static void add(const struct output *output, gs_metric_labels labels, double value)
+{
+	gs_exposition_add(output->text, output->metric, labels, value);
+}
+
+/* --- the daemon --- */
+
+static void add_build_info(const struct output *output)
+{
+	const char *const labels[] = {"version", GPUSHARE_VERSION, "driver_version",
+				      gpus_driver_version(output->node->gpus), NULL};
+	add(output, labels, 1);
+}
+
+static void add_driver(const struct output *output)
+{
+	add(output, NULL, gpus_waiting_reason(output->node->gpus) == NULL);
+}
+
+static void add_config(const struct output *output)
+{
+	add(output, NULL, output->node->config_ready && !output->node->config_problem && !output->node->plan_problem);
+}
+
+static void add_registered(const struct output *output)
+{
+	for (size_t i = 0; i < output->node->plugins.count; i++) {
+		const struct kube_plugin *plugin = output->node->plugins.items[i];
+		const char *const labels[] = {"resource", kube_plugin_resource_name(plugin), NULL};
+		add(output, labels, kube_plugin_registered(plugin));
+	}
+}
+
+static void add_api_requests(const struct output *output)
+{
+	struct cluster_state state;
+	if (!output->node->cluster)
+		return;
+	cluster_get_state(output->node->cluster, &state);
+	add(output, NULL, (double)state.requests);
+}
+
+/* --- devices and shares --- */
+
+/* Labels as dcgm-exporter has them. */
+struct device_labels {
+	char gpu[16], device[32], instance[16];
+	const char *items[16];
+};
+
+static void label_device(const struct node *node, uint32_t which, struct device_labels *labels)
+{
+	const struct gs_device *device = &node->inventory.devices[which];
+	const struct gs_gpu *gpu = &node->inventory.gpus[device->gpu];
+	size_t count = 0;
+	snprintf(labels->gpu, sizeof labels->gpu, "%u", gpu->index);
+	snprintf(labels->device, sizeof labels->device, "nvidia%d", gpu->minor < 0 ? (int)gpu->index : gpu->minor);
+	snprintf(labels->instance, sizeof labels->instance, "%u", device->gpu_instance);
+	const char *const always[] = {"gpu",    labels->gpu,    "UUID",      device->uuid,
+				      "device", labels->device, "modelName", gpu->name},
+			  *const mig[] = {"GPU_I_PROFILE", device->mig_profile, "GPU_I_ID", labels->instance};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(always); i++)
+		labels->items[count++] = always[i];
+	for (size_t i = 0; device->mig && i < GS_ARRAY_LENGTH(mig); i++)
+		labels->items[count++] = mig[i];
+	labels->items[count] = NULL;
+}
+
+/* Adds a name and a value behind what is there. */
+static void label_too(struct device_labels *labels, const char *name, const char *value)
+{
+	size_t count = 0;
+	while (labels->items[count])
+		count++;
+	labels->items[count] = name;
+	labels->items[count + 1] = value;
+	labels->items[count + 2] = NULL;
+}
+
+static void add_healthy(const struct output *output)
+{
+	struct device_labels labels;
+	const char *reason;
+	for (uint32_t i = 0; i < output->node->inventory.device_count; i++) {
+		label_device(output->node, i, &labels);
+		add(output, labels.items, node_device_healthy(output->node, i, &reason));
+	}
+}
+
+/* How many of a device's shares some pod holds; -1: the kubelet does not tell. */
+static int64_t count_held(const struct node *node, const struct gs_resource *resource,
+			  const struct gs_resource_device *on)
+{
+	const struct kube_pod_table *table;
+	const char *problem;
+	int64_t held = 0;
+	if (!node->pods || kube_pods_get(node->pods, &table, &problem) != KUBE_PODS_KNOWN)
+		return -1;
+	for (uint32_t i = 0; i < on->share_count; i++) {
+		size_t count;
+		kube_pod_table_find(table, resource->shares[on->first_share + i].id, &count);
+		held += count > 0;
+	}
+	return held;
+}
+
+static void each_share_group(const struct output *output, bool held)
+{
+	const struct node *node = output->node;
+	struct device_labels labels;
+	for (size_t i = 0; i < node->plan.resource_count; i++) {
+		const struct gs_resource *resource = &node->plan.resources[i];
+		for (size_t j = 0; j < resource->device_count; j++) {
+			const struct gs_resource_device *on = &resource->devices[j];
+			int64_t value = held ? count_held(node, resource, on) : on->share_count;
+			label_device(node, on->device, &labels);
+			label_too(&labels, "resource", resource->name);
+			label_too(&labels, "strategy", on->strategy->name);
+			if (value >= 0)
+				add(output, labels.items, (double)value);
+		}
+	}
+}
+
+static void add_shares(const struct output *output)
+{
+	each_share_group(output, false);
+}
+
+static void add_shares_held(const struct output *output)
+{
+	each_share_group(output, true);
+}
+
+/* --- this process, by the names that Prometheus' own libraries use --- */
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void add_cpu(const struct output *output)
+{
+	add(output, NULL, cpu_seconds());
+}
+
+/* The n-th number of /proc/self/statm, in bytes. */
+static void add_statm(const struct output *output, unsigned n)
+{
+	size_t length;
+	GS_AUTO_FREE char *text = gs_read_file("/proc/self/statm", PROC_BYTES_MAX, &length, NULL);
+	char *at = text;
+	for (unsigned i = 0; at && i < n; i++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		add(output, NULL, (double)strtoull(at, NULL, 10) * (double)sysconf(_SC_PAGESIZE));
+}
+
+static void add_resident(const struct output *output)
+{
+	add_statm(output, 1);
+}
+
+static void add_virtual(const struct output *output)
+{
+	add_statm(output, 0);
+}
+
+static void add_open_files(const struct output *output)
+{
+	double count = -3; /* ".", ".." and the folder itself */
+	DIR *directory = opendir("/proc/self/fd");
+	if (!directory)
+		return;
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	add(output, NULL, count);
+}
+
+static void add_file_limit(const struct output *output)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		add(output, NULL, (double)limit.rlim_cur);
+}
+
+static void add_start(const struct output *output)
+{
+	add(output, NULL, (double)output->node->started_seconds);
+}
+
+/* --- the table --- */
+
+static const struct {
+	struct gs_metric metric;
+	void (*add)(const struct output *output);
+} metrics[] = {
+	{{"gpushare_build_info", GS_GAUGE, "1, with the versions of gpushare and of the NVIDIA driver"},
+	 add_build_info},
+	{{"gpushare_driver_up", GS_GAUGE, "Whether NVML answers"}, add_driver},
+	{{"gpushare_config_in_force", GS_GAUGE, "Whether the configuration that is wanted is the one in force"},
+	 add_config},
+	{{"gpushare_resource_registered", GS_GAUGE, "Whether the kubelet knows the resource"}, add_registered},
+	{{"gpushare_device_healthy", GS_GAUGE, "Whether shares of the GPU or MIG device can be given out"},
+	 add_healthy},
+	{{"gpushare_shares", GS_GAUGE, "Shares that are published on the GPU or MIG device"}, add_shares},
+	{{"gpushare_shares_held", GS_GAUGE,
+	  "Shares that pods hold, as the kubelet said at the scrape before; absent while it does not tell"},
+	 add_shares_held},
+	{{"gpushare_api_requests_total", GS_COUNTER, "Requests to the API server, watches included"}, add_api_requests},
+	{{"process_cpu_seconds_total", GS_COUNTER, "Processor time of the daemon in seconds"}, add_cpu},
+	{{"process_resident_memory_bytes", GS_GAUGE, "Resident memory of the daemon in bytes"}, add_resident},
+	{{"process_virtual_memory_bytes", GS_GAUGE, "Virtual memory of the daemon in bytes"}, add_virtual},
+	{{"process_open_fds", GS_GAUGE, "Open file descriptors of the daemon"}, add_open_files},
+	{{"process_max_fds", GS_GAUGE, "How many file descriptors the daemon may open"}, add_file_limit},
+	{{"process_start_time_seconds", GS_GAUGE, "When the daemon started, in seconds since 1970"}, add_start},
+};
+
+static void on_pods(void *user)
+{
+	struct node *node = user;
+	node->metrics_ask_pods = false;
+}
+
+static void metrics_page(struct node *node, struct http_answer *answer)
+{
+	/* For the next scrape: no client waits for the kubelet. */
+	if (node->pods && !node->metrics_ask_pods) {
+		node->metrics_ask_pods = true;
+		kube_pods_refresh(node->pods, on_pods, node);
+	}
+	answer->content_type = GS_EXPOSITION_CONTENT_TYPE;
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(metrics); i++) {
+		const struct output output = {.node = node, .text = &answer->body, .metric = &metrics[i].metric};
+		size_t before = answer->body.length;
+		gs_exposition_begin(&answer->body, &metrics[i].metric);
+		size_t begun = answer->body.length;
+		metrics[i].add(&output);
+		if (answer->body.length == begun) /* there is nothing to tell */
+			answer->body.length = before;
+	}
+}
+
+/* Ready: the GPUs were read, a configuration is in force, and the kubelet knows every resource, where there is one to tell. */
+static void readiness_page(const struct node *node, struct http_answer *answer)
+{
+	answer->content_type = "text/plain; charset=utf-8";
+	if (gpus_waiting_reason(node->gpus))
+		gs_strbuf_printf(&answer->body, "waiting for the NVIDIA driver: %s\n", gpus_waiting_reason(node->gpus));
+	else if (!node->inventory_known)
+		gs_strbuf_add(&answer->body, "the GPUs were not read yet\n");
+	if (!node->config_ready)
+		gs_strbuf_add(&answer->body, "no configuration is in force yet\n");
+	for (size_t i = 0; *node->options->kubelet_socket && i < node->plugins.count; i++)
+		if (!kube_plugin_registered(node->plugins.items[i]))
+			gs_strbuf_printf(&answer->body, "%s is not registered with the kubelet\n",
+					 kube_plugin_resource_name(node->plugins.items[i]));
+	answer->status = answer->body.length ? 503 : 200;
+	if (!answer->body.length)
+		gs_strbuf_add(&answer->body, "ok\n");
+}
+
+static bool get(void *user, const char *path, struct http_answer *answer)
+{
+	struct node *node = user;
+	bool is_known = true;
+	if (strcmp(path, "/metrics") == 0) {
+		metrics_page(node, answer);
+	} else if (strcmp(path, "/readyz") == 0) {
+		readiness_page(node, answer);
+	} else if (strcmp(path, "/healthz") == 0) {
+		answer->content_type = "text/plain; charset=utf-8";
+		gs_strbuf_add(&answer->body, "ok\n");
+	} else {
+		is_known = false;
+	}
+	return is_known;
+}
+
+int node_metrics_start(struct node *node, struct gs_error *err)
+{
+	const char *address = node->options->metrics_address;
+	if (!address || !*address)
+		return 0;
+	if (http_server_start(&node->loop, address, get, node, &node->metrics_server, err) < 0)
+		return gs_error_prefix(err, "metrics");
+	gs_log(GS_LOG_INFO, "serving metrics", GS_STR("address", http_server_address(node->metrics_server)));
+	return 0;
+}

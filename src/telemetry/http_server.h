@@ -1,0 +1,36 @@
+/* An HTTP server that answers GET and HEAD, on libmicrohttpd and the event loop; no thread of its own.
+ *
+ * Whatever clients do, it has at most HTTP_CONNECTIONS_MAX of them and HTTP_CONNECTION_BYTES for each, and one that is
+ * silent for HTTP_IDLE_SECONDS is cut off. It has no TLS and asks nobody who they are: what it serves is for everybody who
+ * can reach its address. */
+#ifndef GPUSHARE_TELEMETRY_HTTP_SERVER_H
+#define GPUSHARE_TELEMETRY_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "base/strbuf.h"
+
+enum { HTTP_CONNECTIONS_MAX = 64, HTTP_CONNECTION_BYTES = 16 * 1024, HTTP_IDLE_SECONDS = 10 };
+
+struct http_server;
+
+struct http_answer {
+	unsigned status; /* 200 unless it is set */
+	const char *content_type;
+	struct gs_strbuf body; /* taken over by the server */
+};
+/* Answers a GET of `path` (without its query). False: there is no such path. On the loop's thread. */
+typedef bool http_get(void *user, const char *path, struct http_answer *answer);
+
+/* Listens at "HOST:PORT", "[IPv6]:PORT" or ":PORT" (all addresses of the machine); port 0: any that is free. -1 with the
+ * reason: not an address, taken, or no libmicrohttpd. */
+int http_server_start(uv_loop_t *loop, const char *address, http_get *get, void *user, struct http_server **server,
+		      struct gs_error *err);
+/* Where it listens: "[::]:9400". Valid as long as the server. */
+const char *http_server_address(const struct http_server *server);
+/* Cuts all connections off. NULL: nothing. Its memory goes when the loop ran again. */
+void http_server_stop(struct http_server *server);
+
+#endif

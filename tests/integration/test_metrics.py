@@ -1,0 +1,209 @@
+"""What the daemon serves by HTTP: metrics that Prometheus' own tool accepts, and clients that do not behave."""
+import http.client
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+from kubelet import BUILD, WAIT
+from node import GPUSHARE, Sim, healthy, wait_until
+
+pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
+
+FETCH = os.path.join(os.path.dirname(__file__), "..", "tools", "fetch-clients")
+PROMTOOL = os.path.join(BUILD, "clients", "prometheus-bookworm", "run")
+SAMPLE = re.compile(r'([a-z_]+)(?:\{(.*)\})? (\S+)$')
+LABEL = re.compile(r'([A-Za-z_]+)="((?:[^"\\]|\\.)*)"(?:,|$)')
+
+
+@pytest.fixture
+def sim(tmp_path):
+    node = Sim(tmp_path / "sim", "2xA100-80GB")
+    yield node
+    node.stop()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Page:
+    """The daemon's HTTP address."""
+
+    def __init__(self, node, host="127.0.0.1"):
+        self.host, self.port = host, free_port()
+        node.arguments += ["--metrics-address", ("[%s]:%d" if ":" in host else "%s:%d") % (host, self.port)]
+
+    def ask(self, path="/metrics", method="GET", **kwargs):
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
+        try:
+            connection.request(method, path, **kwargs)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode(), dict(reply.getheaders())
+        finally:
+            connection.close()
+
+    def connect(self):
+        return socket.create_connection((self.host, self.port), timeout=WAIT)
+
+    def metrics(self):
+        """Values by name and labels."""
+        values = {}
+        for line in self.ask()[1].splitlines():
+            if not line.startswith("#"):
+                name, labels, value = SAMPLE.match(line).groups()
+                values.setdefault(name, []).append((dict(LABEL.findall(labels or "")), float(value)))
+        return values
+
+
+@pytest.fixture
+def page(node):
+    return Page(node)
+
+
+@pytest.fixture
+def serving(node, kubelet, page):
+    kubelet.start()
+    node.start()
+    kubelet.wait_registered().wait(lambda devices: len(healthy(devices)) == 8)
+    return node
+
+
+def test_what_it_tells(serving, sim, page, kubelet):
+    status, text, headers = page.ask()
+    assert status == 200 and headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    wait_until(lambda: page.metrics()["gpushare_resource_registered"] == [({"resource": "nvidia.com/gpu"}, 1)], "the kubelet's yes")
+    values = page.metrics()
+    gpus = serving.status()["gpus"]
+    assert sorted(labels["UUID"] for labels, _ in values["gpushare_device_healthy"]) == sorted(gpu["uuid"] for gpu in gpus)
+    assert {value for _, value in values["gpushare_device_healthy"]} == {1}
+    labels, value = values["gpushare_shares"][0]
+    assert value == 4 and labels == {"gpu": "0", "UUID": gpus[0]["uuid"], "device": "nvidia0", "modelName": gpus[0]["name"],
+                                     "resource": "nvidia.com/gpu", "strategy": "time-slicing"}
+    assert values["gpushare_config_in_force"] == [({}, 1)] and values["gpushare_driver_up"] == [({}, 1)]
+    with open("/proc/%d/status" % serving.process.pid, encoding="ascii") as file:
+        resident = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
+    assert abs(values["process_resident_memory_bytes"][0][1] - resident) < 4 << 20
+    assert abs(values["process_open_fds"][0][1] - len(os.listdir("/proc/%d/fd" % serving.process.pid))) < 4
+    sim.inject("--gpu", "1", "xid=79")
+    wait_until(lambda: [value for _, value in page.metrics()["gpushare_device_healthy"]] == [1, 0], "the sick GPU to be told")
+    serving.write_config("version: v9")
+    wait_until(lambda: page.metrics()["gpushare_config_in_force"] == [({}, 0)], "the bad config to be told")
+
+
+def test_promtool_likes_it(serving, page):
+    subprocess.run([FETCH], stdin=subprocess.DEVNULL, check=False)
+    if not os.path.exists(PROMTOOL):
+        pytest.skip("Debian's promtool could not be fetched")
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=page.ask()[1], capture_output=True, text=True, timeout=WAIT)
+    # Labels are dcgm-exporter's, whose modelName is not what its advice has in mind.
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if "camelCase" not in line]
+
+
+def test_mig_devices_have_the_labels_of_their_instance(node, tmp_path, kubelet, page):
+    mig = Sim(tmp_path / "mig", "A100-80GB", "--mig", "3g.40gb")
+    node.sim = mig
+    node.write_config("version: v1\nflags: {migStrategy: mixed}\n")
+    node.start()
+    node.wait_listening()
+    try:
+        wait_until(lambda: len(page.metrics().get("gpushare_device_healthy", [])) == 2, "the GPU and its instance")
+        labels = page.metrics()["gpushare_shares"][0][0]
+        assert (labels["GPU_I_PROFILE"], labels["resource"]) == ("3g.40gb", "nvidia.com/mig-3g.40gb") and labels["GPU_I_ID"].isdigit()
+    finally:
+        node.stop()
+        mig.stop()
+
+
+def test_shares_that_pods_hold(node, kubelet, kubelet_pods, page):
+    kubelet_pods.start()
+    kubelet.start()
+    node.start()
+    ids = healthy(kubelet.wait_registered().wait(lambda devices: len(healthy(devices)) == 8))
+    kubelet_pods.pods = [("team-a", "train-0", "main", "nvidia.com/gpu", ids[:3])]
+    wait_until(lambda: [value for _, value in page.metrics().get("gpushare_shares_held", [])] == [3, 0], "the kubelet's word")
+
+
+def test_ready_once_it_is_registered(node, kubelet, page):
+    node.start()
+    node.wait_listening()
+    wait_until(lambda: page.ask("/readyz")[:2] == (503, "nvidia.com/gpu is not registered with the kubelet\n"), "the reason")
+    assert page.ask("/healthz")[:2] == (200, "ok\n")
+    kubelet.start()
+    wait_until(lambda: page.ask("/readyz")[:2] == (200, "ok\n"), "the daemon to be ready")
+
+
+def test_what_else_is_asked(serving, page):
+    assert page.ask("/")[0] == page.ask("/metrics/")[0] == page.ask("/../etc/passwd")[0] == 404
+    assert page.ask("/metrics?name=x")[0] == 200
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        status, _, headers = page.ask(method=method, body=b"x" * 5000)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    status, body, headers = page.ask(method="HEAD")
+    assert (status, body) == (200, "") and int(headers["Content-Length"]) > 1000
+    assert page.ask(body=b"a body that nobody wants")[0] == 200
+
+
+def test_clients_that_do_not_behave(serving, page):
+    """Garbage, headers without end, a line without end, many that say nothing: others are answered, and nothing grows."""
+    files = len(os.listdir("/proc/%d/fd" % serving.process.pid))
+    for bad in (b"\0" * 4096, b"GET /metrics HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET " + b"/" * (1 << 20),
+                b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 100000, b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
+        with page.connect() as client:
+            try:
+                client.sendall(bad)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+            except OSError:  # it was cut off
+                pass
+        assert page.ask("/healthz")[0] == 200
+    silent = []
+    for _ in range(200):
+        try:
+            silent.append(socket.create_connection((page.host, page.port), timeout=1))
+        except OSError:
+            break
+    assert len(silent) < 200  # only so many are taken
+    assert serving.status()["gpus"]  # its own socket is another one
+    for client in silent:
+        client.close()
+    wait_until(lambda: page.ask("/healthz")[0] == 200, "an answer again")
+    wait_until(lambda: len(os.listdir("/proc/%d/fd" % serving.process.pid)) <= files + 2, "their connections to be closed")
+    assert serving.stop() == 0
+
+
+@pytest.mark.parametrize("address, words", [
+    ("nonsense", "is not an address to listen at"), (":", "is not an address"), (":99999", "is not an address"), ("example.com:9400", "is not an address"),
+    ("::1:9400", "is not an address"), ("[::1:9400", "is not an address"), ("[]x:9400", "is not an address"), (":94a", "is not an address"),
+    ("203.0.113.7:9400", "cannot listen at 203.0.113.7:9400")])
+def test_addresses_that_are_none(node, address, words):
+    node.arguments += ["--metrics-address", address]
+    done = subprocess.run(node.command(), capture_output=True, text=True, timeout=WAIT)
+    assert done.returncode == 1 and words in done.stderr.splitlines()[-1]
+
+
+def test_an_address_that_is_taken(node, page):
+    with socket.create_server(("127.0.0.1", page.port)):
+        done = subprocess.run(node.command(), capture_output=True, text=True, timeout=WAIT)
+    assert done.returncode == 1 and "cannot listen at 127.0.0.1:%d: Address already in use" % page.port in done.stderr
+
+
+def test_ipv6(node):
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    page = Page(node, "::1")
+    node.start()
+    node.wait_listening()
+    assert page.ask("/healthz")[0] == 200
+
+
+def test_without_an_address_nothing_is_opened(node):
+    node.start()
+    node.wait_listening()
+    with open("/proc/%d/maps" % node.process.pid, encoding="utf-8") as maps:
+        assert "microhttpd" not in maps.read()
