@@ -66,39 +66,40 @@ static void add_api_requests(const struct output *output)
 
 /* --- devices and shares --- */
 
+enum { LABELS_MAX = 8 };
+
 /* Labels as dcgm-exporter has them. */
 struct device_labels {
 	char gpu[16], device[32], instance[16];
-	const char *items[16];
+	size_t count; /* of items: names and values */
+	const char *items[2 * LABELS_MAX + 1];
 };
+
+static void label(struct device_labels *labels, const char *name, const char *value)
+{
+	if (labels->count >= 2 * LABELS_MAX)
+		return;
+	labels->items[labels->count++] = name;
+	labels->items[labels->count++] = value;
+	labels->items[labels->count] = NULL;
+}
 
 static void label_device(const struct node *node, uint32_t which, struct device_labels *labels)
 {
 	const struct gs_device *device = &node->inventory.devices[which];
 	const struct gs_gpu *gpu = &node->inventory.gpus[device->gpu];
-	size_t count = 0;
+	labels->count = 0;
 	snprintf(labels->gpu, sizeof labels->gpu, "%u", gpu->index);
 	snprintf(labels->device, sizeof labels->device, "nvidia%d", gpu->minor < 0 ? (int)gpu->index : gpu->minor);
 	snprintf(labels->instance, sizeof labels->instance, "%u", device->gpu_instance);
-	const char *const always[] = {"gpu",    labels->gpu,    "UUID",      device->uuid,
-				      "device", labels->device, "modelName", gpu->name},
-			  *const mig[] = {"GPU_I_PROFILE", device->mig_profile, "GPU_I_ID", labels->instance};
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(always); i++)
-		labels->items[count++] = always[i];
-	for (size_t i = 0; device->mig && i < GS_ARRAY_LENGTH(mig); i++)
-		labels->items[count++] = mig[i];
-	labels->items[count] = NULL;
-}
-
-/* Adds a name and a value behind what is there. */
-static void label_too(struct device_labels *labels, const char *name, const char *value)
-{
-	size_t count = 0;
-	while (labels->items[count])
-		count++;
-	labels->items[count] = name;
-	labels->items[count + 1] = value;
-	labels->items[count + 2] = NULL;
+	label(labels, "gpu", labels->gpu);
+	label(labels, "UUID", device->uuid);
+	label(labels, "device", labels->device);
+	label(labels, "modelName", gpu->name);
+	if (!device->mig)
+		return;
+	label(labels, "GPU_I_PROFILE", device->mig_profile);
+	label(labels, "GPU_I_ID", labels->instance);
 }
 
 static void add_healthy(const struct output *output)
@@ -138,8 +139,8 @@ static void each_share_group(const struct output *output, bool held)
 			const struct gs_resource_device *on = &resource->devices[j];
 			int64_t value = held ? count_held(node, resource, on) : on->share_count;
 			label_device(node, on->device, &labels);
-			label_too(&labels, "resource", resource->name);
-			label_too(&labels, "strategy", on->strategy->name);
+			label(&labels, "resource", resource->name);
+			label(&labels, "strategy", on->strategy->name);
 			if (value >= 0)
 				add(output, labels.items, (double)value);
 		}
