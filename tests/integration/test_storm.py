@@ -143,6 +143,8 @@ class Storm:
 
     def calm(self):
         for process in self.questions:
+            if "pmon" in process.args:
+                process.kill()  # NVIDIA's own bug: when a GPU is lost while it samples, its printing thread waits for ever
             assert process.wait(WAIT) is not None
         for process in self.loads:
             process.kill()
