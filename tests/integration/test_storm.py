@@ -142,14 +142,14 @@ class Storm:
     # --- and how it ends ---
 
     def calm(self):
-        for process in self.questions:
-            if "pmon" in process.args:
-                process.kill()  # NVIDIA's own bug: when a GPU is lost while it samples, its printing thread waits for ever
-            assert process.wait(WAIT) is not None
         for process in self.loads:
             process.kill()
         for process in self.loads:
             process.wait(WAIT)
+        for process in self.questions:
+            if "pmon" in process.args:
+                process.kill()  # NVIDIA's own bug: when a GPU is lost while it samples, its printing thread waits for ever
+            assert process.wait(WAIT) is not None
         self.sim.inject("nvml:nvmlDeviceGetMemoryInfo=0", "nvml:nvmlDeviceGetComputeRunningProcesses_v3=0", "nvml:nvmlDeviceGetUUID=0")
         for gpu in range(GPUS):
             self.sim.inject("--gpu", str(gpu), "recovered", "temperature=auto")
