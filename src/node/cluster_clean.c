@@ -8,7 +8,7 @@
 #include "kube/api.h"
 #include "node/cluster.h"
 
-enum { REQUEST_MS = 4000, PAUSE_MS = 500, PATIENCE_MS = 6000 };
+enum { REQUEST_MS = 15000, PAUSE_MS = 500, PATIENCE_MS = 6000 };
 
 static const char *const managers[] = {"gpushare", "gpushare-mig"};
 static const char *const condition_types[] = {"GPUShareConfigured", "GPUShareHealthy", "GPUShareServing",

@@ -26,7 +26,7 @@
 #include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
-enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 4000, ASK_PAUSE_MS = 500, ASK_PATIENCE_MS = 5000, POLL_SECONDS = 1 };
+enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 15000, ASK_PAUSE_MS = 500, ASK_PATIENCE_MS = 5000, POLL_SECONDS = 1 };
 
 /* --- what a command line alone says --- */
 
@@ -270,8 +270,9 @@ static void forget(struct question *question)
 	question->body = question->problem = NULL;
 }
 
-/* An API server that is busy or away for a moment is asked again: nobody else cleans this node. False when it said nothing
- * of use for so long that it would hold up the stop. */
+/* An API server that is busy or away for a moment is asked again: nobody else cleans this node. One whose etcd is older
+ * than its caches want may take seconds for an answer. False when it said nothing of use for so long that it would hold up
+ * the stop. */
 static bool ask_until_told(const struct cluster_options *cluster, const char *daemon_set, struct question *question)
 {
 	struct gs_error err;
