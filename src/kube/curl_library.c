@@ -1,16 +1,12 @@
 #include "kube/curl_library.h"
 
 #include <dlfcn.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "base/cleanup.h"
+#include "base/library.h"
 
-static const struct {
-	const char *name;
-	size_t offset;
-} functions[] = {
+static const struct gs_library_function functions[] = {
 	{"curl_easy_init", offsetof(struct gs_curl, easy_init)},
 	{"curl_easy_setopt", offsetof(struct gs_curl, easy_setopt)},
 	{"curl_easy_getinfo", offsetof(struct gs_curl, easy_getinfo)},
@@ -48,13 +44,8 @@ const struct gs_curl *gs_curl_open(struct gs_error *err)
 	CURLcode (*global_init)(long) = NULL;
 	*(void **)&global_init = dlsym(library, "curl_global_init");
 	struct gs_curl table = {0};
-	bool complete = global_init && global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(functions); i++) {
-		void *address = dlsym(library, functions[i].name);
-		complete &= address != NULL;
-		memcpy((char *)&table + functions[i].offset, &address, sizeof address);
-	}
-	if (!complete) {
+	if (!global_init || global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+	    !gs_library_fill(library, functions, GS_ARRAY_LENGTH(functions), &table)) {
 		gs_fail(err, GS_ERROR_SYSTEM, 0,
 			"the libcurl of this machine lacks what is needed; install 7.68 or newer");
 		return NULL;

@@ -1,16 +1,12 @@
 #include "telemetry/microhttpd_library.h"
 
 #include <dlfcn.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "base/cleanup.h"
+#include "base/library.h"
 
-static const struct {
-	const char *name;
-	size_t offset;
-} functions[] = {
+static const struct gs_library_function functions[] = {
 	{"MHD_start_daemon", offsetof(struct gs_microhttpd, start_daemon)},
 	{"MHD_stop_daemon", offsetof(struct gs_microhttpd, stop_daemon)},
 	{"MHD_run", offsetof(struct gs_microhttpd, run)},
@@ -37,13 +33,7 @@ const struct gs_microhttpd *gs_microhttpd_open(struct gs_error *err)
 		return NULL;
 	}
 	struct gs_microhttpd table = {0};
-	bool complete = true;
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(functions); i++) {
-		void *address = dlsym(library, functions[i].name);
-		complete &= address != NULL;
-		memcpy((char *)&table + functions[i].offset, &address, sizeof address);
-	}
-	if (!complete) {
+	if (!gs_library_fill(library, functions, GS_ARRAY_LENGTH(functions), &table)) {
 		gs_fail(err, GS_ERROR_SYSTEM, 0,
 			"the libmicrohttpd of this machine lacks what is needed; install 0.9.66 or newer");
 		return NULL;
