@@ -296,9 +296,13 @@ static void on_status_done(void *user, enum rpc_status code, const char *text)
 	gs_status_table(status, &table);
 	demo->steady += demo->started == WORKLOADS && everyone_seen(status);
 	json_decref(status);
-	if (demo->terminal && demo->started == WORKLOADS)
-		printf("\033[H\033[JFour workloads share one GPU by time-slicing. Ctrl-C ends it and cleans up.\n\n%s",
-		       table.data);
+	if (demo->terminal && demo->started == WORKLOADS) {
+		GS_AUTO_STRBUF struct gs_strbuf screen = {0};
+		gs_strbuf_printf(&screen,
+				 "Four workloads share one GPU by time-slicing. Ctrl-C ends it and cleans up.\n\n%s",
+				 table.data);
+		gs_status_redraw(screen.data);
+	}
 	fflush(stdout);
 	if (!demo->terminal && demo->steady >= STEADY_REFRESHES) {
 		printf("4. Who uses what, as `gpushare status` shows it:\n\n%s", table.data);

@@ -35,7 +35,10 @@ static int show(const char *socket, bool as_json, bool clear)
 		return gs_json_print(status);
 	GS_AUTO_STRBUF struct gs_strbuf table = {0};
 	gs_status_table(status, &table);
-	printf("%s%s", clear ? "\033[H\033[J" : "", table.data);
+	if (clear)
+		gs_status_redraw(table.data);
+	else
+		fputs(table.data, stdout);
 	json_decref(status);
 	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }

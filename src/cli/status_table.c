@@ -6,13 +6,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/utf8.h"
 #include "cli/json.h"
 
-/* Widths of the columns, which make 98 with what is between them. MEMORY and BUSY are numbers, so they end in line. */
-enum { SHARE_WIDTH = 11, RESOURCE_WIDTH = 35, PROCESS_WIDTH = 24, MEMORY_WIDTH = 18, BUSY_WIDTH = 6 };
+/* The columns that begin in line; those behind them, MEMORY and BUSY, are numbers and end in line. */
+enum column { SHARE, RESOURCE, PROCESS, COLUMNS };
+enum { MEMORY_WIDTH = 18, BUSY_WIDTH = 6 };
 enum { CELL_SIZE = 64 };
+
+/* At these widths a row has 98 characters with what is between the columns. */
+static const int width_limits[COLUMNS] = {[SHARE] = 11, [RESOURCE] = 33, [PROCESS] = 23};
+
+/* What is printed, and how wide each column has to be for what was added to it. */
+struct table {
+	struct gs_strbuf *out;
+	int widths[COLUMNS];
+};
 
 /* Adds at most `width` characters of a text. Names are chosen by the processes that bear them and errors come from peers, so
  * what would steer the terminal is shown as a question mark. How many characters were added. */
@@ -40,20 +52,23 @@ static void add_line(struct gs_strbuf *out, const char *indent, const char *text
 	gs_strbuf_add_char(out, '\n');
 }
 
-static void add_cell(struct gs_strbuf *out, const char *text, int width)
+static void add_cell(struct table *table, enum column column, const char *text)
 {
-	int shown = add_plain(out, text, width);
-	gs_strbuf_printf(out, "%*s", width - shown + 1, "");
+	int shown = add_plain(table->out, text, width_limits[column]);
+	if (table->widths[column] < shown)
+		table->widths[column] = shown;
+	gs_strbuf_printf(table->out, "%*s", table->widths[column] - shown + 2, "");
 }
 
 /* A row; the columns behind the process are left out when there is nothing to say in them. */
-static void add_row(struct gs_strbuf *out, const char *share, const char *resource, const char *process,
+static void add_row(struct table *table, const char *share, const char *resource, const char *process,
 		    const char *memory, const char *busy, const char *pods)
 {
-	add_cell(out, share, SHARE_WIDTH);
-	add_cell(out, resource, RESOURCE_WIDTH);
+	struct gs_strbuf *out = table->out;
+	add_cell(table, SHARE, share);
+	add_cell(table, RESOURCE, resource);
 	if (memory) {
-		add_cell(out, process, PROCESS_WIDTH);
+		add_cell(table, PROCESS, process);
 		gs_strbuf_printf(out, "%*s %*s", MEMORY_WIDTH, memory, BUSY_WIDTH, busy);
 	} else {
 		add_plain(out, process, INT_MAX);
@@ -120,7 +135,7 @@ char *gs_status_pods(const json_t *share)
 	return gs_strbuf_take(&text);
 }
 
-static void add_holder(struct gs_strbuf *out, const json_t *holder, const char *mark, const char *resource,
+static void add_holder(struct table *table, const json_t *holder, const char *mark, const char *resource,
 		       const char *pods)
 {
 	char share[CELL_SIZE + 2], process[CELL_SIZE], memory[CELL_SIZE], busy[CELL_SIZE];
@@ -129,7 +144,7 @@ static void add_holder(struct gs_strbuf *out, const json_t *holder, const char *
 		 gs_json_text(holder, "name"));
 	format_bytes(json_object_get(holder, "memoryBytes"), memory);
 	format_percent(json_object_get(holder, "utilizationPercent"), busy);
-	add_row(out, share, resource, process, memory, busy, pods);
+	add_row(table, share, resource, process, memory, busy, pods);
 }
 
 /* What there is to say of a share that nobody holds. Where the kubelet does not tell which pods there are, a share that was
@@ -154,7 +169,7 @@ static bool has_holder(const json_t *share)
 }
 
 /* One row for the share at `first` and those after it of which the same is to be said. Returns the position after them. */
-static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *shares, size_t first)
+static size_t add_idle(struct table *table, const json_t *gpu, const json_t *shares, size_t first)
 {
 	const json_t *share = json_array_get(shares, first);
 	const char *text = idle_text(share), *resource = gs_json_text(share, "resource");
@@ -181,11 +196,11 @@ static size_t add_idle(struct gs_strbuf *out, const json_t *gpu, const json_t *s
 			 *replica ? replica + 2 : mig_index(gpu, gs_json_text(last, "device")));
 		snprintf(what, sizeof what, "%zu %s", end - first, text);
 	}
-	add_row(out, marks, resource, what, NULL, NULL, NULL);
+	add_row(table, marks, resource, what, NULL, NULL, NULL);
 	return end;
 }
 
-static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
+static void add_gpu_row(struct table *table, const json_t *gpu)
 {
 	const json_t *memory = json_object_get(gpu, "memory");
 	char index[CELL_SIZE], used[CELL_SIZE], total[CELL_SIZE], both[2 * CELL_SIZE + 8], busy[CELL_SIZE];
@@ -198,9 +213,9 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 		used[unit] = '\0';
 	snprintf(both, sizeof both, "%s of %s", used, total);
 	format_percent(json_object_get(gpu, "utilizationPercent"), busy);
-	add_row(out, index, gs_json_text(gpu, "name"), gs_json_text(gpu, "health"), both, busy, NULL);
+	add_row(table, index, gs_json_text(gpu, "name"), gs_json_text(gpu, "health"), both, busy, NULL);
 	if (*gs_json_text(gpu, "reason"))
-		add_line(out, "  ", gs_json_text(gpu, "reason"));
+		add_line(table->out, "  ", gs_json_text(gpu, "reason"));
 	size_t i;
 	const json_t *device;
 	json_array_foreach(json_object_get(gpu, "migDevices"), i, device)
@@ -210,11 +225,11 @@ static void add_gpu_row(struct gs_strbuf *out, const json_t *gpu)
 			continue;
 		char indent[CELL_SIZE];
 		snprintf(indent, sizeof indent, "  %s: ", gs_json_text(device, "index"));
-		add_line(out, indent, reason);
+		add_line(table->out, indent, reason);
 	}
 }
 
-static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *share)
+static void add_held(struct table *table, const json_t *gpu, const json_t *share)
 {
 	const json_t *holders = json_object_get(share, "holders");
 	char *pods = gs_status_pods(share);
@@ -222,25 +237,25 @@ static void add_held(struct gs_strbuf *out, const json_t *gpu, const json_t *sha
 	snprintf(mark, sizeof mark, "  %s", share_mark(gpu, share, name));
 	size_t i;
 	const json_t *holder;
-	json_array_foreach(holders, i, holder) add_holder(out, holder, name, gs_json_text(share, "resource"), pods);
+	json_array_foreach(holders, i, holder) add_holder(table, holder, name, gs_json_text(share, "resource"), pods);
 	if (json_array_size(holders) == 0)
-		add_row(out, mark, gs_json_text(share, "resource"),
+		add_row(table, mark, gs_json_text(share, "resource"),
 			strcmp(gs_json_text(share, "state"), "Unhealthy") == 0 ? "no process, unhealthy" : "no process",
 			"-", "-", pods);
 	free(pods);
 }
 
-static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
+static void add_gpu(struct table *table, const json_t *gpu)
 {
 	const json_t *shares = json_object_get(gpu, "shares");
-	add_gpu_row(out, gpu);
+	add_gpu_row(table, gpu);
 	for (size_t i = 0; i < json_array_size(shares);) {
 		const json_t *share = json_array_get(shares, i);
 		if (has_holder(share)) {
-			add_held(out, gpu, share);
+			add_held(table, gpu, share);
 			i++;
 		} else {
-			i = add_idle(out, gpu, shares, i);
+			i = add_idle(table, gpu, shares, i);
 		}
 	}
 	size_t i;
@@ -248,7 +263,7 @@ static void add_gpu(struct gs_strbuf *out, const json_t *gpu)
 	json_array_foreach(json_object_get(gpu, "processes"), i, process)
 	{
 		const char *index = mig_index(gpu, gs_json_text(process, "migDevice"));
-		add_holder(out, process, *index ? index : "-", "no share", NULL);
+		add_holder(table, process, *index ? index : "-", "no share", NULL);
 	}
 }
 
@@ -288,6 +303,14 @@ static void add_kubernetes(struct gs_strbuf *out, const json_t *kubernetes)
 	add_line(out, "", line.data);
 }
 
+static void add_rows(struct table *table, const json_t *status)
+{
+	add_row(table, "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY", any_pod(status) ? "POD" : NULL);
+	size_t i;
+	const json_t *gpu;
+	json_array_foreach(json_object_get(status, "gpus"), i, gpu) add_gpu(table, gpu);
+}
+
 void gs_status_table(const json_t *status, struct gs_strbuf *out)
 {
 	size_t i;
@@ -300,6 +323,24 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out)
 		gs_strbuf_add(out, "no GPU\n");
 		return;
 	}
-	add_row(out, "SHARE", "RESOURCE", "PROCESS", "MEMORY", "BUSY", any_pod(status) ? "POD" : NULL);
-	json_array_foreach(json_object_get(status, "gpus"), i, item) add_gpu(out, item);
+	/* The first time only to learn the widths. */
+	GS_AUTO_STRBUF struct gs_strbuf draft = {0};
+	struct table table = {.out = &draft};
+	add_rows(&table, status);
+	table.out = out;
+	add_rows(&table, status);
+}
+
+void gs_status_redraw(const char *text)
+{
+	struct winsize size = {0};
+	size_t lines = SIZE_MAX;
+	/* The cursor ends on the line after the last, so that one has to stay free. */
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1)
+		lines = size.ws_row - 1U;
+	size_t length = 0;
+	for (; text[length] && lines; length++)
+		lines -= text[length] == '\n';
+	/* Without wrapping, a line that is too long takes no more than its own. */
+	printf("\033[?7l\033[H\033[J%.*s\033[?7h", (int)length, text);
 }

@@ -1,12 +1,15 @@
 """`gpushare demo`: what it shows, and that it leaves nothing behind however it ends."""
+import fcntl
 import os
 import pty
 import re
 import resource
 import select
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 
 import pytest
@@ -63,9 +66,10 @@ def test_without_a_terminal_it_prints_the_table_once(place):
 
 
 class Terminal:
-    def __init__(self, environment):
+    def __init__(self, environment, rows=0, columns=0):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
             os.execve(GPUSHARE, [GPUSHARE, "demo"], environment)
         self.seen = ""
 
@@ -94,6 +98,19 @@ def test_a_key_ends_it_at_any_stage(place, stage, key):
     os.write(terminal.fd, key)
     assert terminal.read_to_end() == 0
     assert "ended early" not in terminal.seen
+
+
+@pytest.mark.parametrize("rows, columns", [(24, 80), (10, 40)])
+def test_the_table_fits_the_terminal(place, rows, columns):
+    terminal = Terminal(place, rows, columns)
+    terminal.wait_for("\x1b[?7h")
+    os.write(terminal.fd, b"\x03")
+    assert terminal.read_to_end() == 0
+    lines = re.search(r"\x1b\[\?7l\x1b\[H\x1b\[J(.*?)\x1b\[\?7h", terminal.seen, re.DOTALL).group(1).splitlines()
+    assert lines[0].startswith(TABLE)
+    assert len(lines) == rows - 1
+    assert any(re.match(r"  ::3 +nvidia.com/gpu +\d+ gpushare", line) for line in lines)
+    assert max(len(line) for line in lines) <= 80  # what is cut off, where the terminal is narrower, does not wrap
 
 
 def test_a_terminal_that_goes_away(place):
