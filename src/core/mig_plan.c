@@ -242,12 +242,14 @@ static void explain_blockers(const struct gs_mig_gpu *gpu, const struct gs_mig_l
 
 	if (goal == GS_MIG_ADD)
 		say(plan, "there is no place for %s beside what the GPU has; there is", text);
+	else if (!wish->count)
+		say(plan, "all instances of the GPU must go for that, and none in use is touched; it can be done");
 	else
 		say(plan,
 		    "the GPU can't become %s: no arrangement of it leaves every instance in use where it is; there is "
 		    "one",
 		    text);
-	say_without(plan, gpu, layout, goal == GS_MIG_BECOME ? wish : NULL, blockers);
+	say_without(plan, gpu, layout, goal == GS_MIG_BECOME && wish->count ? wish : NULL, blockers);
 }
 
 /* --- the order of steps --- */

@@ -17,6 +17,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "core/config_parse.h"
 #include "gpu/nvml.h"
 #include "kube/api.h"
@@ -295,9 +296,16 @@ bool node_daemon_set_is_going(const struct node_options *options, const char *da
 	struct question question = {0};
 	bool going = false;
 	alarm(0);
+	/* The loop that heard the first one is gone, and a second one must not cut this off. */
+	signal(SIGTERM, SIG_IGN);
 	if (read_settings(options, &config, &err) < 0)
 		return false;
-	if (cluster_of(&config, &cluster) && ask_until_told(&cluster, daemon_set, &question)) {
+	bool known = cluster_of(&config, &cluster);
+	if (known && !ask_until_told(&cluster, daemon_set, &question)) {
+		gs_log(GS_LOG_WARNING,
+		       "the API server does not tell whether the DaemonSet is deleted; the node is left as it is",
+		       GS_STR("daemonset", daemon_set));
+	} else if (known) {
 		json_t *object = json_loads(question.body, 0, NULL);
 		going = question.status == 404 ||
 			json_object_get(json_object_get(object, "metadata"), "deletionTimestamp") != NULL;
