@@ -25,18 +25,19 @@ def sim(tmp_path):
     node.stop()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Page:
-    """The daemon's HTTP address."""
+    """The daemon's HTTP address, at a port that it chooses and tells in its log."""
 
     def __init__(self, node, host="127.0.0.1"):
-        self.host, self.port = host, free_port()
-        node.arguments += ["--metrics-address", ("[%s]:%d" if ":" in host else "%s:%d") % (host, self.port)]
+        self.node, self.host, self.chosen = node, host, None
+        node.arguments += ["--metrics-address", ("[%s]:0" if ":" in host else "%s:0") % host]
+
+    @property
+    def port(self):
+        if not self.chosen:
+            told = wait_until(lambda: re.search(r"serving metrics address=\S+:(\d+)\n", self.node.read_log()), "the address")
+            self.chosen = int(told.group(1))
+        return self.chosen
 
     def ask(self, path="/metrics", method="GET", **kwargs):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
@@ -187,10 +188,12 @@ def test_addresses_that_are_none(node, address, words):
     assert done.returncode == 1 and words in done.stderr.splitlines()[-1]
 
 
-def test_an_address_that_is_taken(node, page):
-    with socket.create_server(("127.0.0.1", page.port)):
+def test_an_address_that_is_taken(node):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = "127.0.0.1:%d" % other.getsockname()[1]
+        node.arguments += ["--metrics-address", address]
         done = subprocess.run(node.command(), capture_output=True, text=True, timeout=WAIT)
-    assert done.returncode == 1 and "cannot listen at 127.0.0.1:%d: Address already in use" % page.port in done.stderr
+    assert done.returncode == 1 and "cannot listen at %s: Address already in use" % address in done.stderr
 
 
 def test_ipv6(node):
