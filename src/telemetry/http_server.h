@@ -1,7 +1,7 @@
 /* An HTTP server that answers GET and HEAD, on libmicrohttpd and the event loop; no thread of its own.
  *
- * Whatever clients do, it has at most HTTP_CONNECTIONS_MAX of them and HTTP_CONNECTION_BYTES for each, and one that is
- * silent for HTTP_IDLE_SECONDS is cut off. It has no TLS and asks nobody who they are: what it serves is for everybody who
+ * Whatever clients do, it has at most HTTP_CONNECTIONS_MAX of them, HTTP_CONNECTIONS_OF_ONE from one address, and
+ * HTTP_CONNECTION_BYTES for each, and one that is silent for HTTP_IDLE_SECONDS is cut off. It has no TLS and asks nobody who they are: what it serves is for everybody who
  * can reach its address. */
 #ifndef GPUSHARE_TELEMETRY_HTTP_SERVER_H
 #define GPUSHARE_TELEMETRY_HTTP_SERVER_H
@@ -12,7 +12,12 @@
 #include "base/error.h"
 #include "base/strbuf.h"
 
-enum { HTTP_CONNECTIONS_MAX = 64, HTTP_CONNECTION_BYTES = 16 * 1024, HTTP_IDLE_SECONDS = 10 };
+enum {
+	HTTP_CONNECTIONS_MAX = 64,
+	HTTP_CONNECTIONS_OF_ONE = 16,
+	HTTP_CONNECTION_BYTES = 16 * 1024,
+	HTTP_IDLE_SECONDS = 10
+};
 
 struct http_server;
 
