@@ -44,18 +44,26 @@ static json_t *ask(const struct gs_command *command, const struct gs_arguments *
 	return status;
 }
 
-/* As gs_wants_json, for commands that take options only. */
-static int wants_json(const struct gs_command *command, const struct gs_arguments *arguments)
+/* A command that prints a list from the status document, which `pick` makes: as JSON, or with `print_table`. */
+static int show(const struct gs_command *command, int argc, char **argv, json_t *(*pick)(const json_t *status),
+		void (*print_table)(const json_t *list))
 {
-	if (!arguments->operand_count)
-		return gs_wants_json(command, arguments);
-	fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments->operands[0]);
-	return -1;
-}
-
-/* Prints `list` (owned) as JSON, or with `print_table`. */
-static int print_list(json_t *list, bool as_json, void (*print_table)(const json_t *list))
-{
+	struct gs_arguments arguments;
+	int stop = gs_parse_arguments(command, argc, argv, &arguments);
+	if (stop)
+		return stop - 1;
+	if (arguments.operand_count) {
+		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments.operands[0]);
+		return GS_EXIT_USAGE;
+	}
+	int as_json = gs_wants_json(command, &arguments);
+	if (as_json < 0)
+		return GS_EXIT_USAGE;
+	json_t *status = ask(command, &arguments);
+	if (!status)
+		return GS_EXIT_FAILURE;
+	json_t *list = pick(status);
+	json_decref(status);
 	if (as_json)
 		return gs_json_print(list);
 	print_table(list);
@@ -122,19 +130,7 @@ static void print_clients(const json_t *clients)
 
 static int run_clients(int argc, char **argv)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_mps_clients, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	int as_json = wants_json(&gs_command_mps_clients, &arguments);
-	if (as_json < 0)
-		return GS_EXIT_USAGE;
-	json_t *status = ask(&gs_command_mps_clients, &arguments);
-	if (!status)
-		return GS_EXIT_FAILURE;
-	json_t *clients = clients_of(status);
-	json_decref(status);
-	return print_list(clients, as_json, print_clients);
+	return show(&gs_command_mps_clients, argc, argv, clients_of, print_clients);
 }
 
 /* --- status --- */
@@ -206,24 +202,18 @@ static void count_clients(json_t *daemons, const json_t *clients)
 	}
 }
 
-static int run_status(int argc, char **argv)
+static json_t *daemons_of(const json_t *status)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_mps_status, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	int as_json = wants_json(&gs_command_mps_status, &arguments);
-	if (as_json < 0)
-		return GS_EXIT_USAGE;
-	json_t *status = ask(&gs_command_mps_status, &arguments);
-	if (!status)
-		return GS_EXIT_FAILURE;
 	json_t *daemons = json_object_get(status, "mps"), *clients = clients_of(status);
 	daemons = daemons ? json_incref(daemons) : json_array();
 	count_clients(daemons, clients);
 	json_decref(clients);
-	json_decref(status);
-	return print_list(daemons, as_json, print_daemons);
+	return daemons;
+}
+
+static int run_status(int argc, char **argv)
+{
+	return show(&gs_command_mps_status, argc, argv, daemons_of, print_daemons);
 }
 
 /* --- stop --- */
