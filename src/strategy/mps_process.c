@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "gpu/sample.h"
 
 enum {
 	PID_FILE_BYTES_MAX = 64,
@@ -38,16 +39,20 @@ static bool has_ended(int pidfd)
 	return poll(&ended, 1, 0) != 0;
 }
 
+/* Whether a process has the name that the kernel keeps of MPS' programs. */
+static bool is_named_so(pid_t pid)
+{
+	size_t length;
+	GS_AUTO_FREE char *comm = read_of(pid, "comm", COMM_BYTES_MAX, &length);
+	return comm && strncmp(comm, CONTROL_PROGRAM, COMM_LENGTH) == 0;
+}
+
 /* A pidfd of a program of MPS that runs, or -1. */
 static int open_process(pid_t pid)
 {
-	size_t length;
 	GS_AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (fd < 0 || has_ended(fd))
-		return -1;
-	/* After pidfd_open, so that the name is that of the process behind it. */
-	GS_AUTO_FREE char *comm = read_of(pid, "comm", COMM_BYTES_MAX, &length);
-	if (!comm || strncmp(comm, CONTROL_PROGRAM, COMM_LENGTH) != 0)
+	/* The name after pidfd_open, so that it is that of the process behind it. */
+	if (fd < 0 || has_ended(fd) || !is_named_so(pid))
 		return -1;
 	int found = fd;
 	fd = -1;
@@ -69,11 +74,11 @@ int mps_find_daemon(const char *pipe_directory, pid_t *pid)
 	return fd;
 }
 
-/* Whether one of the words in a list that NUL bytes end (environ, cmdline) is this one. */
-static bool has_word(pid_t pid, const char *list, const char *word)
+/* Whether one of the words of its command line is this one. */
+static bool has_word(pid_t pid, const char *word)
 {
 	size_t length;
-	GS_AUTO_FREE char *words = read_of(pid, list, WORDS_BYTES_MAX, &length);
+	GS_AUTO_FREE char *words = read_of(pid, "cmdline", WORDS_BYTES_MAX, &length);
 	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
 		if (strcmp(words + at, word) == 0)
 			return true;
@@ -82,7 +87,7 @@ static bool has_word(pid_t pid, const char *list, const char *word)
 
 bool mps_is_multi_user(pid_t pid)
 {
-	return has_word(pid, "cmdline", "-M");
+	return has_word(pid, "-M");
 }
 
 /* By the name it was run with. */
@@ -104,18 +109,6 @@ static bool is_in_another_pod(pid_t pid)
 	return its && (strstr(its, "kubepods") || strstr(its, "/pod")) && !(mine && strcmp(its, mine) == 0);
 }
 
-/* The CUDA_MPS_PIPE_DIRECTORY that it was started with, owned by the caller; NULL when it cannot be read. */
-static char *pipe_directory_of(pid_t pid)
-{
-	static const char name[] = "CUDA_MPS_PIPE_DIRECTORY=";
-	size_t length;
-	GS_AUTO_FREE char *words = read_of(pid, "environ", WORDS_BYTES_MAX, &length);
-	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
-		if (strncmp(words + at, name, strlen(name)) == 0)
-			return gs_strdup(words + at + strlen(name));
-	return NULL;
-}
-
 static pid_t parent_of(pid_t pid)
 {
 	size_t length;
@@ -124,20 +117,20 @@ static pid_t parent_of(pid_t pid)
 	return line ? (pid_t)strtol(line + strlen("\nPPid:"), NULL, 10) : 0;
 }
 
-/* The next process of /proc that runs this program: a pidfd, its pid and its pipe directory (owned by the caller); -1 when
- * there is none. */
+/* The next process of /proc that runs this program: a pidfd, its pid and its pipe directory (owned by the caller, "" when its
+ * environment cannot be read); -1 when there is none. */
 static int next_process(DIR *processes, const char *program, pid_t *pid, char **pipe_directory)
 {
 	struct dirent *entry;
 	while ((entry = readdir(processes))) {
 		*pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		int fd = *pid > 0 ? open_process(*pid) : -1;
+		/* The name first: nearly all processes are others, and there are thousands of them on a busy node. */
+		int fd = *pid > 0 && is_named_so(*pid) ? open_process(*pid) : -1;
 		if (fd < 0)
 			continue;
 		if (is_program(*pid, program) && !is_in_another_pod(*pid)) {
-			*pipe_directory = pipe_directory_of(*pid);
-			if (*pipe_directory)
-				return fd;
+			*pipe_directory = gs_process_environment("/proc", *pid, "CUDA_MPS_PIPE_DIRECTORY");
+			return fd;
 		}
 		close(fd);
 	}
@@ -180,7 +173,7 @@ void mps_search_daemons(mps_found *found, void *user)
 	pid_t pid;
 	int fd;
 	while (processes && (fd = next_process(processes, CONTROL_PROGRAM, &pid, &pipe_directory)) >= 0) {
-		if (has_word(pid, "cmdline", "-d") || has_word(pid, "cmdline", "-f")) /* not a front end */
+		if (has_word(pid, "-d") || has_word(pid, "-f")) /* not a front end */
 			found(user, pipe_directory, pid, fd);
 		else
 			close(fd);
