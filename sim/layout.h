@@ -10,7 +10,7 @@
 #include "sim/state.h"
 
 #define SIM_STATE_MAGIC 0x314D495348535047ull /* "GPSHSIM1" */
-enum { SIM_STATE_VERSION = 3 };
+enum { SIM_STATE_VERSION = 4 };
 
 struct sim_fault {
 	char function[SIM_FUNCTION_NAME_SIZE];

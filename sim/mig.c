@@ -394,8 +394,14 @@ int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err)
 	board->lost = 0;
 	board->recovery_action = 0;
 	board->busy_until_ns = 0;
-	/* What the InfoROM keeps (aggregate counters, remapped rows) stays. */
+	/* What the InfoROM keeps (aggregate counters, remapped rows, the ECC mode) stays. */
 	board->ecc_double_volatile = board->ecc_single_volatile = 0;
+	board->ecc_off = board->ecc_off_pending;
+	/* What the driver was told goes with its state of the board. */
+	board->power_limit_mw = sim_models[board->model].power_limit_mw;
+	board->clock_sm_applied = board->clock_memory_applied = 0;
+	board->clock_sm_locked_from = board->clock_sm_locked_to = 0;
+	board->clock_memory_locked_from = board->clock_memory_locked_to = 0;
 	board->remap_pending = board->remap_failed = 0;
 	sim_root_set_mig(node->dir, board, false);
 	if (board->mig_mode)

@@ -64,7 +64,11 @@ struct sim_gpu {
 	uint32_t mig_mode, mig_pending; /* 1: MIG on; they differ until a reset */
 	uint32_t mig_needs_reset;       /* the driver cannot reset the board by itself, as in a virtual machine */
 	uint32_t mig_reserved;
-	uint64_t reserved[28];
+	uint32_t clock_sm_applied, clock_memory_applied;   /* application clocks, MHz; 0: the default */
+	uint32_t clock_sm_locked_from, clock_sm_locked_to; /* MHz; 0: not locked */
+	uint32_t clock_memory_locked_from, clock_memory_locked_to;
+	uint32_t ecc_off, ecc_off_pending; /* they differ until a reset */
+	uint64_t reserved[24];
 };
 
 /* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */

@@ -540,6 +540,8 @@ typedef enum {
 	NVML_CLOCK_ID_APP_CLOCK_DEFAULT = 2,
 	NVML_CLOCK_ID_CUSTOMER_BOOST_MAX = 3,
 } nvmlClockId_t;
+/* In place of a figure of MHz: what the board can take for good, and the most there is. */
+enum { NVML_CLOCK_LIMIT_ID_TDP = 0xFFFFFF01, NVML_CLOCK_LIMIT_ID_UNLIMITED = 0xFFFFFF02 };
 enum { NVML_PSTATE_0 = 0, NVML_PSTATE_8 = 8, NVML_PSTATE_15 = 15, NVML_PSTATE_UNKNOWN = 32 };
 typedef uint32_t nvmlPstates_t;
 

@@ -19,7 +19,7 @@ static nvmlReturn_t put_u64(nvmlFieldValue_t *field, uint64_t number)
 
 static nvmlReturn_t ecc_field(const struct nvml_call *call, nvmlFieldValue_t *field)
 {
-	if (!call->model->ecc)
+	if (!nvml_has_ecc(call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	switch (field->fieldId) {
 	case NVML_FI_DEV_ECC_CURRENT:

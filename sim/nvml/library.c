@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* One nvmlInit .. nvmlShutdown. Calls that are still under way when it ends keep the node open. */
 struct nvml_session {
@@ -368,6 +369,14 @@ nvmlReturn_t nvml_copy_text(char *to, uint32_t length, const char *text)
 	if (size > length)
 		return NVML_ERROR_INSUFFICIENT_SIZE;
 	memcpy(to, text, size);
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvml_change(const struct nvml_call *call, void apply(struct sim_gpu *gpu, void *user), void *user)
+{
+	if (geteuid() != 0)
+		return NVML_ERROR_NO_PERMISSION;
+	sim_gpu_update(call->node, call->slot, apply, user);
 	return NVML_SUCCESS;
 }
 

@@ -81,6 +81,15 @@ static inline bool nvml_is_mig(const struct nvml_call *call)
 	return call->instance.serial != 0;
 }
 
+/* Whether the board counts memory errors now. */
+static inline bool nvml_has_ecc(const struct nvml_call *call)
+{
+	return call->model->ecc && !call->gpu.ecc_off;
+}
+
+/* Changes the call's GPU by `apply`; NO_PERMISSION when the caller is not root, which is who NVML lets change settings. */
+nvmlReturn_t nvml_change(const struct nvml_call *call, void apply(struct sim_gpu *gpu, void *user), void *user);
+
 /* Handles: one per board that was ever plugged, so that a handle of a board that is gone never means its successor. */
 nvmlDevice_t nvml_handle(uint32_t slot, const struct sim_gpu *gpu);
 /* Handles of a MIG device, a GPU instance and a compute instance; each place on a board has one, which means the last

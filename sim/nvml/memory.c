@@ -62,24 +62,6 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *
 	return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *current, nvmlEnableState_t *pending)
-{
-	NVML_ANY_DEVICE_CALL(call, device, current && pending);
-	if (!call.model->ecc)
-		return NVML_ERROR_NOT_SUPPORTED;
-	*current = *pending = NVML_FEATURE_ENABLED;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetDefaultEccMode(nvmlDevice_t device, nvmlEnableState_t *mode)
-{
-	NVML_DEVICE_CALL(call, device, mode != NULL);
-	if (!call.model->ecc)
-		return NVML_ERROR_NOT_SUPPORTED;
-	*mode = NVML_FEATURE_ENABLED;
-	return NVML_SUCCESS;
-}
-
 static bool ecc_arguments(nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter)
 {
 	return (unsigned)type <= NVML_MEMORY_ERROR_TYPE_UNCORRECTED && (unsigned)counter <= NVML_AGGREGATE_ECC;
@@ -97,7 +79,7 @@ nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorTyp
 					 uint64_t *count)
 {
 	NVML_ANY_DEVICE_CALL(call, device, count && ecc_arguments(type, counter));
-	if (!call.model->ecc)
+	if (!nvml_has_ecc(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	*count = ecc_count(&call.gpu, type, counter);
 	return NVML_SUCCESS;
@@ -107,7 +89,7 @@ nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryError
 					    nvmlEccCounterType_t counter, nvmlEccErrorCounts_t *counts)
 {
 	NVML_DEVICE_CALL(call, device, counts && ecc_arguments(type, counter));
-	if (!call.model->ecc)
+	if (!nvml_has_ecc(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	*counts = (nvmlEccErrorCounts_t){.deviceMemory = ecc_count(&call.gpu, type, counter)};
 	return NVML_SUCCESS;
@@ -118,7 +100,7 @@ nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErro
 {
 	NVML_ANY_DEVICE_CALL(call, device,
 			     count && ecc_arguments(type, counter) && location < NVML_MEMORY_LOCATION_COUNT);
-	if (!call.model->ecc)
+	if (!nvml_has_ecc(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	/* From Ampere on, what is not device memory is counted together as SRAM. */
 	bool ampere = call.model->architecture >= NVML_DEVICE_ARCH_AMPERE;
@@ -143,7 +125,7 @@ static void clear_aggregate(struct sim_gpu *gpu, void *user)
 nvmlReturn_t nvmlDeviceClearEccErrorCounts(nvmlDevice_t device, nvmlEccCounterType_t counter)
 {
 	NVML_DEVICE_CALL(call, device, (unsigned)counter <= NVML_AGGREGATE_ECC);
-	if (!call.model->ecc)
+	if (!nvml_has_ecc(&call))
 		return NVML_ERROR_NOT_SUPPORTED;
 	if (geteuid() != 0)
 		return NVML_ERROR_NO_PERMISSION;

@@ -1,33 +1,21 @@
-/* NVML calls about how a board may be used: persistence, compute mode, display, accounting. */
-#include <unistd.h>
-
+/* NVML calls about how a board may be used: persistence, compute mode, ECC, display, accounting. */
 #include "sim/nvml/library.h"
 
-/* What NVML lets only root change. */
-static bool may_change(void)
-{
-	return geteuid() == 0;
-}
-
 /* A new value for one of the board's 32-bit settings. */
-struct change {
+struct setting {
 	size_t offset;
 	uint32_t value;
 };
 
 static void apply(struct sim_gpu *gpu, void *user)
 {
-	const struct change *change = user;
-	*(uint32_t *)((char *)gpu + change->offset) = change->value;
+	const struct setting *setting = user;
+	*(uint32_t *)((char *)gpu + setting->offset) = setting->value;
 }
 
 static nvmlReturn_t change_setting(const struct nvml_call *call, size_t offset, uint32_t value)
 {
-	struct change change = {offset, value};
-	if (!may_change())
-		return NVML_ERROR_NO_PERMISSION;
-	sim_gpu_update(call->node, call->slot, apply, &change);
-	return NVML_SUCCESS;
+	return nvml_change(call, apply, &(struct setting){offset, value});
 }
 
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode)
@@ -56,6 +44,34 @@ nvmlReturn_t nvmlDeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mod
 	if (mode == NVML_COMPUTEMODE_EXCLUSIVE_THREAD)
 		mode = NVML_COMPUTEMODE_EXCLUSIVE_PROCESS; /* as drivers have done since it was taken away */
 	return change_setting(&call, offsetof(struct sim_gpu, compute_mode), mode);
+}
+
+nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *current, nvmlEnableState_t *pending)
+{
+	NVML_ANY_DEVICE_CALL(call, device, current && pending);
+	if (!call.model->ecc)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*current = call.gpu.ecc_off ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
+	*pending = call.gpu.ecc_off_pending ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetDefaultEccMode(nvmlDevice_t device, nvmlEnableState_t *mode)
+{
+	NVML_DEVICE_CALL(call, device, mode != NULL);
+	if (!call.model->ecc)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*mode = NVML_FEATURE_ENABLED;
+	return NVML_SUCCESS;
+}
+
+/* Takes effect with the next reset. */
+nvmlReturn_t nvmlDeviceSetEccMode(nvmlDevice_t device, nvmlEnableState_t mode)
+{
+	NVML_DEVICE_CALL(call, device, mode == NVML_FEATURE_DISABLED || mode == NVML_FEATURE_ENABLED);
+	if (!call.model->ecc)
+		return NVML_ERROR_NOT_SUPPORTED;
+	return change_setting(&call, offsetof(struct sim_gpu, ecc_off_pending), mode == NVML_FEATURE_DISABLED);
 }
 
 nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *mode)

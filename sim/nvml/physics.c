@@ -21,6 +21,26 @@ static uint32_t wanted_power_mw(const struct sim_model *model, const struct nvml
 	return between(model->power_idle_mw, model->power_limit_mw, permille);
 }
 
+static uint32_t within(uint32_t mhz, uint32_t from, uint32_t to)
+{
+	return !to ? mhz : mhz < from ? from : mhz > to ? to : mhz;
+}
+
+/* What a user set: application clocks hold while somebody works, locked clocks always. */
+static void apply_clock_settings(struct nvml_readings *readings, const struct sim_gpu *gpu,
+				 const struct sim_model *model, bool active)
+{
+	if (active && gpu->clock_sm_applied && gpu->clock_sm_applied < readings->clock_sm) {
+		readings->clock_sm = gpu->clock_sm_applied;
+		readings->reasons |= nvmlClocksEventReasonApplicationsClocksSetting;
+	}
+	if (active && gpu->clock_memory_applied)
+		readings->clock_memory = gpu->clock_memory_applied;
+	readings->clock_sm = within(readings->clock_sm, gpu->clock_sm_locked_from, gpu->clock_sm_locked_to);
+	readings->clock_memory =
+		within(readings->clock_memory, gpu->clock_memory_locked_from, gpu->clock_memory_locked_to);
+}
+
 static void apply_power_cap(struct nvml_readings *readings, const struct sim_gpu *gpu, const struct sim_model *model)
 {
 	if (!gpu->power_limit_mw || readings->power_mw <= gpu->power_limit_mw)
@@ -65,6 +85,7 @@ struct nvml_readings nvml_readings_of(const struct sim_gpu *gpu, const struct si
 		.reasons = active ? nvmlClocksEventReasonNone : nvmlClocksEventReasonGpuIdle,
 	};
 	readings.memory_temperature = readings.temperature + 3;
+	apply_clock_settings(&readings, gpu, model, active);
 	apply_power_cap(&readings, gpu, model);
 	apply_heat(&readings, model);
 	return readings;

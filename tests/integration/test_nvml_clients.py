@@ -188,6 +188,17 @@ def test_smi_changes_the_power_limit(on_node, smi):
     assert out.strip().splitlines()[-2:] == ["400.00", "250.00"]
 
 
+def test_smi_holds_clocks(on_node, smi):
+    if os.geteuid() != 0:
+        pytest.skip("only root may change a GPU's settings")
+    out, _ = on_node(f"""ask() {{ {smi} -i 0 --query-gpu=clocks.sm,clocks.applications.graphics,ecc.mode.pending,power.limit \
+--format=csv,noheader,nounits; }}; {smi} -i 0 -pl 300; {smi} -i 0 -lgc 900,1200; ask; {smi} -i 0 -rgc; {smi} -i 0 -ac 1593,1005; ask
+{smi} -i 0 -e 0; {smi} -i 0 -lgc 1200,900 && ask; {smi} -i 0 -r; ask""")
+    assert [line for line in out.splitlines() if line[:1].isdigit()] == [
+        "900, 1410, Enabled, 300.00", "210, 1005, Enabled, 300.00", "210, 1005, Disabled, 300.00", "210, 1410, Disabled, 400.00"]
+    assert 'Specified clock combination "(gpuClkMin 1200, gpuClkMax 900)" is not supported' in out
+
+
 def test_smi_under_gpushare_sim(fetched, tmp_path):
     smi = client("nvidia-smi-sid/run", fetched)
     done = subprocess.run([BUILD / "gpushare", "sim", "2xH100-80GB", "--", smi, "-L"], capture_output=True, text=True,

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "gpushare/nvml.h"
+#include "sim/mig.h"
 #include "sim/state.h"
 
 /* The node that the running test works on; GPUSHARE_SIM names it. */

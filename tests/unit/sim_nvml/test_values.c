@@ -274,6 +274,74 @@ static void settings_are_the_nodes(void **state)
 	assert_int_equal(gpu.compute_mode, mode);
 }
 
+static uint32_t clock_of(nvmlDevice_t device, nvmlClockType_t type)
+{
+	uint32_t mhz;
+	assert_int_equal(nvmlDeviceGetClockInfo(device, type, &mhz), NVML_SUCCESS);
+	return mhz;
+}
+
+static uint32_t application_clock(nvmlDevice_t device)
+{
+	uint32_t mhz;
+	assert_int_equal(nvmlDeviceGetApplicationsClock(device, NVML_CLOCK_GRAPHICS, &mhz), NVML_SUCCESS);
+	return mhz;
+}
+
+static void clocks_can_be_held(void **state)
+{
+	(void)state;
+	nvmlDevice_t device = node_device(0);
+	nvmlReturn_t allowed = geteuid() == 0 ? NVML_SUCCESS : NVML_ERROR_NO_PERMISSION;
+	uint32_t rest = clock_of(device, NVML_CLOCK_SM);
+	assert_int_equal(nvmlDeviceSetGpuLockedClocks(device, 1000, 900), NVML_ERROR_INVALID_ARGUMENT);
+	assert_int_equal(nvmlDeviceSetApplicationsClocks(device, 1, 1410), NVML_ERROR_INVALID_ARGUMENT);
+	assert_int_equal(nvmlDeviceSetApplicationsClocks(device, 1593, 1411), NVML_ERROR_INVALID_ARGUMENT);
+	assert_int_equal(nvmlDeviceSetGpuLockedClocks(device, 904, 1204), allowed);
+	assert_int_equal(nvmlDeviceSetMemoryLockedClocks(device, 1593, 1593), allowed);
+	assert_int_equal(nvmlDeviceSetApplicationsClocks(device, 1593, 1005), allowed);
+	if (allowed != NVML_SUCCESS)
+		return;
+	assert_int_equal(clock_of(device, NVML_CLOCK_SM), 900); /* the next below that the board has */
+	assert_int_equal(application_clock(device), 1005);
+	assert_int_equal(nvmlDeviceSetGpuLockedClocks(device, 0, 1), NVML_SUCCESS);
+	assert_int_equal(clock_of(device, NVML_CLOCK_SM), rest);
+	assert_int_equal(nvmlDeviceSetGpuLockedClocks(device, NVML_CLOCK_LIMIT_ID_TDP, NVML_CLOCK_LIMIT_ID_UNLIMITED),
+			 NVML_SUCCESS);
+	assert_int_equal(clock_of(device, NVML_CLOCK_SM), 1410);
+	assert_int_equal(nvmlDeviceResetGpuLockedClocks(device), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceResetMemoryLockedClocks(device), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceResetApplicationsClocks(device), NVML_SUCCESS);
+	assert_int_equal(clock_of(device, NVML_CLOCK_SM), rest);
+	assert_int_equal(application_clock(device), 1410);
+}
+
+static void a_reset_takes_the_ecc_mode_and_forgets_settings(void **state)
+{
+	(void)state;
+	nvmlDevice_t device = node_device(0);
+	nvmlEnableState_t current, pending;
+	uint64_t count;
+	uint32_t limit;
+	struct gs_error err;
+	if (nvmlDeviceSetEccMode(device, NVML_FEATURE_DISABLED) != NVML_SUCCESS) {
+		assert_int_not_equal(geteuid(), 0);
+		return;
+	}
+	assert_int_equal(nvmlDeviceSetPowerManagementLimit(device, 300000), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceSetApplicationsClocks(device, 1593, 1005), NVML_SUCCESS);
+	assert_int_equal(nvmlDeviceGetEccMode(device, &current, &pending), NVML_SUCCESS);
+	assert_int_equal(current, NVML_FEATURE_ENABLED);
+	assert_int_equal(pending, NVML_FEATURE_DISABLED);
+	assert_int_equal(sim_gpu_reset(node, 0, &err), 0);
+	assert_int_equal(nvmlDeviceGetEccMode(device, &current, &pending), NVML_SUCCESS);
+	assert_int_equal(current, NVML_FEATURE_DISABLED);
+	assert_int_equal(nvmlDeviceGetTotalEccErrors(device, 1, NVML_VOLATILE_ECC, &count), NVML_ERROR_NOT_SUPPORTED);
+	assert_int_equal(nvmlDeviceGetPowerManagementLimit(device, &limit), NVML_SUCCESS);
+	assert_int_equal(limit, 400000);
+	assert_int_equal(application_clock(device), 1410);
+}
+
 static void capabilities_follow_the_model(void **state)
 {
 	(void)state;
@@ -338,6 +406,8 @@ int main(void)
 		ON_NODE(old_structs_are_not_overrun),
 		ON_NODE(faults_are_told),
 		ON_NODE(settings_are_the_nodes),
+		ON_NODE(clocks_can_be_held),
+		ON_NODE(a_reset_takes_the_ecc_mode_and_forgets_settings),
 		ON_NODE(capabilities_follow_the_model),
 		ON_NODE(gpm_is_the_difference_of_samples),
 	};
