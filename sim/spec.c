@@ -33,8 +33,7 @@ static int add_group(struct sim_spec *spec, const struct sim_gpu_spec *group, st
 	if (group->count == 0)
 		return gs_fail(err, GS_ERROR_INPUT, 0, "a count of 0 GPUs; leave the entry out");
 	if (total > SIM_GPUS_MAX)
-		return gs_fail(err, GS_ERROR_INPUT, 0, "%" PRIu64 " GPUs; a node holds at most %d", total,
-			       SIM_GPUS_MAX);
+		return gs_fail(err, GS_ERROR_INPUT, 0, "too many GPUs; a node holds at most %d", SIM_GPUS_MAX);
 	if (group->memory_total && group->memory_total <= sim_models[group->model].memory_reserved)
 		return gs_fail(err, GS_ERROR_INPUT, 0,
 			       "too little memory: firmware and driver of a %s keep %" PRIu64 "Mi of it",
@@ -70,7 +69,7 @@ static const char *parse_count(const char *at, uint32_t *count, struct gs_error 
 	const char *digits = at;
 	uint64_t value = 0;
 	for (; isdigit((unsigned char)*at); at++)
-		value = value < 1000000 ? value * 10 + (uint64_t)(*at - '0') : value;
+		value = value <= SIM_GPUS_MAX ? value * 10 + (uint64_t)(*at - '0') : value;
 	if (at == digits) {
 		*count = 1;
 		return at;

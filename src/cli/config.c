@@ -92,7 +92,7 @@ static bool check_file(const char *path, const char *entry, bool gpus, json_t *r
 	GS_AUTO_FREE char *text = read_source(path, entry, &source, &err);
 	source.any_entry = true;
 	if (!text)
-		gs_diagnostics_add(&diags, false, source.name, 0, 0, "%s", err.text);
+		gs_diagnostics_add(&diags, false, source.name, 0, 0, "cannot be read: %s", strerror(err.code));
 	bool parsed = text && gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags) == 0;
 	bool valid = parsed && (!gpus || check_gpus(&config, source.name, &diags));
 	if (parsed)

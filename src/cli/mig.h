@@ -47,6 +47,7 @@ struct gs_mig_node_gpu *mig_node_gpus(const struct mig_call *call);
 enum mig_outcome {
 	MIG_DONE,
 	MIG_FAILED,  /* something was said */
+	MIG_MISUSED, /* the same, about the command line */
 	MIG_BLOCKED, /* `reason` says who is in the way */
 };
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);

@@ -299,7 +299,9 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 		struct timespec pause = {.tv_nsec = 500 * 1000 * 1000};
 		enum mig_outcome outcome = attempt(call, planner, dry_run, &reason);
 		if (outcome != MIG_BLOCKED)
-			return outcome == MIG_DONE ? GS_EXIT_OK : GS_EXIT_FAILURE;
+			return outcome == MIG_DONE      ? GS_EXIT_OK
+			       : outcome == MIG_MISUSED ? GS_EXIT_USAGE
+							: GS_EXIT_FAILURE;
 		if (seconds_now() >= end)
 			return mig_fail(call, "%s%s", reason.data,
 					wait      ? " (waited in vain)"

@@ -290,7 +290,7 @@ static enum mig_outcome plan_destroy(struct mig_call *call, struct gs_mig_task *
 	bool all = mig_option(call, "all");
 	if (all == (call->arguments.operand_count > 0)) {
 		mig_fail(call, "name instances by id or UUID, or say --all");
-		return MIG_FAILED;
+		return MIG_MISUSED;
 	}
 	if (all && mig_narrow(call, true) != GS_EXIT_OK)
 		return MIG_FAILED;
