@@ -399,6 +399,7 @@ int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err)
 	board->ecc_off = board->ecc_off_pending;
 	/* What the driver was told goes with its state of the board. */
 	board->power_limit_mw = sim_models[board->model].power_limit_mw;
+	board->timeslice = 0;
 	board->clock_sm_applied = board->clock_memory_applied = 0;
 	board->clock_sm_locked_from = board->clock_sm_locked_to = 0;
 	board->clock_memory_locked_from = board->clock_memory_locked_to = 0;

@@ -63,7 +63,7 @@ struct sim_gpu {
 	uint64_t plugged;               /* how many boards this slot has held; a new one has a new UUID */
 	uint32_t mig_mode, mig_pending; /* 1: MIG on; they differ until a reset */
 	uint32_t mig_needs_reset;       /* the driver cannot reset the board by itself, as in a virtual machine */
-	uint32_t mig_reserved;
+	uint32_t timeslice;             /* how long a turn lasts: 0 default, 1 short, 2 medium, 3 long */
 	uint32_t clock_sm_applied, clock_memory_applied;   /* application clocks, MHz; 0: the default */
 	uint32_t clock_sm_locked_from, clock_sm_locked_to; /* MHz; 0: not locked */
 	uint32_t clock_memory_locked_from, clock_memory_locked_to;

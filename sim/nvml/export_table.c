@@ -28,9 +28,12 @@ enum {
 	SLOT_RESET_GROUP = 182,
 	SLOT_RESET_GROUP_LACKS = 183,
 	SLOT_RESET_GROUP_FREE = 184,
+	SLOT_SET_POLICY = 192,
+	SLOT_POLICIES = 193,
 	SLOT_COMPUTE = 213,
 	SLOT_MPS = 214,
 	SLOT_GRAPHICS = 215,
+	SLOT_NEAREST_NUMA = 223,
 	SLOT_HOST_PCIE = 230,
 };
 
@@ -89,6 +92,53 @@ static nvmlReturn_t path_between(const char *bus_id_a, const char *bus_id_b, uin
 	if (code == NVML_SUCCESS)
 		*path = level > NVML_TOPOLOGY_SINGLE ? (uint32_t)level / 10 - 1 : 0;
 	return code;
+}
+
+/* `topo -C`: the NUMA nodes of the nearest processors. */
+static nvmlReturn_t nearest_numa_nodes(nvmlDevice_t device, uint32_t words, unsigned long *set)
+{
+	return nvmlDeviceGetMemoryAffinity(device, words, set, NVML_AFFINITY_SCOPE_NODE);
+}
+
+/* `compute-policy`: how long a turn of a process lasts when several share the GPU. There is one policy. */
+enum { POLICY_TIMESLICE = 0, TIMESLICE_LONGEST = 3 };
+
+struct policy {
+	uint32_t kind, value;
+};
+
+struct policies {
+	uint32_t count;
+	struct policy items[1];
+};
+
+static void apply_timeslice(struct sim_gpu *gpu, void *user)
+{
+	const struct policy *policy = user;
+	gpu->timeslice = policy->value;
+}
+
+static nvmlReturn_t set_policy(nvmlDevice_t device, struct policy *policy)
+{
+	GS_CLEANUP(nvml_leave) struct nvml_call call;
+	if (nvml_enter_device(&call, "export-table set-policy", device,
+			      policy && policy->kind == POLICY_TIMESLICE && policy->value <= TIMESLICE_LONGEST) !=
+	    NVML_SUCCESS)
+		return call.code;
+	if (call.gpu.mig_mode) /* of whole GPUs only */
+		return NVML_ERROR_NOT_SUPPORTED;
+	return nvml_change(&call, apply_timeslice, policy);
+}
+
+static nvmlReturn_t list_policies(nvmlDevice_t device, struct policies *policies)
+{
+	GS_CLEANUP(nvml_leave) struct nvml_call call;
+	if (nvml_enter_device(&call, "export-table policies", device, policies != NULL) != NVML_SUCCESS)
+		return call.code;
+	if (call.gpu.mig_mode)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*policies = (struct policies){1, {{POLICY_TIMESLICE, call.gpu.timeslice}}};
+	return NVML_SUCCESS;
 }
 
 /* `--gpu-reset`: a GPU that shows a desktop is not reset, nor is part of a set that hangs together; none of ours is either.
@@ -254,6 +304,9 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
 	made.slots[SLOT_RESET] = (slot)reset;
 	made.slots[SLOT_GATE] = (slot)open_gate;
 	made.slots[SLOT_HANDLE] = (slot)handle_by_index;
+	made.slots[SLOT_SET_POLICY] = (slot)set_policy;
+	made.slots[SLOT_POLICIES] = (slot)list_policies;
+	made.slots[SLOT_NEAREST_NUMA] = (slot)nearest_numa_nodes;
 	made.slots[SLOT_COMPUTE] = (slot)list_compute;
 	made.slots[SLOT_MPS] = (slot)list_mps;
 	made.slots[SLOT_GRAPHICS] = (slot)list_graphics;

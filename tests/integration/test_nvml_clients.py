@@ -147,6 +147,8 @@ def test_smi_topology(on_node, smi):
 def test_smi_topology_without_links(on_node, smi):
     out, _ = on_node(f"{smi} topo -m", spec="4xT4")
     lines = [line.split()[1:5] for line in out.splitlines() if line.startswith("GPU")]
+    near, _ = on_node(f"{smi} topo -C -i 0; {smi} topo -C -i 3", spec="4xT4")
+    assert near == "NUMA IDs of closest CPU: 0\nNUMA IDs of closest CPU: 1\n"
     assert lines == [["X", "PIX", "SYS", "SYS"], ["PIX", "X", "SYS", "SYS"], ["SYS", "SYS", "X", "PIX"],
                      ["SYS", "SYS", "PIX", "X"]]
 
@@ -186,6 +188,16 @@ def test_smi_changes_the_power_limit(on_node, smi):
         pytest.skip("only root may change a GPU's settings")
     out, _ = on_node(f"{smi} -i 1 -pl 250; {smi} --query-gpu=power.limit --format=csv,noheader,nounits")
     assert out.strip().splitlines()[-2:] == ["400.00", "250.00"]
+
+
+def test_smi_sets_the_timeslice(on_node, smi):
+    if os.geteuid() != 0:
+        pytest.skip("only root may change a GPU's settings")
+    out, _ = on_node(f"""{smi} compute-policy --set-timeslice 3 -i 1; {smi} compute-policy -l; {smi} -i 1 -r
+{smi} compute-policy -l -i 1; {smi} compute-policy --set-timeslice 4 || echo refused""")
+    rows = [line.strip("| ").split() for line in out.splitlines() if "Timeslice " in line]
+    assert rows == [["0", "Timeslice", "Default"], ["1", "Timeslice", "Long"], ["1", "Timeslice", "Default"]]
+    assert out.endswith("refused\n")
 
 
 def test_smi_holds_clocks(on_node, smi):
