@@ -391,7 +391,7 @@ int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err)
 	struct sim_gpu *board = &node->state->gpus[gpu];
 	memset(node->state->migs[gpu].gis, 0, sizeof node->state->migs[gpu].gis);
 	board->mig_mode = board->mig_pending;
-	board->lost = 0;
+	board->lost = board->hangs = 0;
 	board->recovery_action = 0;
 	board->busy_until_ns = 0;
 	/* What the InfoROM keeps (aggregate counters, remapped rows, the ECC mode) stays. */

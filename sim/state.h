@@ -68,7 +68,9 @@ struct sim_gpu {
 	uint32_t clock_sm_locked_from, clock_sm_locked_to; /* MHz; 0: not locked */
 	uint32_t clock_memory_locked_from, clock_memory_locked_to;
 	uint32_t ecc_off, ecc_off_pending; /* they differ until a reset */
-	uint64_t reserved[24];
+	uint32_t hangs;                    /* NVML calls about it do not return */
+	uint32_t reserved_word;
+	uint64_t reserved[23];
 };
 
 /* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */

@@ -237,6 +237,19 @@ static nvmlReturn_t read_instance(struct nvml_call *call, const struct nvmlDevic
 	return serial == call->instance.serial ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
 }
 
+/* A driver that hangs on a board keeps the thread that asked. */
+static bool read_gpu(struct nvml_call *call, const struct nvmlDevice_st *handle)
+{
+	const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+	for (;; nanosleep(&pause, NULL)) {
+		if (!sim_gpu_get(call->node, handle->slot, &call->gpu) || !call->gpu.present ||
+		    call->gpu.plugged != handle->plugged)
+			return false;
+		if (!call->gpu.hangs)
+			return true;
+	}
+}
+
 static nvmlReturn_t enter_handle(struct nvml_call *call, const char *function, const void *pointer, unsigned kinds,
 				 bool arguments_ok)
 {
@@ -246,9 +259,7 @@ static nvmlReturn_t enter_handle(struct nvml_call *call, const char *function, c
 	if (!find_handle(pointer, &handle) || !(1u << handle.kind & kinds))
 		return call->code = NVML_ERROR_INVALID_ARGUMENT;
 	call->slot = handle.slot;
-	bool there = sim_gpu_get(call->node, handle.slot, &call->gpu) && call->gpu.present &&
-		     call->gpu.plugged == handle.plugged;
-	if (!there || call->gpu.lost)
+	if (!read_gpu(call, &handle) || call->gpu.lost)
 		return call->code = NVML_ERROR_GPU_IS_LOST;
 	call->model = &sim_models[call->gpu.model];
 	if (handle.kind == HANDLE_GPU || handle.kind == HANDLE_MIG_DEVICE)

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -131,7 +132,9 @@ static int configure_log(const struct gs_arguments *arguments)
 	return 0;
 }
 
-static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, struct gs_error *err)
+/* `words` are the arguments as they were given. NODE_HANGS as node_run has it. */
+static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, char *const *words,
+			    struct gs_error *err)
 {
 	const char *deleted = gs_option_value(&gs_command_node, arguments, "delete-daemonset");
 	const char *daemon_set = gs_option_value(&gs_command_node, arguments, "daemonset");
@@ -140,11 +143,14 @@ static int run_or_uninstall(const struct node_options *node, const struct gs_arg
 	if (deleted)
 		return node_delete_daemon_set(node, deleted, DELETE_SECONDS, err);
 	int result = node_run(node, err);
-	if (result == 0 && daemon_set && node_daemon_set_is_going(node, daemon_set)) {
-		gs_log(GS_LOG_INFO, "uninstalling, since the DaemonSet is deleted", GS_STR("daemonset", daemon_set));
-		result = node_uninstall(node, err);
-	}
-	return result;
+	if (result < 0 || !daemon_set || !node_daemon_set_is_going(node, daemon_set))
+		return result;
+	gs_log(GS_LOG_INFO, "uninstalling, since the DaemonSet is deleted", GS_STR("daemonset", daemon_set));
+	if (result != NODE_HANGS)
+		return node_uninstall(node, err);
+	if (node_uninstall_apart(words, err) < 0)
+		gs_log(GS_LOG_ERROR, "the node is not clean", GS_STR("error", err->text));
+	return NODE_HANGS;
 }
 
 static int run(int argc, char **argv)
@@ -199,7 +205,10 @@ static int run(int argc, char **argv)
 		.override_count = override_count,
 	};
 	struct gs_error err;
-	if (run_or_uninstall(&node, &arguments, &err) == 0)
+	int result = run_or_uninstall(&node, &arguments, argv + 1, &err);
+	if (result == NODE_HANGS)
+		_exit(GS_EXIT_OK);
+	if (result == 0)
 		return GS_EXIT_OK;
 	fprintf(stderr, "gpushare node: %s\n", err.text);
 	return GS_EXIT_FAILURE;

@@ -119,7 +119,7 @@ static int play_lost(struct sim_node *node, uint32_t gpu, const struct fault *fa
 /* As after a reset: what the InfoROM keeps (aggregate counters, remapped rows) stays. */
 static void set_recovered(struct sim_gpu *gpu, void *user)
 {
-	gpu->lost = 0;
+	gpu->lost = gpu->hangs = 0;
 	gpu->recovery_action = RECOVER_NONE;
 	gpu->ecc_double_volatile = 0;
 	gpu->ecc_single_volatile = 0;
@@ -155,6 +155,18 @@ static int play_needs_reset(struct sim_node *node, uint32_t gpu, const struct fa
 {
 	uint32_t needed = (uint32_t)fault->number;
 	sim_gpu_update(node, gpu, set_needs_reset, &needed);
+	return 0;
+}
+
+static void set_hangs(struct sim_gpu *gpu, void *user)
+{
+	gpu->hangs = *(const uint32_t *)user;
+}
+
+static int play_hang(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
+{
+	uint32_t hangs = (uint32_t)fault->number;
+	sim_gpu_update(node, gpu, set_hangs, &hangs);
 	return 0;
 }
 
@@ -327,6 +339,7 @@ static int play_fault(struct sim_node *node, uint32_t gpu, const struct fault *f
 static const struct kind kinds[] = {
 	{"xid", "N", true, parse_xid, play_xid},
 	{"lost", NULL, true, NULL, play_lost},
+	{"hang", "on|off", true, parse_switch, play_hang},
 	{"recovered", NULL, true, NULL, play_recovered},
 	{"reset", NULL, true, NULL, play_reset},
 	{"mig-needs-reset", "on|off", true, parse_switch, play_needs_reset},

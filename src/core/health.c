@@ -154,6 +154,16 @@ bool gs_health_lost(struct gs_health *health, int64_t now_ns)
 	return event(health, FAULT_LOST, "the GPU is lost", now_ns);
 }
 
+bool gs_health_hangs(struct gs_health *health, int64_t now_ns)
+{
+	if (!health->filter->other_checks)
+		return false;
+	bool changed = raise_fault(health, FAULT_SILENT, "the driver hangs on it", now_ns);
+	health->looked = true;
+	update_reason(health);
+	return changed;
+}
+
 bool gs_health_ecc_double(struct gs_health *health, int64_t now_ns)
 {
 	return health->filter->other_checks && event(health, FAULT_RESET, "double-bit ECC error", now_ns);

@@ -12,7 +12,6 @@
 #include "gpu/label_facts.h"
 #include "gpu/nvml.h"
 #include "gpu/probe.h"
-#include "gpu/sample.h"
 #include "gpu/watch.h"
 
 enum {
@@ -21,6 +20,8 @@ enum {
 	RETRY_MOST_MS = 5000,
 	LOOK_MS = 15000,    /* for GPUs that came or went, and for the health of those that are due */
 	LOOK_MIG_MS = 2000, /* for MIG devices that came or went, where the driver does not tell */
+	OVERSEE_MS = 5000,  /* whether a look comes on */
+	STANDSTILLS = 3,    /* so often in a row it has not: the driver hangs */
 };
 
 /* What a job on a worker thread is to do, and what it found. One at a time. */
@@ -29,6 +30,10 @@ struct job {
 	bool rescan; /* read the inventory even if the cheap check sees no change */
 	struct gs_inventory before;
 	bool *probe; /* which devices of `before` to look at */
+
+	/* Written by the worker, read by the loop's thread while it works. */
+	_Atomic unsigned steps; /* how far it is: grows */
+	_Atomic size_t asked;   /* the GPU of `before` that it asks now, plus 1; 0: none in particular */
 
 	struct gs_nvml *nvml; /* the owner's, or newly opened */
 	char driver_version[80];
@@ -64,7 +69,10 @@ struct gpus {
 	struct job job;
 	bool working, again, rescan_due;
 	size_t reopened_for; /* GPUs of the driver for which NVML was opened anew; 0: none */
-	uv_timer_t look;
+	uv_timer_t look, oversee;
+	unsigned seen_steps; /* of the job, when it was last looked after */
+	unsigned standstills;
+	bool hangs; /* that was told */
 
 	struct gs_watch *watch;
 	uv_async_t arrived;
@@ -73,7 +81,8 @@ struct gpus {
 	size_t event_count;
 	bool events_lost;
 
-	unsigned samples; /* and errands under way */
+	struct sampler *sampler;
+	unsigned errands;
 	unsigned handles; /* still to close */
 	bool stopping;
 	void (*stopped)(void *user);
@@ -89,6 +98,12 @@ static void start_job(struct gpus *gpus, bool rescan);
 
 /* --- the job, on a worker thread --- */
 
+static void step(struct job *job, size_t asked)
+{
+	job->asked = asked;
+	job->steps++;
+}
+
 static void look(const struct gpus *gpus, struct job *job)
 {
 	const struct gs_inventory_places places = {
@@ -97,11 +112,18 @@ static void look(const struct gpus *gpus, struct job *job)
 	};
 	for (size_t i = 0; i < job->before.device_count; i++) {
 		const struct gs_device *device = &job->before.devices[i];
+		step(job, device->gpu + 1);
 		if (job->probe[i] && device->mig)
 			gs_probe_read_mig(job->nvml, job->before.gpus[device->gpu].uuid, device->uuid, &job->probes[i]);
 		else if (job->probe[i])
 			gs_probe_read(job->nvml, device->uuid, &job->probes[i]);
 	}
+	/* So that one that hangs is found by its name, and not somewhere in what asks about all of them. */
+	for (size_t i = 0; i < job->before.gpu_count; i++) {
+		step(job, i + 1);
+		gs_probe_touch(job->nvml, job->before.gpus[i].uuid);
+	}
+	step(job, 0);
 	job->stale = gs_nvml_is_stale(job->nvml, "/proc", &job->driver_count);
 	if (!job->rescan && !gs_inventory_differs(job->nvml, &job->before))
 		return;
@@ -233,6 +255,50 @@ static void adopt_probes(struct gpus *gpus, const struct job *job)
 	}
 	if (changed)
 		gpus->owner.health(gpus->owner.user);
+}
+
+/* --- a driver that hangs --- */
+
+/* The GPU that the look hangs at is not given out; all of them, when it hangs at none in particular. */
+static void tell_hang(struct gpus *gpus, size_t asked)
+{
+	bool changed = false;
+	for (size_t i = 0; i < gpus->inventory.device_count; i++) {
+		if ((asked && gpus->inventory.devices[i].gpu + 1 != asked) ||
+		    !gs_health_hangs(&gpus->health[i], now_ns()))
+			continue;
+		log_health(gpus, i);
+		changed = true;
+	}
+	if (changed)
+		gpus->owner.health(gpus->owner.user);
+}
+
+static void set_waiting_reason(struct gpus *gpus, const char *reason);
+
+static void came_on(struct gpus *gpus)
+{
+	if (gpus->hangs)
+		gs_log(GS_LOG_INFO, "the driver answers again");
+	gpus->standstills = 0;
+	gpus->hangs = false;
+}
+
+static void on_oversee(uv_timer_t *timer)
+{
+	struct gpus *gpus = timer->data;
+	unsigned steps = gpus->job.steps;
+	if (steps != gpus->seen_steps)
+		came_on(gpus);
+	gpus->seen_steps = steps;
+	if (gpus->hangs || ++gpus->standstills < STANDSTILLS)
+		return;
+	gpus->hangs = true;
+	gs_log(GS_LOG_WARNING, "the driver hangs: a call to NVML does not return");
+	if (gpus->read_once)
+		tell_hang(gpus, gpus->job.asked); /* the inventory is still the one that the job began with */
+	else
+		set_waiting_reason(gpus, "it hangs");
 }
 
 /* --- events, from the watch's thread to the loop's --- */
@@ -418,6 +484,9 @@ static void after_job(uv_work_t *work, int status)
 	struct gpus *gpus = work->data;
 	struct job *job = &gpus->job;
 	gpus->working = false;
+	came_on(gpus);
+	if (!gpus->stopping)
+		uv_timer_stop(&gpus->oversee);
 	if (job->nvml && !gpus->nvml) {
 		gpus->nvml = job->nvml;
 		memcpy(gpus->driver_version, job->driver_version, sizeof gpus->driver_version);
@@ -486,58 +555,11 @@ static void start_job(struct gpus *gpus, bool rescan)
 	job->work.data = gpus;
 	gpus->working = true;
 	uv_timer_stop(&gpus->look);
+	gpus->seen_steps = 0;
+	uv_timer_start(&gpus->oversee, on_oversee, OVERSEE_MS, OVERSEE_MS);
 	int failed = uv_queue_work(gpus->loop, &job->work, run_job, after_job);
 	if (failed)
 		gs_log(GS_LOG_ERROR, "cannot look at the GPUs", GS_STR("error", uv_strerror(failed)));
-}
-
-/* --- samples --- */
-
-struct sampling {
-	uv_work_t work;
-	struct gpus *gpus;
-	const struct gs_nvml *nvml;
-	struct gs_inventory inventory;
-	struct gs_gpu_sample *samples;
-	gpus_sampled *done;
-	void *user;
-};
-
-static void run_sampling(uv_work_t *work)
-{
-	struct sampling *sampling = work->data;
-	if (!sampling->nvml)
-		return;
-	gs_nvml_hold(sampling->nvml);
-	for (size_t i = 0; i < sampling->inventory.gpu_count; i++)
-		gs_sample_read(sampling->nvml, sampling->inventory.gpus[i].uuid, "/proc", &sampling->samples[i]);
-	gs_nvml_release(sampling->nvml);
-}
-
-static void after_sampling(uv_work_t *work, int status)
-{
-	struct sampling *sampling = work->data;
-	struct gpus *gpus = sampling->gpus;
-	sampling->done(sampling->user, &sampling->inventory, sampling->samples);
-	for (size_t i = 0; i < sampling->inventory.gpu_count; i++)
-		gs_sample_free(&sampling->samples[i]);
-	free(sampling->samples);
-	gs_inventory_free(&sampling->inventory);
-	free(sampling);
-	gpus->samples--;
-	if (gpus->stopping)
-		free_when_stopped(gpus);
-}
-
-void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_sampled *done, void *user)
-{
-	struct sampling *sampling = gs_calloc(1, sizeof *sampling);
-	*sampling = (struct sampling){.gpus = gpus, .nvml = gpus->nvml, .done = done, .user = user};
-	gs_inventory_copy(&sampling->inventory, inventory);
-	sampling->samples = gs_calloc(inventory->gpu_count, sizeof *sampling->samples);
-	sampling->work.data = sampling;
-	gpus->samples++;
-	uv_queue_work(gpus->loop, &sampling->work, run_sampling, after_sampling);
 }
 
 /* --- work of others that needs NVML --- */
@@ -567,7 +589,7 @@ static void after_errand(uv_work_t *work, int status)
 	struct gpus *gpus = errand->gpus;
 	errand->done(errand->user);
 	free(errand);
-	gpus->samples--;
+	gpus->errands--;
 	if (gpus->stopping)
 		free_when_stopped(gpus);
 }
@@ -577,7 +599,7 @@ void gpus_work(struct gpus *gpus, gpus_work_run *run, void (*done)(void *user), 
 	struct errand *errand = gs_calloc(1, sizeof *errand);
 	*errand = (struct errand){.gpus = gpus, .nvml = gpus->nvml, .run = run, .done = done, .user = user};
 	errand->work.data = errand;
-	gpus->samples++;
+	gpus->errands++;
 	uv_queue_work(gpus->loop, &errand->work, run_errand, after_errand);
 }
 
@@ -598,9 +620,11 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 		       GS_STR("error", err->text));
 	uv_mutex_init(&gpus->lock);
 	uv_timer_init(loop, &gpus->look);
+	uv_timer_init(loop, &gpus->oversee);
 	uv_async_init(loop, &gpus->arrived, on_arrived);
-	gpus->look.data = gpus->arrived.data = gpus;
-	gpus->handles = 2;
+	gpus->look.data = gpus->oversee.data = gpus->arrived.data = gpus;
+	gpus->sampler = sampler_new(loop);
+	gpus->handles = 4;
 	start_job(gpus, false);
 	*ret = gpus;
 	return 0;
@@ -608,7 +632,7 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 
 static void free_when_stopped(struct gpus *gpus)
 {
-	if (gpus->working || gpus->samples > 0 || gpus->handles > 0)
+	if (gpus->working || gpus->errands > 0 || gpus->handles > 0)
 		return;
 	void (*stopped)(void *user) = gpus->stopped;
 	void *user = gpus->stopped_user;
@@ -635,6 +659,13 @@ static void on_closed(uv_handle_t *handle)
 	free_when_stopped(gpus);
 }
 
+static void on_sampler_stopped(void *user)
+{
+	struct gpus *gpus = user;
+	gpus->handles--;
+	free_when_stopped(gpus);
+}
+
 void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user)
 {
 	gpus->stopping = true;
@@ -643,7 +674,16 @@ void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user)
 	if (gpus->watch)
 		gs_watch_stop(gpus->watch);
 	uv_close((uv_handle_t *)&gpus->look, on_closed);
+	uv_close((uv_handle_t *)&gpus->oversee, on_closed);
+	sampler_stop(gpus->sampler, on_sampler_stopped, gpus);
 	uv_close((uv_handle_t *)&gpus->arrived, on_closed);
+}
+
+void gpus_sample(struct gpus *gpus, sampler_done *done, void *user)
+{
+	if (sampler_hangs(gpus->sampler))
+		start_job(gpus, false); /* to find out where */
+	sampler_ask(gpus->sampler, gpus->nvml, &gpus->inventory, done, user);
 }
 
 void gpus_rescan(struct gpus *gpus)
@@ -654,6 +694,11 @@ void gpus_rescan(struct gpus *gpus)
 const char *gpus_waiting_reason(const struct gpus *gpus)
 {
 	return gpus->waiting_reason;
+}
+
+bool gpus_hang(const struct gpus *gpus)
+{
+	return gpus->hangs;
 }
 
 const char *gpus_driver_version(const struct gpus *gpus)

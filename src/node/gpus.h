@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "core/inventory.h"
 #include "core/labels.h"
-#include "gpu/sample.h"
+#include "node/sampler.h"
 
 struct gpus;
 
@@ -41,6 +41,8 @@ void gpus_rescan(struct gpus *gpus);
 
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
+/* A call to NVML does not return. */
+bool gpus_hang(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
 /* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
 const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);
@@ -48,10 +50,8 @@ const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);
  * the next callback. A MIG device is no healthier than its GPU. */
 bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason);
 
-/* Samples every GPU of `inventory` on a worker thread. `done` runs later on the loop's thread; samples[i] belongs to
- * inventory.gpus[i] as it was at the call, and is valid during the callback. processes' shares are filled in. */
-typedef void gpus_sampled(void *user, const struct gs_inventory *inventory, const struct gs_gpu_sample *samples);
-void gpus_sample(struct gpus *gpus, const struct gs_inventory *inventory, gpus_sampled *done, void *user);
+/* Samples every GPU; see sampler_ask. processes' shares are filled in. */
+void gpus_sample(struct gpus *gpus, sampler_done *done, void *user);
 
 /* What was read last; NULL before the first reading. Valid until the loop turns. */
 const struct gs_inventory *gpus_inventory(const struct gpus *gpus);

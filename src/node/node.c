@@ -20,7 +20,7 @@
 #include "node/withdraw.h"
 #include "telemetry/http_server.h"
 
-enum { STOP_SECONDS_MAX = 10 };
+enum { STOP_MS_MAX = 10000 };
 
 /* --- stopping: plugins, then the GPU room, then the loop runs dry --- */
 
@@ -42,9 +42,13 @@ static void close_handles(struct node *node)
 	uv_close((uv_handle_t *)&node->ledger_timer, NULL);
 }
 
-static void give_up(int number)
+/* An NVML call that hangs on a sick GPU must not keep the daemon: by now the kubelet has been told all. */
+static void on_stop_overdue(uv_timer_t *timer)
 {
-	_exit(0);
+	struct node *node = timer->loop->data;
+	gs_log(GS_LOG_WARNING, "a call to NVML does not return; stopping without it");
+	node->abandoned = true;
+	uv_stop(timer->loop);
 }
 
 static void stop(struct node *node)
@@ -52,9 +56,8 @@ static void stop(struct node *node)
 	if (node->stopping)
 		return;
 	node->stopping = true;
-	/* An NVML call that hangs on a sick GPU must not keep the daemon: by then the kubelet has been told all. */
-	signal(SIGALRM, give_up);
-	alarm(STOP_SECONDS_MAX);
+	uv_timer_start(&node->stop_timer, on_stop_overdue, STOP_MS_MAX, 0);
+	uv_unref((uv_handle_t *)&node->stop_timer);
 	struct gs_error err;
 	/* While it is being written, the writer's end saves what came since. */
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
@@ -141,6 +144,7 @@ static void init_handles(struct node *node)
 	uv_timer_init(&node->loop, &node->config_timer);
 	uv_timer_init(&node->loop, &node->plugin_timer);
 	uv_timer_init(&node->loop, &node->ledger_timer);
+	uv_timer_init(&node->loop, &node->stop_timer);
 }
 
 static bool is_share(void *user, const char *id, size_t length)
@@ -240,41 +244,60 @@ static void free_node(struct node *node)
 	free(node->driver_said);
 	free(node->plan_problem);
 	free(node->serve_problem);
+	free(node);
+}
+
+static void give_back_directories(const struct node *node)
+{
 	if (node->plugin_dir_lock >= 0)
 		close(node->plugin_dir_lock);
 	if (node->state_dir_lock >= 0)
 		close(node->state_dir_lock);
 }
 
+/* Until nothing is left to do, or what is left hangs. */
+static void run_dry(struct node *node)
+{
+	uv_run(&node->loop, UV_RUN_DEFAULT);
+	if (node->abandoned)
+		return;
+	uv_close((uv_handle_t *)&node->stop_timer, NULL);
+	uv_run(&node->loop, UV_RUN_DEFAULT);
+}
+
 int node_run(const struct node_options *options, struct gs_error *err)
 {
-	struct node node = {.options = options,
-			    .started_seconds = (int64_t)time(NULL),
-			    .plugin_dir_lock = -1,
-			    .state_dir_lock = -1};
+	struct node *node = gs_calloc(1, sizeof *node);
+	*node = (struct node){.options = options,
+			      .started_seconds = (int64_t)time(NULL),
+			      .plugin_dir_lock = -1,
+			      .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread for looks at the GPUs, one for samples, one for the disk, one for MIG: a call that hangs holds up its own kind only. */
-	setenv("UV_THREADPOOL_SIZE", "4", 1);
-	if (node_config_load(&node, err) < 0) {
-		free(node.config_text);
+	/* One thread each for looks at the GPUs, samples, MIG, compute modes and the disk: a call that hangs holds up its own kind only. */
+	setenv("UV_THREADPOOL_SIZE", "5", 1);
+	int failed = node_config_load(node, err) < 0 ? -1 : 0;
+	if (!failed && (failed = uv_loop_init(&node->loop)))
+		gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));
+	if (failed) {
+		free_node(node);
 		return -1;
 	}
-	int failed = uv_loop_init(&node.loop);
-	if (failed)
-		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));
-	node.loop.data = &node;
-	init_handles(&node);
-	int result = start(&node, err);
+	node->loop.data = node;
+	init_handles(node);
+	int result = start(node, err);
 	if (result < 0) {
 		struct gs_error reason = *err;
-		stop(&node);
-		uv_run(&node.loop, UV_RUN_DEFAULT);
+		stop(node);
+		run_dry(node);
 		*err = reason;
 	} else {
-		uv_run(&node.loop, UV_RUN_DEFAULT);
+		run_dry(node);
 		gs_log(GS_LOG_INFO, "stopped");
 	}
-	uv_loop_close(&node.loop);
-	free_node(&node);
+	give_back_directories(node);
+	if (node->abandoned) /* its memory is still the thread's */
+		return result < 0 ? result : NODE_HANGS;
+	uv_loop_close(&node->loop);
+	free_node(node);
 	return result;
 }

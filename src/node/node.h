@@ -41,7 +41,10 @@ struct node_options {
 	size_t override_count;
 };
 
-/* Runs until SIGTERM, SIGINT or SIGQUIT: 0. -1 when it could not start, with the reason. Logs as it goes. */
+/* Runs until SIGTERM, SIGINT or SIGQUIT: 0. -1 when it could not start, with the reason. Logs as it goes. NODE_HANGS when
+ * it stopped but a thread is left that NVML does not return to: the process must end by _exit, for exit would wait for
+ * it, and must not call NVML. */
+enum { NODE_HANGS = 1 };
 int node_run(const struct node_options *options, struct gs_error *err);
 
 #endif

@@ -85,6 +85,8 @@ struct node {
 	uv_timer_t config_timer; /* debounce; until the label is known: how long to wait for it */
 	uv_timer_t plugin_timer; /* the kubelet's directory is missing, or a socket could not be bound: look again */
 	uv_timer_t ledger_timer;
+	uv_timer_t stop_timer; /* how long a stop waits for the GPU room */
+	bool abandoned;        /* and that it has waited in vain */
 };
 
 /* config.c: reads the file into node->config. At start a bad file is an error; later it is logged and the last good

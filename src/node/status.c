@@ -44,6 +44,8 @@ static json_t *problems_of(const struct node *node)
 	if (mig_manager_problem(node))
 		add_problem(problems, "the MIG configuration that the node's label wants is not in force",
 			    mig_manager_problem(node));
+	if (gpus_hang(node->gpus))
+		add_problem(problems, "the NVIDIA driver hangs", "a call to NVML does not return; dmesg may tell why");
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
 	if (node->cluster_problem)
@@ -326,7 +328,7 @@ static void on_pods(void *user)
 	struct question *question = user;
 	struct node *node = question->node;
 	if (question->call && !node->stopping && node->gpus) {
-		gpus_sample(node->gpus, &node->inventory, answer, question);
+		gpus_sample(node->gpus, answer, question);
 		return;
 	}
 	if (question->call)

@@ -5,12 +5,14 @@
 #include <jansson.h>
 #include <libgen.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -195,18 +197,18 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 	struct gs_config config;
 	struct work work = {.err = err};
 	GS_AUTO_CLOSE int state_lock = -1, plugin_lock = -1;
-	alarm(0); /* of a daemon that stopped in this process */
 	if (lock(options->state_dir, &state_lock, err) < 0 || lock(options->plugin_dir, &plugin_lock, err) < 0 ||
 	    read_settings(options, &config, err) < 0)
 		return -1;
-	end_mps(&work, options, &config);
+	/* Last what needs the driver, which may hang. */
+	clean_cluster(&work, &config);
 	remove_specs(&work, options->cdi_dir);
 	remove_files(&work, options->plugin_dir, is_plugin_socket);
 	if (is_dead_socket(options->socket_path))
 		remove_file(&work, options->socket_path);
 	if (config.flags.gfd.output_file && *config.flags.gfd.output_file)
 		remove_file(&work, config.flags.gfd.output_file);
-	clean_cluster(&work, &config);
+	end_mps(&work, options, &config);
 	remove_files(&work, options->state_dir, is_state);
 	/* Folders that are empty now; as a pod's mounts they cannot be removed, and do no harm. */
 	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);
@@ -214,6 +216,28 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 	fflush(stdout);
 	gs_config_free(&config);
 	return work.result;
+}
+
+int node_uninstall_apart(char *const *options, struct gs_error *err)
+{
+	static const char *const begin[] = {"gpushare", "node", "--uninstall"};
+	size_t count = 0;
+	pid_t pid;
+	int status;
+	while (options[count])
+		count++;
+	GS_AUTO_FREE const char **arguments = gs_calloc(GS_ARRAY_LENGTH(begin) + count + 1, sizeof *arguments);
+	memcpy(arguments, begin, sizeof begin);
+	memcpy(arguments + GS_ARRAY_LENGTH(begin), options, count * sizeof *options);
+	int failed = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, (char *const *)arguments, environ);
+	if (failed)
+		return gs_fail(err, GS_ERROR_SYSTEM, failed, "cannot run gpushare node --uninstall: %s",
+			       strerror(failed));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		return gs_fail(err, GS_ERROR_SYSTEM, 0, "gpushare node --uninstall failed");
+	return 0;
 }
 
 /* --- the DaemonSet --- */

@@ -11,6 +11,10 @@
  * although something else fails: then -1 with the first reason. */
 int node_uninstall(const struct node_options *options, struct gs_error *err);
 
+/* The same by another process, gpushare node --uninstall with these options (up to a NULL): for a process that NVML hangs
+ * in. */
+int node_uninstall_apart(char *const *options, struct gs_error *err);
+
 /* In a cluster. `daemon_set` is "NAMESPACE/NAME". */
 
 /* Whether the DaemonSet that this daemon's pod belongs to is being deleted, or is gone; false when nobody can tell. */

@@ -261,6 +261,37 @@ def test_lost_gpu_comes_back(node, kubelet, sim):
     plugin.wait(lambda d: len(healthy(d)) == 8, "recovery")
 
 
+def test_a_driver_that_hangs_on_a_gpu(node, kubelet, sim):
+    """It costs that GPU, and nobody's time: not that of who asks for the status, who allocates, or who stops the daemon."""
+    kubelet.start()
+    node.start()
+    plugin = kubelet.wait_registered()
+    gpu = gpus_of(plugin.wait(lambda d: len(d) == 8))[1]
+    sim.inject("--gpu", gpu, "hang=on")
+    try:
+        for _ in range(8):  # more than there are threads
+            use = [each["memory"]["usedBytes"] for each in node.status()["gpus"]]
+            assert use == [None, None]
+        plugin.wait(lambda d: gpus_of(sick(d)) == [gpu], "the hanging GPU to be withdrawn")
+        status = node.status()
+        assert any("driver hangs" in problem for problem in status["problems"])
+        assert [each["reason"] for each in status["gpus"]] == ["", "the driver hangs on it; waits until it answers"]
+        (other,) = gpus_of(healthy(plugin.latest))
+        assert plugin.allocate([other + "::0"])
+    finally:
+        sim.inject("--gpu", gpu, "hang=off")
+    node.wait_log("the driver answers again")
+    plugin.wait(lambda d: len(healthy(d)) == 8, "recovery")
+    wait_until(lambda: node.status()["gpus"][1]["memory"]["usedBytes"] is not None, "samples")
+    sim.inject("--gpu", gpu, "hang=on")
+    try:
+        assert node.status()
+        assert node.stop() == 0
+        assert not os.path.exists(node.socket)
+    finally:
+        sim.inject("--gpu", gpu, "hang=off")
+
+
 @pytest.mark.parametrize("fault", ["ecc=double", "remap-failed"])
 def test_memory_faults(node, kubelet, sim, fault):
     kubelet.start()

@@ -178,6 +178,18 @@ def test_a_daemon_cleans_up_when_its_daemon_set_is_deleted_and_only_then(machine
     assert (machine.left() == [] and not labels) if clean else (machine.left() and labels)
 
 
+def test_a_daemon_cleans_up_though_the_driver_hangs(machine, api):
+    DaemonSet(api).state = "gone"
+    machine.environment |= {**api.environment(), "GPUSHARE_DAEMONSET": "gpu-operator/gpushare"}
+    machine.start()
+    wait_until(lambda: any(key.startswith("nvidia.com/") for key in api.node["metadata"]["labels"]), "labels")
+    subprocess.run([GPUSHARE, "sim", "inject", f"--state={machine.node}", "--gpu", "1", "hang=on"], check=True, timeout=PATIENCE)
+    subprocess.run([GPUSHARE, "status", f"--socket={machine.folder}/run/sock"], check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
+    machine.end(signal.SIGTERM)
+    assert machine.daemon.returncode == 0 and machine.left() == []
+    assert not [key for key in api.node["metadata"]["labels"] if key.startswith("nvidia.com/")]
+
+
 @pytest.mark.parametrize("trouble", [503, 429, 401, "cut off"])
 def test_an_api_server_in_trouble_is_asked_again(machine, api, trouble):
     """Nobody else cleans the node: one answer that did not come must not leave the labels there for ever."""

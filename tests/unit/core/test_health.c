@@ -106,6 +106,24 @@ static void test_reset_is_proven_by_the_recovery_action(void **state)
 	assert_int_equal(look_until_healthy(&health, &clean, SECONDS(3600), SECONDS(7200)), since + SECONDS(10));
 }
 
+static void test_a_hang_ends_with_an_answer(void **state)
+{
+	struct gs_health health = new_health();
+	struct gs_xid_filter nothing;
+
+	assert_true(gs_health_hangs(&health, SECONDS(5)));
+	assert_false(gs_health_hangs(&health, SECONDS(6)));
+	assert_string_equal(gs_health_reason(&health), "the driver hangs on it; waits until it answers");
+	assert_false(gs_health_probe(&health, &clean, SECONDS(20)));
+	assert_int_equal(look_until_healthy(&health, &clean, SECONDS(20), SECONDS(100)), SECONDS(30));
+	assert_true(gs_health_is_healthy(&health));
+
+	assert_int_equal(gs_xid_filter_parse("all", NULL, &nothing, NULL), 0);
+	gs_health_init(&health, &gs_health_defaults, &nothing, 0);
+	assert_false(gs_health_hangs(&health, SECONDS(5)));
+	assert_true(gs_health_is_healthy(&health));
+}
+
 static void test_recovery_action_alone_is_a_fault(void **state)
 {
 	struct gs_health health = new_health();
@@ -398,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_more_trouble_starts_the_wait_again),
 		cmocka_unit_test(test_reset_is_proven_by_the_recovery_action),
 		cmocka_unit_test(test_recovery_action_alone_is_a_fault),
+		cmocka_unit_test(test_a_hang_ends_with_an_answer),
 		cmocka_unit_test(test_without_recovery_action_a_reset_must_be_seen),
 		cmocka_unit_test(test_a_loss_before_the_fault_proves_nothing),
 		cmocka_unit_test(test_counters_that_start_again_prove_a_reset),
