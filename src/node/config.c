@@ -163,6 +163,17 @@ static void warn_of_late_keys(const struct node *node, const struct gs_config *c
 		       "the section kubernetes changed; that takes effect when the daemon starts again");
 }
 
+/* Daemons and their clients are where they were started. */
+static void keep_mps_root(const struct node *node, struct gs_config *config)
+{
+	if (!node->mps || !differ(node->config.flags.mps_root, config->flags.mps_root))
+		return;
+	gs_log(GS_LOG_WARNING, "flags.mpsRoot changed; that takes effect when the daemon starts again",
+	       GS_STR("root", node->config.flags.mps_root));
+	free(config->flags.mps_root);
+	config->flags.mps_root = gs_strdup(node->config.flags.mps_root);
+}
+
 bool node_config_reload(struct node *node, bool force)
 {
 	if ((!node->options->config_path && !node->options->config_dir) || node->config_waits_for_label)
@@ -187,6 +198,7 @@ bool node_config_reload(struct node *node, bool force)
 		return false;
 	}
 	warn_of_late_keys(node, &config);
+	keep_mps_root(node, &config);
 	gs_config_free(&node->config);
 	node->config = config;
 	node->config_ready = true;

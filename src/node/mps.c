@@ -38,7 +38,14 @@ struct node_mps {
 	struct gs_error err;
 	bool failed;
 	bool settled; /* what an earlier daemon left was looked at */
+
+	json_t *unrestored; /* by the GPU's UUID: why its mode is not yet as it was before */
+	uv_timer_t retry;
+	unsigned retry_ms;
+	bool retry_closed;
 };
+
+enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000 };
 
 /* --- setting a mode, on a worker thread; the loop does not touch the record meanwhile --- */
 
@@ -55,28 +62,61 @@ static void set_mode(const struct gs_nvml *nvml, void *user)
 }
 
 static void work_on(struct node_mps *mps);
+static void request_mode(void *user, const char *gpu, bool exclusive);
+static void on_changed(void *user);
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct node_mps *mps = timer->data;
+	const char *gpu;
+	json_t *reason;
+	mps->retry_ms = mps->retry_ms * 2 < RETRY_MOST_MS ? mps->retry_ms * 2 : RETRY_MOST_MS;
+	json_object_foreach(mps->unrestored, gpu, reason) request_mode(mps, gpu, false);
+}
+
+/* A mode that cannot be restored now is tried again, and until then nobody gets the GPU: one process would have it alone. */
+static void note_restored(struct node_mps *mps, const struct request *request)
+{
+	bool was = json_object_get(mps->unrestored, request->gpu);
+	bool is = mps->failed && !request->exclusive;
+	if (is && !was)
+		gs_log(GS_LOG_WARNING, "MPS: the compute mode could not be restored; trying again",
+		       GS_STR("gpu", request->gpu), GS_STR("error", mps->err.text));
+	if (!is) {
+		json_object_del(mps->unrestored, request->gpu);
+		mps->retry_ms = RETRY_FIRST_MS;
+	} else {
+		json_object_set_new(mps->unrestored, request->gpu, json_string(mps->err.text));
+		uv_timer_start(&mps->retry, on_retry, mps->retry_ms, 0);
+	}
+	if (is != was)
+		on_changed(mps);
+}
 
 static void after_set_mode(void *user)
 {
 	struct node_mps *mps = user;
 	struct request *request = mps->first;
 	mps->first = request->next;
-	mps->working = false;
-	if (mps->daemons)
+	if (mps->daemons) {
 		gs_mps_mode_set(mps->daemons, request->gpu, mps->failed ? &mps->err : NULL);
+		note_restored(mps, request);
+	}
 	free(request);
+	mps->working = false; /* only now: what was asked for meanwhile must not change the answer */
 	work_on(mps);
 }
 
 static void free_mps(struct node_mps *mps)
 {
-	if (mps->working || mps->daemons)
+	if (mps->working || mps->daemons || !mps->retry_closed)
 		return;
 	for (struct request *request = mps->first, *next; request; request = next) {
 		next = request->next;
 		free(request);
 	}
 	gs_mps_record_free(&mps->record);
+	json_decref(mps->unrestored);
 	free(mps);
 }
 
@@ -123,6 +163,18 @@ static bool is_needed(const struct node *node, const char *record_path)
 	       (stat(node->config.flags.mps_root, &status) == 0 && S_ISDIR(status.st_mode));
 }
 
+/* For the next start, as long as there is something to find. */
+static void record_root(struct node_mps *mps)
+{
+	struct gs_error err;
+	const struct node *node = mps->node;
+	if (!node->config.mps.present && !gs_mps_count(mps->daemons) && !json_object_size(mps->record.modes))
+		unlink(mps->record.path);
+	else if (gs_mps_record_root(&mps->record, node->config.flags.mps_root, &err) < 0)
+		gs_log(GS_LOG_WARNING, "MPS: where it runs can't be kept for the next start",
+		       GS_STR("error", err.text));
+}
+
 static struct node_mps *start(struct node *node)
 {
 	GS_AUTO_FREE char *record_path = gs_printf("%s/mps.json", node->options->state_dir);
@@ -130,6 +182,10 @@ static struct node_mps *start(struct node *node)
 		return NULL;
 	struct node_mps *mps = gs_calloc(1, sizeof *mps);
 	mps->node = node;
+	mps->unrestored = json_object();
+	mps->retry_ms = RETRY_FIRST_MS;
+	uv_timer_init(&node->loop, &mps->retry);
+	mps->retry.data = mps;
 	struct gs_error problem = {0};
 	gs_mps_record_open(&mps->record, node->options->state_dir, &problem);
 	if (problem.source != GS_ERROR_NONE)
@@ -140,6 +196,7 @@ static struct node_mps *start(struct node *node)
 	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
 	const struct gs_mps_options options = {
 		.root = node->config.flags.mps_root,
+		.old_root = mps->record.root,
 		.program = program,
 		.cgroups = node->options->host_cgroups,
 		.user = mps,
@@ -147,6 +204,7 @@ static struct node_mps *start(struct node *node)
 		.set_mode = request_mode,
 	};
 	mps->daemons = gs_mps_new(&node->loop, &options);
+	record_root(mps);
 	return mps;
 }
 
@@ -160,7 +218,7 @@ static void restore_others(struct node_mps *mps, const struct gs_mps_specs *spec
 		bool used = false;
 		for (size_t i = 0; i < specs->count; i++)
 			used |= specs->items[i].exclusive && strcmp(specs->items[i].gpu, gpu) == 0;
-		if (!used && !gs_mps_holds(mps->daemons, gpu))
+		if (!used && !gs_mps_holds(mps->daemons, gpu, gpu))
 			request_mode(mps, gpu, false);
 	}
 }
@@ -204,10 +262,33 @@ bool node_mps_ready(const struct node *node, uint32_t which, const char **reason
 		*reason = "its MPS control daemon is being started";
 		return node->mps && gs_mps_is_ready(node->mps->daemons, device->uuid, reason);
 	}
-	if (!node->mps || !gs_mps_holds(node->mps->daemons, node->inventory.gpus[device->gpu].uuid))
-		return true;
-	*reason = "the last clients of an MPS control daemon that is no longer wanted are being waited for";
-	return false;
+	const char *gpu = node->inventory.gpus[device->gpu].uuid;
+	if (node->mps && gs_mps_holds(node->mps->daemons, device->uuid, gpu))
+		*reason = "the last clients of an MPS control daemon that is no longer wanted are being waited for";
+	else if (node->mps && json_object_get(node->mps->unrestored, gpu))
+		*reason = "the compute mode that it had before MPS could not be restored yet";
+	return !**reason;
+}
+
+void node_mps_problems(const struct node *node, json_t *problems)
+{
+	const char *gpu;
+	json_t *reason;
+	if (!node->mps)
+		return;
+	for (size_t i = 0; i < gs_mps_count(node->mps->daemons); i++) {
+		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
+		if (status.state == GS_MPS_READY || !*status.reason)
+			continue;
+		GS_AUTO_FREE char *text = gs_printf("MPS on %s: %s", status.spec.key, status.reason);
+		json_array_append_new(problems, json_string(text));
+	}
+	json_object_foreach(node->mps->unrestored, gpu, reason)
+	{
+		GS_AUTO_FREE char *text = gs_printf("the compute mode that %s had before MPS could not be restored: %s",
+						    gpu, json_string_value(reason));
+		json_array_append_new(problems, json_string(text));
+	}
 }
 
 json_t *node_mps_status(const struct node *node)
@@ -239,6 +320,13 @@ static void on_daemons_freed(void *user)
 	free_mps(mps);
 }
 
+static void on_retry_closed(uv_handle_t *handle)
+{
+	struct node_mps *mps = handle->data;
+	mps->retry_closed = true;
+	free_mps(mps);
+}
+
 void node_mps_stop(struct node *node)
 {
 	struct node_mps *mps = node->mps;
@@ -248,6 +336,7 @@ void node_mps_stop(struct node *node)
 	if (gs_mps_count(mps->daemons) > 0)
 		gs_log(GS_LOG_INFO, "MPS control daemons go on, so that no client ends; `gpushare mps stop` ends them",
 		       GS_INT("daemons", gs_mps_count(mps->daemons)));
+	uv_close((uv_handle_t *)&mps->retry, on_retry_closed);
 	struct gs_mps_daemons *daemons = mps->daemons;
 	gs_mps_free(daemons, on_daemons_freed, mps);
 }

@@ -129,6 +129,8 @@ void node_mps_look(struct node *node, const char *gpu);
 bool node_mps_ready(const struct node *node, uint32_t which, const char **reason);
 /* A list for the status document. */
 json_t *node_mps_status(const struct node *node);
+/* What keeps shares by MPS, or what comes after it, from being given out: a sentence each. */
+void node_mps_problems(const struct node *node, json_t *problems);
 /* The control daemons go on. */
 void node_mps_stop(struct node *node);
 

@@ -41,6 +41,7 @@ static json_t *problems_of(const struct node *node)
 	for (size_t i = 0; i < node->plan.note_count; i++)
 		json_array_append_new(problems, json_string(node->plan.notes[i]));
 	node_vanished_problems(node, problems);
+	node_mps_problems(node, problems);
 	if (mig_manager_problem(node))
 		add_problem(problems, "the MIG configuration that the node's label wants is not in force",
 			    mig_manager_problem(node));

@@ -23,12 +23,14 @@ enum {
 	FAULT_LOOK_MS = 250,       /* while a server is in FAULT */
 	FAULT_DEADLINE_MS = 30000, /* for its clients to go by themselves; then the server is ended */
 	LOOK_DELAY_MS = 100,       /* events come in bursts */
-	SLOW_LOOK_MS = 60000,      /* a fault whose events were missed */
+	LOOK_EACH_MS = 300,        /* and some come all the time */
+	SLOW_LOOK_MS = 60000,      /* a fault whose events were missed, settings that somebody changed */
 	QUIT_SECONDS = 30,         /* for clients of a daemon that is no longer wanted */
 	FAULT_WINDOW_MS = 600000,
 	QUARANTINE_MS = 600000,
 	DRAIN_LOOK_MS = 250,
-	UNANSWERED_MAX = 2, /* questions in a row: then it is ended and started again */
+	UNANSWERED_MAX = 2, /* questions in a row, over this time: then it is ended and started again */
+	UNANSWERED_MS = 3000,
 };
 
 /* A watch on one process, of its own because libuv closes handles later. */
@@ -166,6 +168,7 @@ static void on_death(uv_poll_t *poll, int status, int events)
 	cancel_run(daemon);
 	if (daemon->ready_ms && now_ms(daemon) - daemon->ready_ms >= STABLE_MS)
 		daemon->retry_ms = RETRY_FIRST_MS;
+	daemon->orphan_fault_ms = daemon->fault_ms;
 	daemon->ready_ms = daemon->fault_ms = 0;
 	if (quarantine_left_ms(daemon)) { /* it is not needed before that is over */
 		daemon->step = MPS_STEP_NONE;
@@ -238,6 +241,7 @@ static void set_defaults(struct mps_daemon *daemon)
 	gs_strbuf_printf(&commands, "set_default_client_priority %u\n", daemon->spec.priority);
 	gs_strbuf_printf(&commands, "get_default_active_thread_percentage\n");
 	daemon->settings_due = false;
+	daemon->set_ms = now_ms(daemon);
 	run_commands(daemon, MPS_STEP_SETTINGS, &commands);
 }
 
@@ -279,10 +283,13 @@ static void list_servers(struct mps_daemon *daemon, enum mps_step then)
 	run(daemon, MPS_STEP_SERVERS, NULL, "get_server_list\n");
 }
 
+static const char not_wanted[] = "MPS is no longer wanted here; its last clients are being waited for";
+
 static void quit(struct mps_daemon *daemon)
 {
 	GS_AUTO_FREE char *command = gs_printf("quit -t %d\n", QUIT_SECONDS);
-	enter(daemon, GS_MPS_STOPPING, "MPS is no longer wanted here; its last clients are being waited for");
+	daemon->quit_ms = now_ms(daemon);
+	enter(daemon, GS_MPS_STOPPING, not_wanted);
 	run(daemon, MPS_STEP_QUIT, NULL, command);
 }
 
@@ -302,6 +309,24 @@ static void watch_pipes(struct mps_daemon *daemon)
 		uv_fs_event_start(&daemon->pipe_event, on_pipe, daemon->pipe_directory, 0);
 }
 
+/* Somebody may have changed them, by the socket that clients have. */
+static bool are_settings_old(const struct mps_daemon *daemon)
+{
+	return now_ms(daemon) - daemon->set_ms >= SLOW_LOOK_MS;
+}
+
+/* Whether servers of a control daemon that died still have the GPU. Those of one that was in FAULT have a deadline too. */
+static bool orphans_hold(struct mps_daemon *daemon)
+{
+	if (!mps_pidfds_alive(&daemon->orphans)) {
+		daemon->orphan_fault_ms = 0;
+		return false;
+	}
+	if (daemon->orphan_fault_ms && now_ms(daemon) - daemon->orphan_fault_ms >= FAULT_DEADLINE_MS)
+		mps_pidfds_kill(&daemon->orphans);
+	return true;
+}
+
 /* A server outlives its control daemon while it has clients, and as long as it has the GPU no other one can have it. */
 static void become_ready(struct mps_daemon *daemon)
 {
@@ -310,14 +335,14 @@ static void become_ready(struct mps_daemon *daemon)
 	daemon->unanswered = 0;
 	watch_pipes(daemon);
 	daemon->step = MPS_STEP_NONE;
-	if (mps_pidfds_alive(&daemon->orphans)) {
+	if (orphans_hold(daemon)) {
 		wait_for(daemon, DRAIN_LOOK_MS);
 		enter(daemon, GS_MPS_DRAINING,
 		      "its control daemon died, and clients that it had still run on the device; it takes new ones "
 		      "when those have ended");
 		return;
 	}
-	wait_for(daemon, SLOW_LOOK_MS);
+	wait_for(daemon, are_settings_old(daemon) ? 0 : (unsigned)(daemon->set_ms + SLOW_LOOK_MS - now_ms(daemon)));
 	enter(daemon, GS_MPS_READY, "");
 }
 
@@ -473,8 +498,14 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 			 err ? err->text : first_line(output, line, sizeof line));
 		fail(daemon, reason);
 		/* It lives and nobody can reach it: its pipe directory was deleted, say. Servers go on without it. */
-		if (daemon->death && ++daemon->unanswered >= UNANSWERED_MAX)
+		if (!daemon->unanswered++)
+			daemon->unanswered_ms = now_ms(daemon);
+		if (daemon->death && daemon->unanswered >= UNANSWERED_MAX &&
+		    now_ms(daemon) - daemon->unanswered_ms >= UNANSWERED_MS) {
+			gs_log(GS_LOG_WARNING, "MPS: ending a control daemon that nobody can reach",
+			       GS_STR("device", daemon->spec.key));
 			mps_kill(daemon->death->pidfd);
+		}
 	} else if (step == MPS_STEP_SETTINGS && !took_settings(daemon, output)) {
 		snprintf(reason, sizeof reason, "its control daemon did not take the settings; it answered: %s",
 			 first_line(output, line, sizeof line));
@@ -502,7 +533,8 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 static bool is_mode_used(const struct gs_mps_daemons *all, const struct mps_daemon *except, const char *gpu)
 {
 	for (const struct mps_daemon *daemon = all->first; daemon; daemon = daemon->next)
-		if (daemon != except && daemon->mode_taken && strcmp(daemon->spec.gpu, gpu) == 0)
+		if (daemon != except && (daemon->mode_taken || (daemon->wanted && daemon->spec.exclusive)) &&
+		    strcmp(daemon->spec.gpu, gpu) == 0)
 			return true;
 	return false;
 }
@@ -538,13 +570,38 @@ void mps_daemon_delete(struct mps_daemon *daemon)
 	uv_close((uv_handle_t *)&daemon->pipe_event, on_handle_closed);
 }
 
+/* Whether servers that its control daemon left behind still have clients: those have as long as it would have given them. */
+static bool await_orphans(struct mps_daemon *daemon)
+{
+	if (daemon->orphans_due)
+		mps_find_orphans(daemon->pipe_directory, 0, NULL, 0, &daemon->orphans);
+	daemon->orphans_due = false;
+	if (!mps_pidfds_alive(&daemon->orphans))
+		return false;
+	if (!daemon->quit_ms)
+		daemon->quit_ms = now_ms(daemon);
+	if (now_ms(daemon) - daemon->quit_ms >= QUIT_SECONDS * 1000)
+		mps_pidfds_kill(&daemon->orphans);
+	enter(daemon, GS_MPS_STOPPING, not_wanted);
+	wait_for(daemon, DRAIN_LOOK_MS);
+	return true;
+}
+
 /* The daemon is gone: the GPU gets its compute mode back, unless a new daemon wants it already. */
 static void finish_quit(struct mps_daemon *daemon)
 {
-	if (daemon->death) /* it could not be asked: its pipe directory was deleted, say */
+	if (daemon->death) { /* it could not be asked: its pipe directory was deleted, say */
 		mps_kill(daemon->death->pidfd);
+		daemon->orphans_due = true;
+	}
 	forget_process(daemon);
+	daemon->ready_ms = daemon->fault_ms = 0;
+	daemon->unanswered = 0;
+	daemon->server_count = 0;
 	daemon->step = MPS_STEP_NONE;
+	if (!daemon->wanted && await_orphans(daemon))
+		return;
+	daemon->quit_ms = 0;
 	if (daemon->wanted) { /* the config changed its mind */
 		enter(daemon, GS_MPS_STARTING, "");
 		proceed(daemon);
@@ -591,10 +648,13 @@ static void proceed(struct mps_daemon *daemon)
 		if (daemon->starts)
 			release(daemon);
 		set_defaults(daemon);
-	} else if (daemon->state == GS_MPS_DRAINING && mps_pidfds_alive(&daemon->orphans)) {
+	} else if (daemon->state == GS_MPS_DRAINING && orphans_hold(daemon)) {
 		wait_for(daemon, DRAIN_LOOK_MS);
+	} else if (daemon->state == GS_MPS_READY && are_settings_old(daemon)) {
+		set_defaults(daemon);
 	} else {
 		daemon->look_due = false;
+		daemon->looked_ms = now_ms(daemon);
 		list_servers(daemon, MPS_STEP_STATES);
 	}
 }
@@ -606,9 +666,13 @@ static void on_timer(uv_timer_t *timer)
 
 void mps_daemon_look(struct mps_daemon *daemon)
 {
+	bool comes = daemon->look_due;
 	daemon->look_due = true;
-	if (daemon->state == GS_MPS_READY && daemon->step == MPS_STEP_NONE)
-		wait_for(daemon, LOOK_DELAY_MS);
+	/* One that is due is not put off by what comes meanwhile. */
+	if (comes || daemon->state != GS_MPS_READY || daemon->step != MPS_STEP_NONE)
+		return;
+	uint64_t soon = now_ms(daemon) + LOOK_DELAY_MS, next = daemon->looked_ms + LOOK_EACH_MS;
+	wait_for(daemon, (unsigned)((next > soon ? next : soon) - now_ms(daemon)));
 }
 
 /* The servers' log tells of clients that came, went and failed; what it says is not relied on. */
@@ -618,15 +682,16 @@ static void on_log(uv_fs_event_t *event, const char *name, int events, int statu
 		mps_daemon_look(event->data);
 }
 
-struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const struct gs_mps_spec *spec)
+struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, const struct gs_mps_spec *spec)
 {
 	struct mps_daemon *daemon = gs_calloc(1, sizeof *daemon);
 	daemon->all = all;
 	daemon->spec = *spec;
-	daemon->pipe_directory = gs_printf("%s/%s/pipe", all->root, spec->key);
+	daemon->pipe_directory = gs_printf("%s/%s/pipe", root, spec->key);
 	daemon->control_socket = gs_printf("%s/control", daemon->pipe_directory);
-	daemon->log_directory = gs_printf("%s/%s/log", all->root, spec->key);
+	daemon->log_directory = gs_printf("%s/%s/log", root, spec->key);
 	daemon->wanted = true;
+	daemon->elsewhere = strcmp(root, all->root) != 0;
 	daemon->orphans_due = access(daemon->pipe_directory, F_OK) == 0;
 	daemon->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(all->loop, &daemon->timer);
@@ -660,10 +725,7 @@ void mps_daemon_mode_set(struct mps_daemon *daemon, const struct gs_error *err)
 			proceed(daemon);
 	} else if (daemon->step == MPS_STEP_RESTORE) {
 		daemon->step = MPS_STEP_NONE;
-		daemon->mode_taken = false;
-		if (err)
-			gs_log(GS_LOG_WARNING, "MPS: the compute mode could not be restored",
-			       GS_STR("gpu", daemon->spec.gpu), GS_STR("error", err->text));
+		daemon->mode_taken = false; /* one that could not be restored is its owner's to see to */
 		finish_quit(daemon);
 	}
 }

@@ -35,6 +35,7 @@ struct mps_daemon {
 	enum gs_mps_state state;
 	char reason[512];
 	bool wanted;
+	bool elsewhere; /* below a root that is not the set's any more: it only has to go */
 	bool settings_due, look_due, mode_taken;
 	bool tries_multi_user, multi_user;
 	bool orphans_due; /* an earlier control daemon may have left servers here */
@@ -52,6 +53,11 @@ struct mps_daemon {
 	uint64_t started_ms;                     /* when `-d` ended well, while its process is not known; 0: it is */
 	uint64_t ready_ms;                       /* since when; of the loop's clock */
 	uint64_t fault_ms;                       /* when the server was first seen in FAULT; 0: it is not */
+	uint64_t orphan_fault_ms;                /* the same, of servers that a control daemon left behind */
+	uint64_t set_ms;                         /* when it was last told its settings */
+	uint64_t looked_ms;                      /* when its servers' states were last asked for */
+	uint64_t unanswered_ms;                  /* the first of the unanswered questions */
+	uint64_t quit_ms;                        /* since when its last clients are waited for; 0: they are not */
 	uint64_t fault_times_ms[MPS_FAULTS_MAX]; /* the last ones, as a ring */
 	uint64_t quarantine_ends_ms;             /* 0: it is not in quarantine */
 };
@@ -68,7 +74,7 @@ struct gs_mps_daemons {
 };
 
 /* Adds one at the end of the set; nothing is done for it before mps_daemon_wake. */
-struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const struct gs_mps_spec *spec);
+struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, const struct gs_mps_spec *spec);
 /* Its process is this one, which runs already. Takes over the descriptor. */
 void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd);
 /* Sees to what is due, soon, unless it is busy: it looks then what it should do next. */

@@ -10,20 +10,27 @@
 #include "base/cleanup.h"
 #include "strategy/mps_daemon.h"
 #include "strategy/mps_process.h"
+#include "strategy/mps_record.h"
 
-static struct mps_daemon *find(struct gs_mps_daemons *all, const char *key)
+static struct mps_daemon *find_below(struct gs_mps_daemons *all, const char *key, bool elsewhere)
 {
 	for (struct mps_daemon *daemon = all->first; daemon; daemon = daemon->next)
-		if (strcmp(daemon->spec.key, key) == 0 && !mps_daemon_is_going(daemon))
+		if (strcmp(daemon->spec.key, key) == 0 && daemon->elsewhere == elsewhere &&
+		    !mps_daemon_is_going(daemon))
 			return daemon;
 	return NULL;
 }
 
-/* The folder below the root that a pipe directory is in, owned by the caller; NULL: it is not below the root. */
-static char *key_of(const struct gs_mps_daemons *all, const char *pipe_directory)
+static struct mps_daemon *find(struct gs_mps_daemons *all, const char *key)
 {
-	size_t length = strlen(all->root);
-	if (strncmp(pipe_directory, all->root, length) != 0 || pipe_directory[length] != '/')
+	return find_below(all, key, false);
+}
+
+/* The folder below the root that a pipe directory is in, owned by the caller; NULL: it is not below the root. */
+static char *key_of(const char *root, const char *pipe_directory)
+{
+	size_t length = strlen(root);
+	if (strncmp(pipe_directory, root, length) != 0 || pipe_directory[length] != '/')
 		return NULL;
 	const char *key = pipe_directory + length + 1;
 	size_t key_length = strcspn(key, "/");
@@ -32,8 +39,14 @@ static char *key_of(const struct gs_mps_daemons *all, const char *pipe_directory
 	return gs_printf("%.*s", (int)key_length, key);
 }
 
-/* A daemon that an earlier process started; `key` is its folder. Takes over the descriptor. */
-static void add_leftover(struct gs_mps_daemons *all, const char *key, pid_t pid, int pidfd)
+/* What an earlier process started is looked for below this root. */
+struct leftovers {
+	struct gs_mps_daemons *all;
+	const char *root;
+};
+
+/* A device's folder with processes of its own; `key` is its name. */
+static struct mps_daemon *add_leftover(const struct leftovers *left, const char *key)
 {
 	enum { UUID_LENGTH = 40 }; /* "GPU-" and 36 characters; what follows is a share's number */
 	struct gs_mps_spec spec = {0};
@@ -41,19 +54,24 @@ static void add_leftover(struct gs_mps_daemons *all, const char *key, pid_t pid,
 	snprintf(spec.device, sizeof spec.device, "%.*s", UUID_LENGTH, key);
 	memcpy(spec.gpu, spec.device, sizeof spec.gpu);
 	spec.exclusive = strlen(key) == UUID_LENGTH && strncmp(key, "GPU-", 4) == 0;
-	struct mps_daemon *daemon = mps_daemon_add(all, &spec);
+	struct mps_daemon *daemon = mps_daemon_add(left->all, left->root, &spec);
 	daemon->mode_taken = spec.exclusive;
-	mps_daemon_adopt(daemon, pid, pidfd);
+	return daemon;
+}
+
+static struct mps_daemon *find_leftover(const struct leftovers *left, const char *key)
+{
+	return find_below(left->all, key, strcmp(left->root, left->all->root) != 0);
 }
 
 /* One that no PID file names: either that could not be written, or its folder was deleted, and another daemon may have it. */
 static void add_unnamed(void *user, const char *pipe_directory, pid_t pid, int pidfd)
 {
-	struct gs_mps_daemons *all = user;
-	GS_AUTO_FREE char *key = key_of(all, pipe_directory);
-	const struct mps_daemon *named = key ? find(all, key) : NULL;
+	const struct leftovers *left = user;
+	GS_AUTO_FREE char *key = key_of(left->root, pipe_directory);
+	const struct mps_daemon *named = key ? find_leftover(left, key) : NULL;
 	if (key && !named) {
-		add_leftover(all, key, pid, pidfd);
+		mps_daemon_adopt(add_leftover(left, key), pid, pidfd);
 		return;
 	}
 	if (named && named->pid != pid)
@@ -61,22 +79,34 @@ static void add_unnamed(void *user, const char *pipe_directory, pid_t pid, int p
 	close(pidfd);
 }
 
-static void add_leftovers(struct gs_mps_daemons *all)
+/* A server whose control daemon died. */
+static void add_orphaned(void *user, const char *pipe_directory, pid_t pid, int pidfd)
 {
-	DIR *directory = opendir(all->root);
+	const struct leftovers *left = user;
+	GS_AUTO_FREE char *key = key_of(left->root, pipe_directory);
+	close(pidfd);
+	if (key && !find_leftover(left, key))
+		add_leftover(left, key);
+}
+
+static void add_leftovers(struct gs_mps_daemons *all, const char *root)
+{
+	struct leftovers left = {all, root};
+	DIR *directory = opendir(root);
 	struct dirent *entry;
 	if (!directory)
 		return;
 	while ((entry = readdir(directory))) {
-		GS_AUTO_FREE char *pipe_directory = gs_printf("%s/%s/pipe", all->root, entry->d_name);
+		GS_AUTO_FREE char *pipe_directory = gs_printf("%s/%s/pipe", root, entry->d_name);
 		pid_t pid;
 		bool is_key = entry->d_name[0] != '.' && strlen(entry->d_name) < GS_MPS_KEY_SIZE;
 		int pidfd = is_key ? mps_find_daemon(pipe_directory, &pid) : -1;
 		if (pidfd >= 0)
-			add_leftover(all, entry->d_name, pid, pidfd);
+			mps_daemon_adopt(add_leftover(&left, entry->d_name), pid, pidfd);
 	}
 	closedir(directory);
-	mps_search_daemons(add_unnamed, all);
+	mps_search_daemons(add_unnamed, &left);
+	mps_search_servers(add_orphaned, &left);
 }
 
 struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *options)
@@ -84,10 +114,12 @@ struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *
 	struct gs_mps_daemons *all = gs_calloc(1, sizeof *all);
 	all->loop = loop;
 	all->options = *options;
-	all->root = gs_strdup(options->root);
+	all->root = gs_mps_root(options->root);
 	all->program = gs_strdup(options->program);
 	all->cgroups = options->cgroups ? gs_strdup(options->cgroups) : NULL;
-	add_leftovers(all);
+	add_leftovers(all, all->root);
+	if (options->old_root && strcmp(options->old_root, all->root) != 0)
+		add_leftovers(all, options->old_root);
 	return all;
 }
 
@@ -113,7 +145,7 @@ void gs_mps_want(struct gs_mps_daemons *daemons, const struct gs_mps_spec *specs
 	for (struct mps_daemon *daemon = daemons->first; daemon; daemon = daemon->next) {
 		bool wanted = false;
 		for (size_t i = 0; i < count; i++)
-			wanted |= strcmp(daemon->spec.key, specs[i].key) == 0;
+			wanted |= !daemon->elsewhere && strcmp(daemon->spec.key, specs[i].key) == 0;
 		if (wanted || !daemon->wanted)
 			continue;
 		daemon->wanted = false;
@@ -124,7 +156,7 @@ void gs_mps_want(struct gs_mps_daemons *daemons, const struct gs_mps_spec *specs
 		if (daemon)
 			change(daemon, &specs[i]);
 		else
-			mps_daemon_wake(mps_daemon_add(daemons, &specs[i]));
+			mps_daemon_wake(mps_daemon_add(daemons, daemons->root, &specs[i]));
 	}
 }
 
@@ -166,10 +198,12 @@ bool gs_mps_is_ready(const struct gs_mps_daemons *daemons, const char *device, c
 	return found;
 }
 
-bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *gpu)
+bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu)
 {
 	for (const struct mps_daemon *daemon = daemons->first; daemon; daemon = daemon->next)
-		if (!daemon->wanted && !mps_daemon_is_going(daemon) && strcmp(daemon->spec.gpu, gpu) == 0)
+		if (!daemon->wanted && !mps_daemon_is_going(daemon) &&
+		    (strcmp(daemon->spec.device, device) == 0 ||
+		     (daemon->spec.exclusive && strcmp(daemon->spec.gpu, gpu) == 0)))
 			return true;
 	return false;
 }

@@ -54,8 +54,9 @@ struct gs_mps_status {
 struct gs_mps_daemons;
 
 struct gs_mps_options {
-	const char *root;    /* flags.mpsRoot, as this process sees it */
-	const char *program; /* nvidia-cuda-mps-control: a path, or a name on PATH */
+	const char *root;     /* flags.mpsRoot, as this process sees it */
+	const char *old_root; /* what it was at an earlier start: daemons there have to go; NULL: the same */
+	const char *program;  /* nvidia-cuda-mps-control: a path, or a name on PATH */
 	const char *
 		cgroups; /* where the node's cgroups are mounted, for daemons that outlive a container; NULL: not in one */
 	void *user;
@@ -79,8 +80,8 @@ void gs_mps_look(struct gs_mps_daemons *daemons, const char *gpu);
 /* Whether shares of the device can be used: its daemon is ready and no daemon that should go holds its GPU. `*reason` is ""
  * or a sentence, valid until the next call back. */
 bool gs_mps_is_ready(const struct gs_mps_daemons *daemons, const char *device, const char **reason);
-/* Whether a daemon that should go still has this GPU. */
-bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *gpu);
+/* Whether a daemon that should go still has this device, or the whole GPU that it is on. */
+bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu);
 size_t gs_mps_count(const struct gs_mps_daemons *daemons);
 struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t which);
 const char *gs_mps_state_name(enum gs_mps_state state);

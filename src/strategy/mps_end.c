@@ -155,9 +155,23 @@ static int restore_modes(const char *state_dir, const struct gs_nvml *nvml, size
 	return result;
 }
 
+/* What the last node daemon used, when that is another root. */
+static char *recorded_root(const char *root, const char *state_dir)
+{
+	struct gs_mps_record record;
+	gs_mps_record_open(&record, state_dir, NULL);
+	char *recorded = record.root && strcmp(record.root, root) != 0 ? gs_strdup(record.root) : NULL;
+	gs_mps_record_free(&record);
+	return recorded;
+}
+
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err)
 {
-	*ended = (struct gs_mps_ended){.daemons = end_daemons(root, program, grace_seconds)};
+	GS_AUTO_FREE char *given = gs_mps_root(root);
+	GS_AUTO_FREE char *other = recorded_root(given, state_dir);
+	*ended = (struct gs_mps_ended){.daemons = end_daemons(given, program, grace_seconds)};
+	if (other)
+		ended->daemons += end_daemons(other, program, grace_seconds);
 	return restore_modes(state_dir, nvml, &ended->modes, err);
 }

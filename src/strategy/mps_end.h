@@ -12,7 +12,7 @@ struct gs_mps_ended {
 	size_t modes;   /* compute modes that were restored */
 };
 
-/* Asks every control daemon below `root` to quit, and ends those that do not within `grace_seconds` with their clients. Then
+/* Asks every control daemon below `root`, and below the one that the record names, to quit, and ends those that do not within `grace_seconds` with their clients. Then
  * gives the GPUs of the record in STATE_DIR/mps.json their compute modes back. `nvml` NULL: the modes stay, and an error
  * says so if there are any. Blocking. No node daemon may run. What could be done is done also on failure. */
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,

@@ -59,21 +59,6 @@ static int open_process(pid_t pid)
 	return found;
 }
 
-int mps_find_daemon(const char *pipe_directory, pid_t *pid)
-{
-	GS_AUTO_FREE char *path = gs_printf("%s/nvidia-cuda-mps-control.pid", pipe_directory);
-	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, PID_FILE_BYTES_MAX, &length, NULL);
-	long number = text ? strtol(text, NULL, 10) : 0;
-	if (number <= 0 || number > INT32_MAX)
-		return -1;
-	int fd = open_process((pid_t)number);
-	if (fd < 0)
-		return -1;
-	*pid = (pid_t)number;
-	return fd;
-}
-
 /* Whether one of the words of its command line is this one. */
 static bool has_word(pid_t pid, const char *word)
 {
@@ -97,6 +82,33 @@ static bool is_program(pid_t pid, const char *program)
 	GS_AUTO_FREE char *words = read_of(pid, "cmdline", WORDS_BYTES_MAX, &length);
 	const char *slash = words ? strrchr(words, '/') : NULL;
 	return words && strcmp(slash ? slash + 1 : words, program) == 0;
+}
+
+/* Of a process that runs the control program: whether it is a front end, or a daemon. */
+static bool is_daemon(pid_t pid)
+{
+	return has_word(pid, "-d") || has_word(pid, "-f");
+}
+
+int mps_find_daemon(const char *pipe_directory, pid_t *pid)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/nvidia-cuda-mps-control.pid", pipe_directory);
+	size_t length;
+	GS_AUTO_FREE char *text = gs_read_file(path, PID_FILE_BYTES_MAX, &length, NULL);
+	long number = text ? strtol(text, NULL, 10) : 0;
+	if (number <= 0 || number > INT32_MAX)
+		return -1;
+	*pid = (pid_t)number;
+	GS_AUTO_CLOSE int fd = open_process(*pid);
+	if (fd < 0 || !is_program(*pid, CONTROL_PROGRAM) || !is_daemon(*pid))
+		return -1;
+	/* A number that was given out again, or in another PID namespace. */
+	GS_AUTO_FREE char *its = gs_process_environment("/proc", *pid, "CUDA_MPS_PIPE_DIRECTORY");
+	if (*its && strcmp(its, pipe_directory) != 0)
+		return -1;
+	int found = fd;
+	fd = -1;
+	return found;
 }
 
 /* What runs in some pod's container is none of ours, whatever its name says: ours have left their pod's cgroups, or are in
@@ -145,42 +157,71 @@ static bool is_among(pid_t pid, const int *pids, size_t count)
 	return false;
 }
 
-void mps_find_orphans(const char *pipe_directory, pid_t control, const int *servers, size_t server_count,
-		      struct mps_pidfds *orphans)
-{
-	DIR *processes = opendir("/proc");
-	char *its;
-	pid_t pid;
-	int fd;
-	mps_pidfds_close(orphans);
-	while (processes && (fd = next_process(processes, SERVER_PROGRAM, &pid, &its)) >= 0) {
-		bool is_one = strcmp(its, pipe_directory) == 0 && parent_of(pid) != control &&
-			      !is_among(pid, servers, server_count) && orphans->count < MPS_ORPHANS_MAX;
-		if (is_one)
-			orphans->items[orphans->count++] = fd;
-		else
-			close(fd);
-		free(its);
-	}
-	if (processes)
-		closedir(processes);
-}
-
-void mps_search_daemons(mps_found *found, void *user)
+static void search(const char *program, mps_found *found, void *user)
 {
 	DIR *processes = opendir("/proc");
 	char *pipe_directory;
 	pid_t pid;
 	int fd;
-	while (processes && (fd = next_process(processes, CONTROL_PROGRAM, &pid, &pipe_directory)) >= 0) {
-		if (has_word(pid, "-d") || has_word(pid, "-f")) /* not a front end */
-			found(user, pipe_directory, pid, fd);
-		else
-			close(fd);
+	while (processes && (fd = next_process(processes, program, &pid, &pipe_directory)) >= 0) {
+		found(user, pipe_directory, pid, fd);
 		free(pipe_directory);
 	}
 	if (processes)
 		closedir(processes);
+}
+
+void mps_search_servers(mps_found *found, void *user)
+{
+	search(SERVER_PROGRAM, found, user);
+}
+
+/* Whose servers are looked for. */
+struct orphanage {
+	const char *pipe_directory;
+	pid_t control;
+	const int *servers;
+	size_t server_count;
+	struct mps_pidfds *orphans;
+};
+
+static void add_orphan(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+{
+	const struct orphanage *home = user;
+	if (strcmp(pipe_directory, home->pipe_directory) == 0 && parent_of(pid) != home->control &&
+	    !is_among(pid, home->servers, home->server_count) && home->orphans->count < MPS_ORPHANS_MAX)
+		home->orphans->items[home->orphans->count++] = pidfd;
+	else
+		close(pidfd);
+}
+
+void mps_find_orphans(const char *pipe_directory, pid_t control, const int *servers, size_t server_count,
+		      struct mps_pidfds *orphans)
+{
+	struct orphanage home = {pipe_directory, control, servers, server_count, orphans};
+	mps_pidfds_close(orphans);
+	mps_search_servers(add_orphan, &home);
+}
+
+/* Who is told of control daemons. */
+struct control_search {
+	mps_found *found;
+	void *user;
+};
+
+static void take_daemon(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+{
+	const struct control_search *asked = user;
+	if (is_daemon(pid))
+		asked->found(asked->user, pipe_directory, pid, pidfd);
+	else
+		close(pidfd);
+}
+
+void mps_search_daemons(mps_found *found, void *user)
+{
+	struct control_search asked = {found, user};
+	search(CONTROL_PROGRAM, take_daemon, &asked);
 }
 
 bool mps_pidfds_alive(struct mps_pidfds *pidfds)
@@ -191,6 +232,12 @@ bool mps_pidfds_alive(struct mps_pidfds *pidfds)
 			pidfds->items[i - 1] = pidfds->items[--pidfds->count];
 		}
 	return pidfds->count > 0;
+}
+
+void mps_pidfds_kill(const struct mps_pidfds *pidfds)
+{
+	for (size_t i = 0; i < pidfds->count; i++)
+		mps_kill(pidfds->items[i]);
 }
 
 void mps_pidfds_close(struct mps_pidfds *pidfds)

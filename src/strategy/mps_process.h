@@ -13,12 +13,14 @@ enum { MPS_ORPHANS_MAX = 64 };
 /* Whether a daemon was started with -M: then clients of all users share its one server. */
 bool mps_is_multi_user(pid_t pid);
 /* The daemon whose PID file is in DIRECTORY if it runs: a pidfd (pidfd_open(2)) and its pid, else -1. A file that names some
- * other program is a leftover. */
+ * other program, or the daemon of another directory, is a leftover. */
 int mps_find_daemon(const char *pipe_directory, pid_t *pid);
 /* Every control daemon of this machine, by a look at its processes: also one that could not write its PID file, or whose
  * pipe directory was deleted. `pipe_directory` is valid during the call; `pidfd` is the callee's. */
 typedef void mps_found(void *user, const char *pipe_directory, pid_t pid, int pidfd);
 void mps_search_daemons(mps_found *found, void *user);
+/* The same for servers. Those whose environment cannot be read have the pipe directory "". */
+void mps_search_servers(mps_found *found, void *user);
 
 /* Processes, each by a pidfd. Zeroed: none. */
 struct mps_pidfds {
@@ -33,6 +35,7 @@ void mps_find_orphans(const char *pipe_directory, pid_t control, const int *serv
 		      struct mps_pidfds *orphans);
 /* Whether one of them still runs; those that have ended are taken out. */
 bool mps_pidfds_alive(struct mps_pidfds *pidfds);
+void mps_pidfds_kill(const struct mps_pidfds *pidfds);
 void mps_pidfds_close(struct mps_pidfds *pidfds);
 
 /* Ends the process behind a pidfd at once: never another one that has its pid by now. */

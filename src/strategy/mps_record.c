@@ -1,6 +1,7 @@
 #include "strategy/mps_record.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -24,6 +25,8 @@ void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, str
 	if (problem && err.source != GS_ERROR_NONE && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT))
 		*problem = err;
 	record->modes = good ? json_incref(modes) : json_object();
+	const char *root = json_string_value(json_object_get(document, "root"));
+	record->root = good && root ? gs_strdup(root) : NULL;
 	json_decref(document);
 }
 
@@ -31,15 +34,34 @@ void gs_mps_record_free(struct gs_mps_record *record)
 {
 	json_decref(record->modes);
 	free(record->path);
+	free(record->root);
 	*record = (struct gs_mps_record){0};
 }
 
 static int save(const struct gs_mps_record *record, struct gs_error *err)
 {
-	json_t *document = json_pack("{s:i, s:O}", "version", RECORD_VERSION, "computeModes", record->modes);
+	json_t *document = json_pack("{s:i, s:O, s:s*}", "version", RECORD_VERSION, "computeModes", record->modes,
+				     "root", record->root);
 	GS_AUTO_FREE char *text = json_dumps(document, JSON_INDENT(1));
 	json_decref(document);
 	return gs_write_file(record->path, text, strlen(text), 0600, err);
+}
+
+char *gs_mps_root(const char *path)
+{
+	size_t length = strlen(path);
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	return gs_printf("%.*s", (int)length, path);
+}
+
+int gs_mps_record_root(struct gs_mps_record *record, const char *root, struct gs_error *err)
+{
+	char *given = gs_mps_root(root);
+	bool same = record->root && strcmp(record->root, given) == 0;
+	free(record->root);
+	record->root = given;
+	return same ? 0 : save(record, err);
 }
 
 static int find(const struct gs_nvml *nvml, const char *gpu, nvmlDevice_t *device, struct gs_error *err)
@@ -80,11 +102,18 @@ int gs_mps_restore(struct gs_mps_record *record, const struct gs_nvml *nvml, con
 {
 	const json_t *before = json_object_get(record->modes, gpu);
 	nvmlDevice_t device;
-	if (!before)
-		return 0;
-	if (find(nvml, gpu, &device, err) < 0 ||
-	    set(nvml, device, (nvmlComputeMode_t)json_integer_value(before), err) < 0)
+	if (before) {
+		bool found = find(nvml, gpu, &device, err) == 0;
+		/* A GPU that was taken out has no mode any more. */
+		if (!found && err->code != NVML_ERROR_NOT_FOUND)
+			return -1;
+		if (found && set(nvml, device, (nvmlComputeMode_t)json_integer_value(before), err) < 0)
+			return -1;
+		json_object_del(record->modes, gpu);
+		record->unsaved = true;
+	}
+	if (record->unsaved && save(record, err) < 0)
 		return -1;
-	json_object_del(record->modes, gpu);
-	return save(record, err);
+	record->unsaved = false;
+	return 0;
 }

@@ -1,4 +1,4 @@
-/* STATE-DIR/mps.json: the compute modes that GPUs had before MPS changed them. */
+/* STATE-DIR/mps.json: the compute modes that GPUs had before MPS changed them, and where MPS runs. */
 #ifndef GPUSHARE_STRATEGY_MPS_RECORD_H
 #define GPUSHARE_STRATEGY_MPS_RECORD_H
 
@@ -10,6 +10,8 @@
 struct gs_mps_record {
 	char *path;
 	json_t *modes; /* by the GPU's UUID: nvmlComputeMode_t */
+	char *root;    /* flags.mpsRoot when MPS was last used; NULL: not known */
+	bool unsaved;  /* the file still has a mode that was restored */
 };
 
 /* A missing file is an empty record, and so is one that can't be read: then `problem` (may be NULL) says so. */
@@ -19,7 +21,11 @@ void gs_mps_record_free(struct gs_mps_record *record);
  * Calls NVML: may block. */
 int gs_mps_make_exclusive(struct gs_mps_record *record, const struct gs_nvml *nvml, const char *gpu,
 			  struct gs_error *err);
-/* The mode as it was, if it is recorded, and forgets it. */
+/* Records the root, without which what runs there is not found when the config has another one. */
+int gs_mps_record_root(struct gs_mps_record *record, const char *root, struct gs_error *err);
+/* flags.mpsRoot as it is compared: without slashes at its end. Owned by the caller. */
+char *gs_mps_root(const char *path);
+/* The mode as it was, if it is recorded, and forgets it, also when the GPU is gone. To be called again when it fails. */
 int gs_mps_restore(struct gs_mps_record *record, const struct gs_nvml *nvml, const char *gpu, struct gs_error *err);
 
 #endif

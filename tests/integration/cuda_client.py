@@ -40,6 +40,7 @@ class Client:
     """A CUDA program that does what it is told, a line at a time."""
 
     def __init__(self, env, wrap=lambda *command: command):
+        self.environment = env
         self.process = subprocess.Popen(wrap(sys.executable, "-c", CLIENT), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.pid = self.process.pid
 

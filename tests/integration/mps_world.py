@@ -23,6 +23,11 @@ sharing:
       memoryLimit: 8Gi
 """
 WITHOUT = "version: v1\nflags: {mpsRoot: %s}\n"
+SLICED = WITHOUT + """sharing:
+  timeSlicing:
+    renameByDefault: false
+    resources: [{name: nvidia.com/gpu, replicas: 4}]
+"""
 COMPUTE_MODE = """
 import ctypes, sys
 nvml, device, mode = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p(), ctypes.c_int()
@@ -74,6 +79,10 @@ class World:
     def mps(self):
         """The control daemons in the status document, by id: the device's UUID, or with a share's number."""
         return {daemon["id"]: daemon for daemon in self.node.status()["mps"]}
+
+    def mps_pid(self, gpu):
+        """Of its control daemon, by its file."""
+        return int(pathlib.Path(self.root, gpu, "pipe", "nvidia-cuda-mps-control.pid").read_text(encoding="ascii"))
 
     def wait_state(self, gpu, state):
         wait_until(lambda: self.mps().get(gpu, {}).get("state") == state, "%s to be %s; log:\n%s" % (gpu, state, self.node.read_log()))

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from cuda_client import ILLEGAL_ADDRESS, RPC_FAILURE, SERVER_NOT_READY, SUCCESS
-from mps_world import CONFIG, NEEDS, by_gpu, make, world  # noqa: F401 (fixtures)
+from mps_world import CONFIG, DEFAULT, EXCLUSIVE, NEEDS, WITHOUT, by_gpu, make, world  # noqa: F401 (fixtures)
 from node import gpus_of, healthy, sick, wait_until
 
 pytestmark = NEEDS
@@ -58,6 +58,51 @@ def test_servers_that_a_control_daemon_left_end_with_mps(world):
     assert client("run(1000)") == RPC_FAILURE
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_servers_that_a_control_daemon_left_have_the_device_until_they_end(world, waits):
+    """MPS is configured away while they run: nobody gets the device beside them, and they do not have it for ever."""
+    first, second = by_gpu(healthy(world.ready()))
+    gpu, other = first[0].split("::")[0], second[0].split("::")[0]
+    client = world.container(first[0]).ready()
+    os.kill(world.mps()[gpu]["pid"], signal.SIGKILL)
+    world.wait_state(gpu, "Draining")
+    if waits:  # also for the next node daemon, and without a control daemon
+        world.node.kill()
+        os.kill(world.mps_pid(gpu), signal.SIGKILL)
+    world.configure(WITHOUT)
+    if waits:
+        world.start()
+    world.plugin().wait(lambda devices: healthy(devices) == [other] and len(devices) == 2, "only the other GPU to be given out")
+    assert (world.mps()[gpu]["state"], world.mode(0), world.mode(1)).count(EXCLUSIVE) == 1
+    if waits:
+        assert client("run(1000)") == SUCCESS
+        client.stop()
+    world.ready(2)
+    assert (world.mode(0), world.mode(1)) == (DEFAULT, DEFAULT)
+    if not waits:
+        assert client("run(1000)") == RPC_FAILURE
+
+
+def test_clients_that_come_all_the_time_do_not_hide_a_fault(world):
+    first = by_gpu(healthy(world.ready()))[0]
+    gpu = first[0].split("::")[0]
+    client = world.container(first[0]).ready()
+    env = {**os.environ, **world.container(first[1]).environment}
+    loops = [world.sim.popen("sh", "-c", "while :; do gpushare sim load --memory 1Mi --for 1ms; done", env=env, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, start_new_session=True) for _ in range(3)]
+    try:
+        wait_until(lambda: world.mps()[gpu]["servers"], "its server to be seen")
+        world.sim.inject("fault=%d" % client.pid)
+        assert client("run(1000)") == ILLEGAL_ADDRESS
+        world.wait_state(gpu, "Fault")
+        client.stop()
+    finally:
+        for loop in loops:
+            os.killpg(loop.pid, signal.SIGKILL)
+            loop.wait()
+    world.ready()
+
+
 def test_a_killed_server_is_replaced(world):
     share = healthy(world.ready())[0]
     gpu = share.split("::")[0]
@@ -92,7 +137,11 @@ def test_a_fault_is_the_gpus_alone_and_passes(world):
 
 
 def test_clients_of_a_server_in_fault_are_ended_when_they_do_not_go(world):
+    """Meanwhile, on the other GPU, a limit that somebody changed by the control socket is put right."""
     first, second = by_gpu(healthy(world.ready()))
+    other = second[0].split("::")[0]
+    world.say(other, "set_default_device_pinned_mem_limit 0 70G")
+    assert world.say(other, "get_default_device_pinned_mem_limit 0") == "70G\n"
     guilty, neighbour, elsewhere = world.container(first[0]).ready(), world.container(first[1]).ready(), world.container(second[0]).ready()
     server = int(world.say(first[0].split("::")[0], "get_server_list"))
     world.sim.inject("fault=%d" % guilty.pid)
@@ -103,6 +152,8 @@ def test_clients_of_a_server_in_fault_are_ended_when_they_do_not_go(world):
     assert neighbour("run(1000)") == ILLEGAL_ADDRESS and not os.path.exists("/proc/%d" % server)
     assert elsewhere("run(1000)") == SUCCESS
     assert world.container(first[2]).ready()("run(1000)") == SUCCESS
+    elsewhere.stop()
+    wait_until(lambda: world.say(other, "get_default_device_pinned_mem_limit 0") == "8G\n", "the limit to be as configured", 120)
 
 
 def test_faults_in_a_loop_end_in_quarantine(world):

@@ -1,11 +1,15 @@
 """Sharing by MPS in the daemon: limits that reach containers, settings, restarts and compute modes."""
 import json
+import os
+import pathlib
+import shutil
+import signal
 
 import pytest
 
 from cuda_client import MAX_CLIENTS, OUT_OF_MEMORY, SUCCESS
-from mps_world import CONFIG, DEFAULT, EXCLUSIVE, NEEDS, PROHIBITED, WITHOUT, by_gpu, make, world  # noqa: F401 (fixtures)
-from node import healthy, wait_until
+from mps_world import CONFIG, DEFAULT, EXCLUSIVE, NEEDS, PROHIBITED, SLICED, WITHOUT, by_gpu, make, world  # noqa: F401 (fixtures)
+from node import healthy, sick, wait_until
 from pod_resources import PodResources
 
 pytestmark = NEEDS
@@ -23,9 +27,13 @@ def test_each_client_has_what_its_share_says(world):
     assert clients[0]("alloc(1000)") == OUT_OF_MEMORY
     assert {client("run(1000)") for client in clients} == {SUCCESS}
     assert [world.mode(0), world.mode(1)] == [EXCLUSIVE] * 2
-    table = world.sim.run("gpushare", "mps", "status", "--socket", world.node.socket).stdout.splitlines()
     server = world.say(shares[0].split("::")[0], "get_server_list").strip()
-    assert sorted(line.split()[-2:] for line in table if line.startswith("GPU-")) == sorted([["10", server], ["0", "-"]])
+
+    def counted():
+        table = world.sim.run("gpushare", "mps", "status", "--socket", world.node.socket).stdout.splitlines()
+        return sorted(line.split()[-2:] for line in table if line.startswith("GPU-")) == sorted([["10", server], ["0", "-"]])
+
+    wait_until(counted, "ten clients of one server")
     holders = {share["id"]: share["holders"] for gpu in world.node.status()["gpus"] for share in gpu["shares"]}
     assert [holder["pid"] for holder in holders[shares[3]]] == [clients[3].pid]
 
@@ -93,6 +101,70 @@ def test_compute_modes_come_back_after_a_crash(make):
     wait_until(lambda: world.mps() == {}, "the daemons that were left are gone")
 
 
+def test_a_compute_mode_that_cannot_be_restored_is_tried_again(world):
+    first, second = by_gpu(healthy(world.ready()))
+    world.sim.inject("nvml:nvmlDeviceSetComputeMode=999")
+    world.configure(SLICED)
+    world.plugin().wait(lambda devices: len(sick(devices)) == 8, "nothing to be given out")
+    wait_until(lambda: len([each for each in world.node.status()["problems"] if "before MPS could not be restored: nvml" in each]) == 2,
+               "both to wait for it")
+    world.sim.inject("nvml:nvmlDeviceSetComputeMode=0")
+    world.ready(8)
+    assert (world.mode(0), world.mode(1)) == (DEFAULT, DEFAULT)
+    assert world.node.read_log().count("the compute mode could not be restored") == 2
+
+
+def test_mps_that_comes_back_while_its_last_clients_are_waited_for(world):
+    share = healthy(world.ready())[0]
+    gpu = share.split("::")[0]
+    client = world.container(share).ready()
+    world.configure(WITHOUT)
+    world.wait_state(gpu, "Stopping")
+    world.configure(CONFIG)
+    client.stop()
+    world.wait_state(gpu, "Ready")
+    assert world.say(gpu, "get_default_active_thread_percentage") == "10.0\n"
+    assert world.say(gpu, "get_default_device_pinned_mem_limit 0") == "8G\n"
+
+
+def test_another_root_while_clients_run(world, tmp_path_factory):
+    """Now nothing moves; at the next start, what runs below the old root has to go before the device is given out."""
+    first, second = by_gpu(healthy(world.ready()))
+    client = world.container(first[0]).ready()
+    before, old = world.mps(), world.root
+    new = old + ".new"
+    world.node.write_config(CONFIG % (new + "/"))
+    world.node.wait_log("flags.mpsRoot changed; that takes effect when the daemon starts again")
+    assert world.mps() == before
+    other = world.container(first[1]).ready()
+    other.stop()
+    world.node.stop()
+    world.start()
+    world.plugin().wait(lambda devices: sick(devices) == sorted(first), "the other GPU's shares, and no others, to be healthy")
+    assert client("run(1000)") == SUCCESS
+    client.stop()
+    world.ready()
+    assert {daemon["pipeDirectory"].startswith(new + "/GPU-") for daemon in world.mps().values()} == {True}
+    assert world.container(first[0]).ready()("run(1000)") == SUCCESS
+    world.node.stop()
+    # The default root has nothing; what the daemon used is known.
+    done = world.sim.run("gpushare", "mps", "stop", "--grace", "0s", "--state-dir", world.node.state)
+    assert done.stdout == "2 control daemons ended, 2 compute modes restored\n", done.stderr
+    shutil.rmtree(new)
+
+
+def test_a_pid_file_that_names_the_daemon_of_another_device(world):
+    ours, other = (shares[0].split("::")[0] for shares in by_gpu(healthy(world.ready())))
+    before = world.mps()
+    world.node.stop()
+    os.kill(before[ours]["pid"], signal.SIGKILL)
+    pathlib.Path(world.root, ours, "pipe", "nvidia-cuda-mps-control.pid").write_text(str(before[other]["pid"]), encoding="ascii")
+    world.start()
+    world.ready()
+    after = world.mps()
+    assert after[other]["pid"] == before[other]["pid"] != after[ours]["pid"]
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_restart_of_the_daemon_ends_no_client(world, end):
     share = healthy(world.ready())[0]
@@ -137,6 +209,14 @@ sharing: {mps: {resources: [{name: nvidia.com/mig-3g.40gb, replicas: 2}]}}
     client = world.container(share, "nvidia.com/mig-3g.40gb").ready()
     assert client("alloc(15000)") == SUCCESS and client("alloc(8000)") == OUT_OF_MEMORY
     assert world.mode(0) == DEFAULT
+    # When it is configured away, its last clients keep that device, and not the one beside it.
+    name = "nvidia.com/mig-3g.40gb"
+    world.node.stop()
+    world.configure(WITHOUT.replace("%s", "%s, migStrategy: mixed"))
+    world.start()
+    world.plugin(name).wait(lambda devices: sick(devices) == [share.split("::")[0]] and len(devices) == 2, "the other to be healthy")
+    client.stop()
+    world.ready(2, name)
 
 
 def entries(*lines):
