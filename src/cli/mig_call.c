@@ -1,5 +1,6 @@
 /* What all commands of `gpushare mig` do: find the GPUs that are meant, and change them. */
 #include <stdarg.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,34 @@ static enum mig_outcome make_way(struct mig_call *call, mig_planner *planner, st
 	return MIG_BLOCKED;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	interrupted = number;
+}
+
+/* A change that is under way is not left half done by Ctrl-C: it stops before the next step and is undone. */
+static void mind_signals(bool mind)
+{
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+	static struct sigaction before[GS_ARRAY_LENGTH(numbers)];
+	const struct sigaction ours = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(numbers); i++)
+		sigaction(numbers[i], mind ? &ours : &before[i], mind ? &before[i] : NULL);
+}
+
+static int apply(struct mig_call *call, struct gs_mig_session *session, const struct gs_mig_task *tasks,
+		 struct gs_error *err)
+{
+	session->interrupted = &interrupted;
+	mind_signals(true);
+	int result = gs_mig_apply(session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL,
+				  NULL, err);
+	mind_signals(false);
+	return result;
+}
+
 /* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
 static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, bool dry_run, struct gs_strbuf *reason)
 {
@@ -262,9 +291,7 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	}
 	if (outcome == MIG_DONE && !dry_run)
 		outcome = make_way(call, planner, tasks, reason);
-	if (outcome == MIG_DONE && !dry_run &&
-	    gs_mig_apply(&session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL, NULL,
-			 &err) < 0) {
+	if (outcome == MIG_DONE && !dry_run && apply(call, &session, tasks, &err) < 0) {
 		gs_strbuf_add(reason, err.text);
 		outcome = err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE
 				  ? MIG_BLOCKED

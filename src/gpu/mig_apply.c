@@ -44,8 +44,17 @@ static int take_lock(const char *state_dir, struct gs_error *err)
 	return -1;
 }
 
-/* A record that is of no use is put away, so that it stands in nobody's way; it must not get lost either. */
-static int recover(const struct gs_mig_session *session, char **recovered, struct gs_error *err)
+/* The change under way is over: what is left on disk is what could not be settled. */
+static int forget_change(const struct gs_mig_session *session, struct gs_error *err)
+{
+	if (session->pending.count)
+		return gs_mig_record_write(session->state_dir, session->proc, &session->pending, err);
+	return gs_mig_record_remove(session->state_dir, err);
+}
+
+/* A record that is of no use is put away, so that it stands in nobody's way; it must not get lost either. `unsettled` says
+ * why something stays pending. */
+static int recover(struct gs_mig_session *session, char **recovered, struct gs_error *unsettled, struct gs_error *err)
 {
 	struct gs_mig_record record;
 	struct gs_error why;
@@ -62,31 +71,32 @@ static int recover(const struct gs_mig_session *session, char **recovered, struc
 				       session->state_dir, why.text);
 		return 0;
 	}
-	int result = 0;
 	if (!gs_mig_record_is_current(&record, session->proc)) {
 		*recovered = gs_printf("a MIG change was cut off when the machine went down; a restart ends all MIG "
 				       "instances, so there is nothing to undo: apply the layout again");
-	} else {
-		result = gs_mig_settle(session->nvml, &record, recovered, err);
+		gs_mig_record_free(&record);
+		return gs_mig_record_remove(session->state_dir, err);
 	}
-	gs_mig_record_free(&record);
-	if (result < 0)
-		return gs_error_prefix(err,
-				       "a MIG change was cut off and can't be undone now (it is tried again next time; "
-				       "remove %s/mig-change to leave the GPUs as they are)",
-				       session->state_dir);
-	return gs_mig_record_remove(session->state_dir, err);
+	size_t count = record.count;
+	if (gs_mig_settle(session->nvml, session->proc, &record, recovered, unsettled) < 0)
+		gs_error_prefix(unsettled,
+				"a MIG change was cut off and can't be undone now (it is tried again next time; "
+				"remove %s/mig-change to leave the GPU as it is)",
+				session->state_dir);
+	session->pending = record;
+	return record.count == count ? 0 : forget_change(session, err);
 }
 
-int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, const char *state_dir, const char *proc,
-		 char **recovered, struct gs_error *err)
+static int begin(struct gs_mig_session *session, const struct gs_nvml *nvml, const char *state_dir, const char *proc,
+		 char **recovered, struct gs_error *unsettled, struct gs_error *err)
 {
 	*recovered = NULL;
+	*unsettled = (struct gs_error){0};
 	*session = (struct gs_mig_session){.nvml = nvml, .state_dir = state_dir, .proc = proc};
 	session->lock = take_lock(state_dir, err);
 	if (session->lock < 0)
 		return -1;
-	if (recover(session, recovered, err) == 0)
+	if (recover(session, recovered, unsettled, err) == 0)
 		return 0;
 	gs_mig_end(session);
 	free(*recovered);
@@ -94,8 +104,22 @@ int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, con
 	return -1;
 }
 
+int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, const char *state_dir, const char *proc,
+		 char **recovered, struct gs_error *err)
+{
+	struct gs_error unsettled;
+	if (begin(session, nvml, state_dir, proc, recovered, &unsettled, err) < 0)
+		return -1;
+	if (session->pending.count) {
+		GS_AUTO_FREE char *told = *recovered;
+		*recovered = gs_printf("%s%s%s", told ? told : "", told ? "; " : "", unsettled.text);
+	}
+	return 0;
+}
+
 void gs_mig_end(struct gs_mig_session *session)
 {
+	gs_mig_record_free(&session->pending);
 	close(session->lock);
 	session->lock = -1;
 }
@@ -104,15 +128,16 @@ int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char
 		   struct gs_error *err)
 {
 	struct gs_mig_session session;
-	struct gs_error why;
+	struct gs_error why, unsettled;
 	GS_AUTO_FREE char *record = gs_printf("%s/mig-change", state_dir);
 	*recovered = NULL;
 	if (access(record, F_OK) < 0 && errno == ENOENT)
 		return 0;
-	if (gs_mig_begin(&session, nvml, state_dir, proc, recovered, &why) < 0)
+	if (begin(&session, nvml, state_dir, proc, recovered, &unsettled, &why) < 0)
 		return why.source == GS_ERROR_LIMIT ? 0 : gs_fail(err, why.source, why.code, "%s", why.text);
+	size_t left = session.pending.count;
 	gs_mig_end(&session);
-	return 0;
+	return left ? gs_fail(err, unsettled.source, unsettled.code, "%s", unsettled.text) : 0;
 }
 
 /* What is to be done, as values
@@ -189,12 +214,13 @@ static void foresee_step(const struct gs_mig_board *board, const struct gs_mig_s
 
 static struct gs_mig_record_gpu foresee(const struct gs_mig_task *task)
 {
-	struct gs_mig_record_gpu gpu = {.before = {.enabled = task->board->enabled}};
+	struct gs_mig_record_gpu gpu = {.before = {.enabled = task->board->enabled, .pending = task->board->pending}};
 	snprintf(gpu.uuid, sizeof gpu.uuid, "%s", task->board->uuid);
 	for (size_t i = 0; i < task->board->layout.count; i++)
 		gpu.before.items[gpu.before.count++] = gs_mig_instance_as_record(task->board, i);
 	gpu.after = gpu.before;
 	gpu.after.enabled = task->enabled;
+	gpu.after.pending = task->keeps_mode ? task->board->pending : task->enabled;
 	for (size_t i = 0; i < task->plan.step_count; i++)
 		foresee_step(task->board, &task->plan.steps[i], &gpu.after);
 	return gpu;
@@ -260,6 +286,8 @@ static int do_steps(const struct gs_mig_session *session, nvmlDevice_t device, c
 	for (size_t i = 0; i < task->plan.step_count; i++) {
 		const struct gs_mig_step *step = &task->plan.steps[i];
 		char text[160];
+		if (session->interrupted && *session->interrupted)
+			return gs_fail(err, GS_ERROR_SYSTEM, EINTR, "interrupted");
 		if (do_step(session->nvml, device, task->board, step, err) == 0)
 			continue;
 		if (err->code == NVML_ERROR_IN_USE)
@@ -339,20 +367,27 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 
 /* Takes back what was done on the first `count` GPUs, of which the last may be half done. Fills `err`, which says why,
  * with what became of it. */
-static int undo(const struct gs_mig_session *session, struct gs_mig_record *record, size_t count, struct gs_error *err)
+static int undo(struct gs_mig_session *session, const struct gs_mig_record *change, size_t count, gs_mig_reset *reset,
+		void *user, struct gs_error *err)
 {
 	const struct gs_error cause = *err;
-	struct gs_error why;
+	struct gs_error why, failed = {0};
+	struct gs_mig_record *pending = &session->pending;
 	uint32_t lost = 0, all_lost = 0;
-	for (size_t i = count; i-- > 0; all_lost += lost)
-		if (gs_mig_restore(session->nvml, &record->gpus[i], GS_MIG_UNDO, &lost, &why) < 0)
-			return gs_fail(
-				err, cause.source, cause.code,
-				"%.220s; and what had been done can't be undone now: %.180s. The next gpushare mig "
-				"tries again",
-				cause.text, why.text);
-	if (gs_mig_record_remove(session->state_dir, &why) < 0)
+	for (size_t i = count; i-- > 0; all_lost += lost) {
+		if (gs_mig_restore(session->nvml, &change->gpus[i], GS_MIG_UNDO, reset, user, &lost, &why) == 0)
+			continue;
+		failed = why;
+		pending->gpus = gs_reallocarray(pending->gpus, pending->count + 1, sizeof *pending->gpus);
+		pending->gpus[pending->count++] = change->gpus[i];
+	}
+	if (forget_change(session, &why) < 0)
 		return gs_fail(err, why.source, why.code, "%s", why.text);
+	if (failed.source)
+		return gs_fail(err, cause.source, cause.code,
+			       "%.220s; and what had been done can't be undone now: %.180s. The next gpushare mig "
+			       "tries again",
+			       cause.text, failed.text);
 	if (all_lost)
 		return gs_fail(
 			err, cause.source, cause.code,
@@ -363,8 +398,28 @@ static int undo(const struct gs_mig_session *session, struct gs_mig_record *reco
 		       "%.400s; all that had been done was undone, so every GPU is as it was", cause.text);
 }
 
-int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count,
-		 gs_mig_reset *reset, void *user, struct gs_error *err)
+static bool is_pending(const struct gs_mig_session *session, const char *uuid)
+{
+	for (size_t i = 0; i < session->pending.count; i++)
+		if (strcmp(session->pending.gpus[i].uuid, uuid) == 0)
+			return true;
+	return false;
+}
+
+/* On disk beside what is still pending. */
+static int write_change(const struct gs_mig_session *session, const struct gs_mig_record *change, struct gs_error *err)
+{
+	size_t old = session->pending.count;
+	GS_AUTO_FREE struct gs_mig_record_gpu *gpus = gs_calloc(old + change->count, sizeof *gpus);
+	const struct gs_mig_record both = {.gpus = gpus, .count = old + change->count};
+	if (old)
+		memcpy(gpus, session->pending.gpus, old * sizeof *gpus);
+	memcpy(gpus + old, change->gpus, change->count * sizeof *gpus);
+	return gs_mig_record_write(session->state_dir, session->proc, &both, err);
+}
+
+int gs_mig_apply(struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count, gs_mig_reset *reset,
+		 void *user, struct gs_error *err)
 {
 	GS_AUTO_FREE struct gs_mig_record_gpu *gpus = gs_calloc(count + 1, sizeof *gpus);
 	GS_AUTO_FREE size_t *which = gs_calloc(count + 1, sizeof *which);
@@ -375,12 +430,17 @@ int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task 
 	for (size_t i = 0; i < count; i++) {
 		if (gs_mig_task_is_done(&tasks[i]))
 			continue;
+		if (is_pending(session, tasks[i].board->uuid))
+			return gs_fail(
+				err, GS_ERROR_SYSTEM, EBUSY,
+				"%s: an earlier change that was cut off can't be undone now; nothing was changed",
+				gs_mig_board_label(tasks[i].board, label));
 		gpus[record.count] = foresee(&tasks[i]);
 		which[record.count++] = i;
 	}
 	if (record.count == 0)
 		return 0;
-	if (gs_mig_record_write(session->state_dir, session->proc, &record, err) < 0)
+	if (write_change(session, &record, err) < 0)
 		return -1;
 	for (size_t i = 0; i < record.count; i++) {
 		const struct gs_mig_task *task = &tasks[which[i]];
@@ -388,8 +448,8 @@ int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task 
 		if (do_task(session, task, &gpus[i], reset, user, &begun, &why) == 0)
 			continue;
 		gs_error_prefix(&why, "%s", gs_mig_board_label(task->board, label));
-		undo(session, &record, i + begun, &why);
+		undo(session, &record, i + begun, reset, user, &why);
 		return gs_fail(err, why.source, why.code, "%s", why.text);
 	}
-	return gs_mig_record_remove(session->state_dir, err);
+	return forget_change(session, err);
 }

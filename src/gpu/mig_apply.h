@@ -13,25 +13,33 @@
 #ifndef GPUSHARE_GPU_MIG_APPLY_H
 #define GPUSHARE_GPU_MIG_APPLY_H
 
+#include <signal.h>
+
 #include "core/mig_config.h"
 #include "core/mig_plan.h"
 #include "gpu/mig.h"
+#include "gpu/mig_restore.h"
 
 struct gs_mig_session {
 	const struct gs_nvml *nvml;
 	const char *state_dir, *proc;
 	int lock;
+	struct gs_mig_record pending; /* what was cut off earlier and can't be settled now; owned */
+	/* Set (by a signal, say) when the change is to stop: it is undone then. NULL: it never is. */
+	const volatile sig_atomic_t *interrupted;
 };
 
 /* Takes the lock, so that one process changes MIG at a time, and settles what a change left that was cut off; `recovered`
  * (NULL, or a sentence that the caller frees) says what that was. The lock goes with the process. Errors: GS_ERROR_LIMIT
- * when another holds the lock; the directory can't be used; what was cut off can be neither undone nor finished now, which
- * is tried again next time. The strings live as long as the session. */
+ * when another holds the lock; the directory can't be used. What can be neither undone nor finished now is left as it is, is
+ * told too, and is tried again next time; until then no task may concern those GPUs. The strings live as long as the
+ * session. */
 int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, const char *state_dir, const char *proc,
 		 char **recovered, struct gs_error *err);
 void gs_mig_end(struct gs_mig_session *session);
 
-/* Settles what was cut off, and nothing else: gs_mig_begin and gs_mig_end. 0 also when another process is at work now. */
+/* Settles what was cut off, and nothing else. 0 also when another process is at work now; -1 when something is left to be
+ * settled, `recovered` says then what was done nevertheless. */
 int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char *proc, char **recovered,
 		   struct gs_error *err);
 
@@ -56,15 +64,13 @@ bool gs_mig_task_is_done(const struct gs_mig_task *task);
 enum { GS_MIG_REMOVES_MAX = 1 + GS_MIG_INSTANCES_MAX * GS_MIG_COMPUTE_MAX };
 size_t gs_mig_task_removes(const struct gs_mig_task *task, const char *uuids[GS_MIG_REMOVES_MAX]);
 
-/* Resets the GPU so that its pending MIG mode comes into force. */
-typedef int gs_mig_reset(const struct gs_mig_board *board, void *user, struct gs_error *err);
 /* By nvidia-smi, since NVML has no call for it. What it prints goes to standard error. */
 int gs_mig_reset_by_smi(const struct gs_mig_board *board, void *user, struct gs_error *err);
 
 /* Does all tasks; GPUs on which there is nothing to do are not touched, and without any nothing is written. On failure all
  * GPUs have what they had before, and the error says so; or it says what could not be brought back, and the next
  * gs_mig_begin tries again. `reset` is called when the driver says that a mode needs it; NULL: that is a failure. */
-int gs_mig_apply(const struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count,
-		 gs_mig_reset *reset, void *user, struct gs_error *err);
+int gs_mig_apply(struct gs_mig_session *session, const struct gs_mig_task *tasks, size_t count, gs_mig_reset *reset,
+		 void *user, struct gs_error *err);
 
 #endif

@@ -44,7 +44,8 @@ char *gs_mig_record_text(const struct gs_mig_record *record)
 	gs_strbuf_printf(&text, "boot %s\n", *record->boot ? record->boot : "-");
 	for (size_t i = 0; i < record->count; i++) {
 		const struct gs_mig_record_gpu *gpu = &record->gpus[i];
-		gs_strbuf_printf(&text, "gpu %s %d %d\n", gpu->uuid, gpu->before.enabled, gpu->after.enabled);
+		gs_strbuf_printf(&text, "gpu %s %d %d %d %d\n", gpu->uuid, gpu->before.enabled, gpu->after.enabled,
+				 gpu->before.pending, gpu->after.pending);
 		add_layout(&text, "before", &gpu->before);
 		add_layout(&text, "after", &gpu->after);
 	}
@@ -74,13 +75,20 @@ static bool parse_instance(const char *text, struct gs_mig_record_layout *layout
 static bool parse_gpu(const char *text, struct gs_mig_record *record)
 {
 	struct gs_mig_record_gpu gpu = {0};
-	unsigned before, after;
+	unsigned before, after, before_pending, after_pending;
 	_Static_assert(GS_UUID_SIZE == 96, "the format below holds one less");
-	if (record->count == GS_GPUS_MAX || sscanf(text, "%95s %u %u", gpu.uuid, &before, &after) != 3 || before > 1 ||
-	    after > 1)
+	int found = sscanf(text, "%95s %u %u %u %u", gpu.uuid, &before, &after, &before_pending, &after_pending);
+	if (found == 3) { /* as the first releases wrote it */
+		before_pending = before;
+		after_pending = after;
+	}
+	if (record->count == GS_GPUS_MAX || (found != 3 && found != 5) ||
+	    (before | after | before_pending | after_pending) > 1)
 		return false;
 	gpu.before.enabled = before;
 	gpu.after.enabled = after;
+	gpu.before.pending = before_pending;
+	gpu.after.pending = after_pending;
 	record->gpus = gs_reallocarray(record->gpus, record->count + 1, sizeof *record->gpus);
 	record->gpus[record->count++] = gpu;
 	return true;

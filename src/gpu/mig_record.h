@@ -23,6 +23,7 @@ struct gs_mig_record_instance {
 
 struct gs_mig_record_layout {
 	bool enabled; /* MIG mode */
+	bool pending; /* and as it will be after a reset */
 	struct gs_mig_record_instance items[GS_MIG_INSTANCES_MAX];
 	uint8_t count;
 };

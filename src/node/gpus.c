@@ -18,16 +18,19 @@ enum {
 	EVENTS_MAX = 128,     /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
 	RETRY_FIRST_MS = 100, /* until NVML is there */
 	RETRY_MOST_MS = 5000,
-	LOOK_MS = 15000,    /* for GPUs that came or went, and for the health of those that are due */
-	LOOK_MIG_MS = 2000, /* for MIG devices that came or went, where the driver does not tell */
-	OVERSEE_MS = 5000,  /* whether a look comes on */
-	STANDSTILLS = 3,    /* so often in a row it has not: the driver hangs */
+	LOOK_MS = 15000,        /* for GPUs that came or went, and for the health of those that are due */
+	LOOK_MIG_MS = 2000,     /* for MIG devices that came or went, where the driver does not tell */
+	SETTLE_FIRST_MS = 1000, /* until a MIG change that can't be settled now is tried again; doubles */
+	SETTLE_MOST_MS = 60000,
+	OVERSEE_MS = 5000, /* whether a look comes on */
+	STANDSTILLS = 3,   /* so often in a row it has not: the driver hangs */
 };
 
 /* What a job on a worker thread is to do, and what it found. One at a time. */
 struct job {
 	uv_work_t work;
 	bool rescan; /* read the inventory even if the cheap check sees no change */
+	bool settle; /* a MIG change that was cut off, if there is one */
 	struct gs_inventory before;
 	bool *probe; /* which devices of `before` to look at */
 
@@ -53,7 +56,9 @@ struct gpus {
 	uv_loop_t *loop;
 	struct gpus_owner owner;
 	char *driver_root, *host_driver_root, *state_dir;
-	char *unsettled;      /* as last logged */
+	char *unsettled;   /* as last logged */
+	int64_t settle_ns; /* when to try again */
+	unsigned settle_ms;
 	struct gs_nvml *nvml; /* NULL until a job opened it; used by jobs, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;
@@ -151,7 +156,7 @@ static void run_job(uv_work_t *work)
 	}
 	gs_nvml_hold(job->nvml);
 	struct gs_error why;
-	if (gs_mig_recover(job->nvml, gpus->state_dir, "/proc", &job->settled, &why) < 0)
+	if (job->settle && gs_mig_recover(job->nvml, gpus->state_dir, "/proc", &job->settled, &why) < 0)
 		job->unsettled = gs_strdup(why.text);
 	look(gpus, job);
 	gs_nvml_release(job->nvml);
@@ -474,6 +479,13 @@ static void tell_settled(struct gpus *gpus, struct job *job)
 	if (job->unsettled && (!gpus->unsettled || strcmp(gpus->unsettled, job->unsettled) != 0))
 		gs_log(GS_LOG_ERROR, "cannot settle a MIG change", GS_STR("error", job->unsettled));
 	free(job->settled);
+	if (!job->settle)
+		return;
+	/* What is tried may itself be an event that brings the next look. */
+	gpus->settle_ms = !job->unsettled ? 0 : gpus->settle_ms ? gpus->settle_ms * 2 : SETTLE_FIRST_MS;
+	if (gpus->settle_ms > SETTLE_MOST_MS)
+		gpus->settle_ms = SETTLE_MOST_MS;
+	gpus->settle_ns = now_ns() + (int64_t)gpus->settle_ms * 1000000;
 	free(gpus->unsettled);
 	gpus->unsettled = job->unsettled;
 	job->settled = job->unsettled = NULL;
@@ -542,6 +554,7 @@ static void start_job(struct gpus *gpus, bool rescan)
 	}
 	struct job *job = &gpus->job;
 	*job = (struct job){.nvml = gpus->nvml, .rescan = rescan || gpus->rescan_due || !gpus->read_once};
+	job->settle = now_ns() >= gpus->settle_ns;
 	gpus->again = false;
 	gpus->rescan_due = false;
 	gs_inventory_copy(&job->before, &gpus->inventory);

@@ -210,7 +210,7 @@ static char *summary(const struct work *work)
 			 destroyed);
 }
 
-static void change(struct work *work, const struct gs_mig_session *session)
+static void change(struct work *work, struct gs_mig_session *session)
 {
 	struct mig_job *job = work->job;
 	struct gs_error err;
@@ -232,7 +232,8 @@ static void change(struct work *work, const struct gs_mig_session *session)
 	if (!check_withdrawn(work))
 		return;
 	if (gs_mig_apply(session, work->tasks, work->boards.count, job->reset, NULL, &err) < 0) {
-		bool in_use = err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE;
+		bool in_use = (err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE) ||
+			      (err.source == GS_ERROR_SYSTEM && err.code == EBUSY);
 		stop(job, in_use ? MIG_JOB_BLOCKED : MIG_JOB_FAILED, "%s", err.text);
 		return;
 	}

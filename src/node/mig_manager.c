@@ -274,7 +274,7 @@ static void on_recovered(void *user)
 	if (recovery->failed)
 		gs_log(GS_LOG_ERROR, "a MIG change that was cut off could not be settled; the next change tries again",
 		       GS_STR("error", recovery->err.text));
-	else if (recovery->recovered)
+	if (recovery->recovered)
 		gs_log(GS_LOG_WARNING, "a MIG change was cut off", GS_STR("result", recovery->recovered));
 	if (recovery->recovered && !recovery->node->stopping)
 		gpus_rescan(recovery->node->gpus);
