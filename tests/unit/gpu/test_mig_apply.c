@@ -402,6 +402,142 @@ static void test_what_is_in_use_is_finished(void **state)
 	assert_true(finished > 0);
 }
 
+/* Each GPU for itself
+ * ---- */
+
+static bool is_old(uint32_t gpu, uint32_t start)
+{
+	const struct fake_mig_instance *there = fake_mig_at(gpu, start);
+	return there && fake_mig_profiles.profiles[there->profile].id == 19 && there->computes[0].serial;
+}
+
+static bool is_new(uint32_t gpu, uint32_t start)
+{
+	const struct fake_mig_instance *there = fake_mig_at(gpu, start);
+	return there && fake_mig_profiles.profiles[there->profile].id != 19 && there->computes[0].serial;
+}
+
+/* One is done and the other not begun, and both are in use: both stay. */
+static void test_each_gpu_goes_its_own_way(void **state)
+{
+	struct gs_error err;
+	char after_0[256];
+	set_stage();
+	assert_int_equal(make(wanted, NULL, &err), 0);
+	snprintf(after_0, sizeof after_0, "%s", fake_mig_text(0));
+	for (nth = 1;; nth++) {
+		set_stage();
+		assert_true(killed_in(arm_death, false));
+		if (strcmp(fake_mig_text(0), after_0) == 0 && strcmp(fake_mig_text(1), seven) == 0)
+			break;
+		recover();
+	}
+	fake_mig_at(0, 4)->computes[0].pid = 7;
+	fake_mig_at(1, 6)->computes[0].pid = 8;
+	recover();
+	assert_string_equal(fake_mig_text(0), after_0);
+	assert_string_equal(fake_mig_text(1), seven);
+}
+
+/* Somebody is on what was, and somebody on what was to be: it is left alone by every attempt, and keeps no other GPU. */
+static void test_a_gpu_that_cannot_be_settled_is_not_touched(void **state)
+{
+	struct gs_error err;
+	char *told, half[256];
+	for (nth = 1;; nth++) {
+		set_stage();
+		assert_true(killed_in(arm_death, false));
+		if ((is_new(1, 4) && is_old(1, 0)) || (is_new(1, 0) && is_old(1, 4)))
+			break;
+		recover();
+	}
+	snprintf(half, sizeof half, "%s", fake_mig_text(1));
+	fake_mig_at(1, 4)->computes[0].pid = 7;
+	fake_mig_at(1, 0)->computes[0].pid = 8;
+	struct fake_mig_instance *old = fake_mig_at(1, is_old(1, 0) ? 0 : 4);
+	uint32_t changes = 0;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(gs_mig_recover(&nvml, state_dir, "/proc", &told, &err), -1);
+		assert_non_null(strstr(err.text, fake_mig->gpus[1].uuid));
+		assert_true(has_record());
+		free(told);
+		assert_string_equal(fake_mig_text(0), before_0);
+		assert_string_equal(fake_mig_text(1), half);
+		if (i)
+			assert_int_equal(fake_mig->creates + fake_mig->destroys, changes);
+		changes = fake_mig->creates + fake_mig->destroys;
+	}
+	/* A change that leaves it as it is goes through, and forgets nothing. */
+	struct gs_mig_session session;
+	struct gs_mig_boards boards;
+	struct gs_mig_wish wish = {0};
+	assert_int_equal(gs_mig_begin(&session, &nvml, state_dir, "/proc", &told, &err), 0);
+	free(told);
+	assert_int_equal(gs_mig_read(&nvml, "/proc", &boards, &err), 0);
+	struct gs_mig_task tasks[2] = {gs_mig_task_idle(&boards.items[0]), gs_mig_task_idle(&boards.items[1])};
+	assert_int_equal(gs_mig_parse_list(&boards.items[0].gpu, "1g.10gb", &wish, NULL), 0);
+	assert_int_equal(
+		gs_mig_plan_make(&boards.items[0].gpu, &boards.items[0].layout, &wish, GS_MIG_BECOME, &tasks[0].plan),
+		0);
+	assert_int_equal(gs_mig_apply(&session, tasks, 2, NULL, NULL, &err), 0);
+	assert_string_equal(fake_mig_text(0), "1g.10gb@1");
+	assert_true(has_record());
+	/* One that concerns it waits. */
+	tasks[1].plan = tasks[0].plan;
+	assert_int_equal(gs_mig_apply(&session, tasks, 2, NULL, NULL, &err), -1);
+	assert_int_equal(err.code, EBUSY);
+	assert_string_equal(fake_mig_text(1), half);
+	gs_mig_end(&session);
+	gs_mig_boards_free(&boards);
+
+	old->computes[0].pid = 0;
+	recover();
+	assert_string_equal(fake_mig_text(1), divided);
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(void)
+{
+	interrupted = 1;
+}
+
+static void test_an_interrupted_change_is_undone(void **state)
+{
+	uint32_t undone = 0;
+	for (nth = 1; !undone || interrupted; nth += 7) {
+		struct gs_mig_session session;
+		struct gs_mig_boards boards;
+		struct gs_mig_wish wish = {0};
+		struct gs_error err;
+		char *told;
+		set_stage();
+		assert_int_equal(gs_mig_begin(&session, &nvml, state_dir, "/proc", &told, &err), 0);
+		assert_int_equal(gs_mig_read(&nvml, "/proc", &boards, &err), 0);
+		struct gs_mig_task tasks[2] = {gs_mig_task_idle(&boards.items[0]), gs_mig_task_idle(&boards.items[1])};
+		assert_int_equal(gs_mig_parse_list(&boards.items[1].gpu, wanted, &wish, NULL), 0);
+		assert_int_equal(gs_mig_plan_make(&boards.items[1].gpu, &boards.items[1].layout, &wish, GS_MIG_BECOME,
+						  &tasks[1].plan),
+				 0);
+		interrupted = 0;
+		session.interrupted = &interrupted;
+		fake_mig->hook = interrupt;
+		fake_mig->hook_call = fake_mig->calls + nth;
+		int result = gs_mig_apply(&session, tasks, 2, NULL, NULL, &err);
+		if (result < 0) {
+			assert_non_null(strstr(err.text, "interrupted; all that had been done was undone"));
+			assert_string_equal(fake_mig_text(1), seven);
+			undone += fake_mig->destroys > 0;
+		} else { /* it came too late */
+			assert_string_equal(fake_mig_text(1), divided);
+		}
+		assert_false(has_record());
+		gs_mig_end(&session);
+		gs_mig_boards_free(&boards);
+	}
+	assert_true(undone > 0);
+}
+
 /* Others
  * ---- */
 
@@ -596,6 +732,34 @@ static void test_mode_that_needs_a_reset_nobody_allows(void **state)
 	assert_false(has_record());
 }
 
+static void test_a_mode_that_waits_for_a_reset_goes_on_waiting(void **state)
+{
+	struct gs_error err;
+	all_off(true);
+	fake_mig->gpus[0].pending = true;
+	assert_int_equal(make("7g.80gb", NULL, &err), -1);
+	assert_true(fake_mig->gpus[0].pending && !fake_mig->gpus[1].pending);
+	assert_false(fake_mig->gpus[0].enabled || fake_mig->gpus[1].enabled);
+	assert_false(has_record());
+}
+
+static int reset_first_only(const struct gs_mig_board *board, void *user, struct gs_error *err)
+{
+	return board->index ? gs_fail(err, GS_ERROR_SYSTEM, 0, "not this one") : reset(board, user, err);
+}
+
+/* What was reset to be changed is reset to be as before. */
+static void test_undoing_resets_too(void **state)
+{
+	struct gs_error err;
+	all_off(true);
+	assert_int_equal(make("7g.80gb", reset_first_only, &err), -1);
+	assert_int_equal(reset_called, 2);
+	for (int i = 0; i < 2; i++)
+		assert_false(fake_mig->gpus[i].enabled || fake_mig->gpus[i].pending);
+	assert_false(has_record());
+}
+
 static void test_mode_while_clients_run(void **state)
 {
 	struct gs_error err;
@@ -762,6 +926,9 @@ int main(void)
 		TEST(test_killed_at_any_call),
 		TEST(test_killed_while_recovering),
 		TEST(test_what_is_in_use_is_finished),
+		TEST(test_each_gpu_goes_its_own_way),
+		TEST(test_a_gpu_that_cannot_be_settled_is_not_touched),
+		TEST(test_an_interrupted_change_is_undone),
 		TEST(test_another_tool_creates_meanwhile),
 		TEST(test_another_tool_adds_beside),
 		TEST(test_a_process_starts_on_what_is_to_go),
@@ -769,6 +936,8 @@ int main(void)
 		TEST(test_mode_without_reset),
 		TEST(test_mode_touches_only_who_needs_it),
 		TEST(test_mode_that_needs_a_reset_nobody_allows),
+		TEST(test_a_mode_that_waits_for_a_reset_goes_on_waiting),
+		TEST(test_undoing_resets_too),
 		TEST(test_mode_while_clients_run),
 		TEST(test_mode_any_call_fails),
 		TEST(test_one_at_a_time),
