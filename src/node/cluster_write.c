@@ -272,8 +272,9 @@ void cluster_check_managed(struct cluster *cluster)
 	uint64_t now = uv_now(cluster->loop);
 	for (size_t i = 0; i < cluster->managed_count; i++) {
 		struct managed *managed = &cluster->managed[i];
-		/* The watch may tell now what was so before our change. */
-		if (managed->path || !managed->delivered || cluster->version < managed->delivered_version)
+		/* The watch may tell now what was so before our change; or, while one is under way, what that made. */
+		if (managed->path || managed->sent || !managed->delivered ||
+		    cluster->version < managed->delivered_version)
 			continue;
 		const json_t *set = json_object_get(managed->delivered, "metadata");
 		const char *key = first_difference(json_object_get(set, "labels"), cluster->labels);

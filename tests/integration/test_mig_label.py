@@ -225,3 +225,14 @@ def test_another_wish_while_waiting(make):
     large.wait(lambda list: healthy(list) == ids, "all given out again")
     wait_until(lambda: STATE not in world.api.labels(), "no state without a label")
     assert world.node.status()["mig"] is None
+
+
+def test_one_change_after_the_other(make):
+    """What the API server tells of the daemon's own writes is no sign that somebody else changes the node's labels."""
+    world = make()
+    world.plugin("nvidia.com/gpu")
+    for name in ["all-1g.10gb", "all-balanced", "all-3g.40gb", "no-such", "all-2g.20gb", "all-1g.10gb", "all-disabled"]:
+        world.want(name)
+        wait_until(lambda: (world.node.status()["mig"] or {}).get("config") == name, f"{name} to be taken up")
+        world.wait_state("failed" if name == "no-such" else "success")
+    assert "a label of ours was changed" not in world.node.read_log()
