@@ -14,12 +14,14 @@
 #include "core/container_edit.h"
 #include "core/share.h"
 
-/* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop.
- * `device_healthy[i]` speaks for inventory->devices[i]. */
+/* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop. */
 struct kube_view {
 	const struct gs_resource *resource;
 	const struct gs_inventory *inventory;
-	const bool *device_healthy;
+	/* Whether a share (its position in the resource, which is on `on`) can be given out. */
+	bool (*share_healthy)(const void *user, const struct gs_resource *resource, const struct gs_resource_device *on,
+			      uint32_t share);
+	const void *user;
 	enum gs_allocation_policy policy;
 };
 

@@ -58,11 +58,11 @@ bool kube_plugin_encode_list(struct kube_plugin *plugin)
 	GS_AUTO_FREE V1beta1__Device **list = gs_calloc(count, sizeof *list);
 	for (size_t i = 0; i < view->resource->device_count; i++) {
 		const struct gs_resource_device *device = &view->resource->devices[i];
-		bool healthy = view->device_healthy[device->device];
 		bool located = inventory->gpus[device->gpu].numa_node >= 0;
 		for (uint32_t j = device->first_share; j < device->first_share + device->share_count; j++) {
 			v1beta1__device__init(&devices[j]);
 			devices[j].id = (char *)view->resource->shares[j].id;
+			bool healthy = view->share_healthy(view->user, view->resource, device, j);
 			devices[j].health = (char *)(healthy ? "Healthy" : "Unhealthy");
 			devices[j].topology = located ? &topologies[device->gpu] : NULL;
 			list[j] = &devices[j];

@@ -245,12 +245,14 @@ void node_mps_look(struct node *node, const char *gpu)
 		gs_mps_look(node->mps->daemons, gpu);
 }
 
-static bool is_shared_by_mps(const struct node *node, uint32_t device)
+/* By one server for all its shares. */
+static bool has_one_server(const struct node *node, uint32_t device)
 {
 	for (size_t i = 0; i < node->plan.resource_count; i++)
 		for (size_t j = 0; j < node->plan.resources[i].device_count; j++)
 			if (node->plan.resources[i].devices[j].device == device)
-				return node->plan.resources[i].devices[j].strategy == &gs_strategy_mps;
+				return node->plan.resources[i].devices[j].strategy == &gs_strategy_mps &&
+				       !node->plan.resources[i].devices[j].own_servers;
 	return false;
 }
 
@@ -258,7 +260,7 @@ bool node_mps_ready(const struct node *node, uint32_t which, const char **reason
 {
 	const struct gs_device *device = &node->inventory.devices[which];
 	*reason = "";
-	if (is_shared_by_mps(node, which)) {
+	if (has_one_server(node, which)) {
 		*reason = "its MPS control daemon is being started";
 		return node->mps && gs_mps_is_ready(node->mps->daemons, device->uuid, reason);
 	}
@@ -268,6 +270,15 @@ bool node_mps_ready(const struct node *node, uint32_t which, const char **reason
 	else if (node->mps && json_object_get(node->mps->unrestored, gpu))
 		*reason = "the compute mode that it had before MPS could not be restored yet";
 	return !**reason;
+}
+
+bool node_mps_share_ready(const struct node *node, const struct gs_resource_device *on, const struct gs_share *share)
+{
+	char key[GS_MPS_KEY_SIZE];
+	if (on->strategy != &gs_strategy_mps || !on->own_servers)
+		return true;
+	gs_mps_key(&node->inventory, on, share, key);
+	return node->mps && gs_mps_is_share_ready(node->mps->daemons, key);
 }
 
 void node_mps_problems(const struct node *node, json_t *problems)

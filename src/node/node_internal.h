@@ -107,6 +107,9 @@ void node_retry_publish(struct node *node);
 void node_publish_health(struct node *node);
 /* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */
 bool node_device_healthy(const struct node *node, uint32_t which, const char **reason);
+/* The same for one share (its position in the resource), as published. */
+bool node_share_healthy(const struct node *node, const struct gs_resource *resource,
+			const struct gs_resource_device *on, uint32_t share);
 void node_unpublish(struct node *node);
 /* driver.c: finds the driver's files, and puts the hook in place; false when containers get none. */
 struct gs_driver_files;
@@ -129,6 +132,8 @@ void node_mps_look(struct node *node, const char *gpu);
 bool node_mps_ready(const struct node *node, uint32_t which, const char **reason);
 /* A list for the status document. */
 json_t *node_mps_status(const struct node *node);
+/* Whether MPS lets this share of the device be given out, where each has a server of its own. */
+bool node_mps_share_ready(const struct node *node, const struct gs_resource_device *on, const struct gs_share *share);
 /* What keeps shares by MPS, or what comes after it, from being given out: a sentence each. */
 void node_mps_problems(const struct node *node, json_t *problems);
 /* The control daemons go on. */

@@ -147,12 +147,19 @@ static void on_registration(void *user, struct kube_plugin *plugin, const struct
 
 /* --- plugins --- */
 
+static bool is_share_healthy(const void *user, const struct gs_resource *resource, const struct gs_resource_device *on,
+			     uint32_t share)
+{
+	return node_share_healthy(user, resource, on, share);
+}
+
 static struct kube_view view_of(struct node *node, const struct gs_resource *resource)
 {
 	return (struct kube_view){
 		.resource = resource,
 		.inventory = &node->inventory,
-		.device_healthy = node->device_healthy,
+		.share_healthy = is_share_healthy,
+		.user = node,
 		.policy = node->config.flags.plugin.allocation_policy,
 	};
 }
@@ -289,6 +296,12 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 		if (inventory->devices[i].mig && inventory->devices[i].gpu == device->gpu && !usable(node, i, reason))
 			return false;
 	return true;
+}
+
+bool node_share_healthy(const struct node *node, const struct gs_resource *resource,
+			const struct gs_resource_device *on, uint32_t share)
+{
+	return node->device_healthy[on->device] && node_mps_share_ready(node, on, &resource->shares[share]);
 }
 
 static void refresh_health(struct node *node)

@@ -91,7 +91,8 @@ static json_t *resources_of(const struct node *node)
 		json_t *strategies = json_array();
 		for (size_t j = 0; j < resource->device_count; j++) {
 			const struct gs_resource_device *device = &resource->devices[j];
-			healthy += node->device_healthy[device->device] ? device->share_count : 0;
+			for (uint32_t k = 0; k < device->share_count; k++)
+				healthy += node_share_healthy(node, resource, device, device->first_share + k);
 			if (j == 0 || device->strategy != resource->devices[j - 1].strategy)
 				json_array_append_new(strategies, json_string(device->strategy->name));
 		}
@@ -198,7 +199,7 @@ static json_t *share_json(const struct node *node, const struct gs_resource *res
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", share->id, "device",
 			 node->inventory.devices[device->device].uuid, "resource", resource->name, "strategy",
 			 device->strategy->name, "state",
-			 node->device_healthy[device->device] ? "Healthy" : "Unhealthy", "memoryBytes",
+			 node_share_healthy(node, resource, device, position) ? "Healthy" : "Unhealthy", "memoryBytes",
 			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
 			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "pods",
 			 pods_json(node, share->id), "holders", holders);

@@ -187,15 +187,20 @@ bool gs_mps_is_ready(const struct gs_mps_daemons *daemons, const char *device, c
 		found = true;
 		if (daemon->state == GS_MPS_READY)
 			continue;
-		/* A share's own server fails alone, and recovers when the share's clients are gone. */
-		if (daemon->state == GS_MPS_FAULT && strcmp(daemon->spec.key, daemon->spec.device) != 0)
-			continue;
 		*reason = *daemon->reason ? daemon->reason : "its MPS control daemon is being started";
 		return false;
 	}
 	if (!found)
 		*reason = "its MPS control daemon is being started";
 	return found;
+}
+
+bool gs_mps_is_share_ready(const struct gs_mps_daemons *daemons, const char *key)
+{
+	for (const struct mps_daemon *daemon = daemons->first; daemon; daemon = daemon->next)
+		if (strcmp(daemon->spec.key, key) == 0 && !daemon->elsewhere && !mps_daemon_is_going(daemon))
+			return daemon->state == GS_MPS_READY;
+	return false;
 }
 
 bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu)

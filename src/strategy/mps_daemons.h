@@ -80,6 +80,8 @@ void gs_mps_look(struct gs_mps_daemons *daemons, const char *gpu);
 /* Whether shares of the device can be used: its daemon is ready and no daemon that should go holds its GPU. `*reason` is ""
  * or a sentence, valid until the next call back. */
 bool gs_mps_is_ready(const struct gs_mps_daemons *daemons, const char *device, const char **reason);
+/* The same for a share with a daemon of its own. */
+bool gs_mps_is_share_ready(const struct gs_mps_daemons *daemons, const char *key);
 /* Whether a daemon that should go still has this device, or the whole GPU that it is on. */
 bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu);
 size_t gs_mps_count(const struct gs_mps_daemons *daemons);

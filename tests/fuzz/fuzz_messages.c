@@ -55,6 +55,12 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 	return gs_allocate(&options, view->resource, shares, count, edit, err);
 }
 
+static bool is_healthy(const void *user, const struct gs_resource *resource, const struct gs_resource_device *on,
+		       uint32_t share)
+{
+	return on->device != 1;
+}
+
 /* Three GPUs, four shares each, all ways to tell a container. */
 static void make_plugin(struct kube_plugin *plugin)
 {
@@ -64,7 +70,6 @@ static void make_plugin(struct kube_plugin *plugin)
 	static struct gs_config config;
 	static struct gs_inventory inventory;
 	static struct gs_plan plan;
-	static const bool healthy[GPUS] = {true, false, true};
 	const struct gs_config_source source = {.name = "fuzz", .text = text, .length = sizeof text - 1};
 	struct gs_diagnostics diagnostics = {0};
 	check(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diagnostics) == 0);
@@ -80,7 +85,7 @@ static void make_plugin(struct kube_plugin *plugin)
 	}
 	check(gs_plan_build(&config, &inventory, gs_strategies, gs_strategy_count, &plan, NULL) == 0);
 	plugin->view =
-		(struct kube_view){.resource = &plan.resources[0], .inventory = &inventory, .device_healthy = healthy};
+		(struct kube_view){.resource = &plan.resources[0], .inventory = &inventory, .share_healthy = is_healthy};
 	plugin->owner = (struct kube_plugin_owner){.user = &config, .allocate = allocate};
 	check(kube_plugin_encode_list(plugin));
 }

@@ -191,9 +191,16 @@ def test_shares_with_servers_of_their_own_fail_alone(make):
     assert neighbour("run(1000)") == SUCCESS
     wait_until(lambda: sorted(daemon["state"] for daemon in world.mps().values()) == ["Fault", "Ready", "Ready"], "one server in FAULT")
     assert neighbour("run(1000)") == SUCCESS
-    assert len(healthy(world.ready(3))) == 3
+    world.plugin().wait(lambda devices: sick(devices) == [shares[0]] and len(healthy(devices)) == 2, "this share alone to be unhealthy")
+    assert [share["state"] for share in world.node.status()["gpus"][0]["shares"]] == ["Unhealthy", "Healthy", "Healthy"]
     guilty.stop()
     wait_until(lambda: {daemon["state"] for daemon in world.mps().values()} == {"Ready"}, "all servers well")
+    # And so does one whose control daemon dies.
+    (own,) = [daemon for key, daemon in world.mps().items() if key.endswith("-2")]
+    os.kill(own["pid"], signal.SIGKILL)
+    world.plugin().wait(lambda devices: sick(devices) == [shares[2]], "this share alone to be unhealthy")
+    wait_until(lambda: not sick(world.plugin().latest), "its return")
+    assert neighbour("run(1000)") == SUCCESS
 
 
 def test_a_missing_program_is_a_clear_condition_and_other_strategies_go_on(make, tmp_path):
