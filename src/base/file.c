@@ -15,13 +15,8 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 
-char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err)
+static char *read_all(int fd, const char *path, size_t limit, size_t *length, struct gs_error *err)
 {
-	GS_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		gs_fail_errno(err, "cannot read %s", path);
-		return NULL;
-	}
 	GS_AUTO_STRBUF struct gs_strbuf content = {0};
 	char block[16384];
 	for (;;) {
@@ -42,6 +37,31 @@ char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_err
 	}
 	*length = content.length;
 	return gs_strbuf_take(&content);
+}
+
+char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err)
+{
+	GS_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		gs_fail_errno(err, "cannot read %s", path);
+		return NULL;
+	}
+	return read_all(fd, path, limit, length, err);
+}
+
+char *gs_read_file_again(const char *path, size_t limit, size_t *length, struct gs_error *err)
+{
+	struct stat about;
+	GS_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &about) < 0) {
+		gs_fail_errno(err, "cannot read %s", path);
+		return NULL;
+	}
+	if (S_ISFIFO(about.st_mode) || S_ISSOCK(about.st_mode)) {
+		gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s is a pipe, which can be read only once; use a file", path);
+		return NULL;
+	}
+	return read_all(fd, path, limit, length, err);
 }
 
 static int write_all(int fd, const char *bytes, size_t length)

@@ -10,6 +10,8 @@
 /* The content with a NUL behind it (owned by the caller), or NULL. More than `limit` bytes is an error; "-" is not
  * special. Files of unknown size (/proc, pipes, /dev/null) are read to their end. */
 char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err);
+/* The same for what may be read more than once, and never waits: a pipe is an error. */
+char *gs_read_file_again(const char *path, size_t limit, size_t *length, struct gs_error *err);
 
 /* Writes PATH.tmp-<pid>, syncs, renames over PATH and syncs the directory. On failure PATH is as it was and nothing
  * is left behind. */

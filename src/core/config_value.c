@@ -179,6 +179,9 @@ static int set_count(const struct gs_config_key *key, void *field, const char *t
 	if (!digits || text[negative + digits])
 		return FAIL(err, "%s is \"%.80s\"; write a whole number from %" PRId64 " to %" PRId64 " in digits",
 			    name, text, key->minimum, key->maximum);
+	if (digits > 1 && text[negative] == '0')
+		return FAIL(err, "%s is \"%.80s\", which YAML's older readers take as octal; write it without the 0",
+			    name, text);
 	long long value = digits > 18 ? INT64_MAX : strtoll(text, NULL, 10);
 	if (value < key->minimum || value > key->maximum)
 		return FAIL(err, "%s is %.40s; write a number from %" PRId64 " to %" PRId64, name, text, key->minimum,

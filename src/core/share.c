@@ -171,7 +171,7 @@ static const struct gs_resource_device *find_device(const struct gs_resource *re
 
 int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint)
 {
-	if (!length || length >= GS_SHARE_ID_SIZE)
+	if (!length || length >= GS_SHARE_ID_SIZE || memchr(id, '\0', length))
 		return -1;
 	size_t uuid = length;
 	while (uuid && (unsigned)(unsigned char)id[uuid - 1] - '0' <= 9)

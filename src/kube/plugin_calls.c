@@ -297,6 +297,8 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 		if (field.type != 2 || (field.number != 1 && field.number != 2))
 			continue;
 		int64_t position = gs_resource_find_near(resource, (const char *)field.bytes, field.length, &hint);
+		if (position < 0 && field.number == 1) /* it may be gone since the kubelet last heard */
+			continue;
 		if (position < 0)
 			return "the request names a device that this resource does not have; the list may have changed "
 			       "since it was read";

@@ -51,11 +51,17 @@ static int parse(const struct node *node, const char *name, const char *text, si
 }
 
 /* Reads and parses. `path` is NULL for the empty configuration; `text` gets the file's content when it could be read. */
-static int load(const struct node *node, const char *path, char **text, struct gs_config *config, char **problem)
+static int load(const struct node *node, const char *path, bool first, char **text, struct gs_config *config,
+		char **problem)
 {
 	size_t length = 0;
 	struct gs_error err;
-	*text = path ? gs_read_file(path, GS_CONFIG_BYTES_MAX, &length, &err) : gs_strdup("");
+	/* A pipe that is used up would read as an empty file, and one that nobody writes to would stop the loop. */
+	if (!path)
+		*text = gs_strdup("");
+	else
+		*text = first ? gs_read_file(path, GS_CONFIG_BYTES_MAX, &length, &err)
+			      : gs_read_file_again(path, GS_CONFIG_BYTES_MAX, &length, &err);
 	if (!*text) {
 		*problem = gs_strdup(err.text);
 		return -1;
@@ -92,7 +98,7 @@ static bool recall(struct node *node)
 	GS_AUTO_FREE char *old_problem = NULL;
 	GS_AUTO_FREE char *text = NULL;
 	struct gs_config config;
-	if (load(node, path, &text, &config, &problem) < 0) {
+	if (load(node, path, false, &text, &config, &problem) < 0) {
 		if (parse(node, "(what was in force before)", old_text, strlen(old_text), &config, &old_problem) < 0)
 			return false;
 		gs_log(GS_LOG_ERROR, "the configuration is not valid; what was in force before the restart stays",
@@ -185,7 +191,7 @@ bool node_config_reload(struct node *node, bool force)
 	GS_AUTO_FREE char *text = NULL;
 	struct gs_config config;
 	char *problem = NULL;
-	if (load(node, path, &text, &config, &problem) < 0) {
+	if (load(node, path, false, &text, &config, &problem) < 0) {
 		set_problem(node, problem);
 		return false;
 	}
@@ -233,7 +239,7 @@ static int load_default(struct node *node, struct gs_error *err)
 	GS_AUTO_FREE char *path = name ? path_of(node, name) : NULL;
 	GS_AUTO_FREE char *text = NULL;
 	GS_AUTO_FREE char *problem = NULL;
-	if (name && load(node, path, &text, &node->config, &problem) == 0)
+	if (name && load(node, path, false, &text, &node->config, &problem) == 0)
 		return 0;
 	return load_bare(node, err);
 }
@@ -247,7 +253,7 @@ int node_config_load(struct node *node, struct gs_error *err)
 		return load_bare(node, err);
 	}
 	GS_AUTO_FREE char *problem = NULL;
-	if (load(node, node->options->config_path, &node->config_text, &node->config, &problem) == 0) {
+	if (load(node, node->options->config_path, true, &node->config_text, &node->config, &problem) == 0) {
 		node->config_ready = true;
 		return 0;
 	}

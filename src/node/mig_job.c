@@ -92,7 +92,7 @@ static bool find_targets(struct work *work)
 	struct gs_error err;
 	size_t length;
 	GS_AUTO_FREE char *text = job->config_path && access(job->config_path, F_OK) == 0
-					  ? gs_read_file(job->config_path, CONFIG_BYTES_MAX, &length, &err)
+					  ? gs_read_file_again(job->config_path, CONFIG_BYTES_MAX, &length, &err)
 					  : NULL;
 	if (!text && job->config_path && access(job->config_path, F_OK) == 0)
 		return stop(job, MIG_JOB_FAILED, "%s", err.text);

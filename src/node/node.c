@@ -183,6 +183,9 @@ static void on_event(void *user, const char *gpu)
 
 static void on_looked(void *user)
 {
+	struct node *node = user;
+	if (node->config.imex_required && node->inventory_known) /* its device node comes and goes unseen */
+		node_publish_health(node);
 	node_withdrawals_looked(user);
 }
 

@@ -44,6 +44,7 @@ struct node {
 	char *cluster_problem;   /* why there is none though the config wants it; NULL: all is well */
 	struct gs_inventory inventory;
 	bool inventory_known; /* the GPUs were read at least once */
+	bool lacks_imex;      /* as told */
 	bool *device_healthy; /* of inventory.devices, as published */
 
 	/* What the cluster was told. */
@@ -106,6 +107,8 @@ void node_retry_publish(struct node *node);
 /* Health alone changed: the lists are sent again where they differ. */
 void node_publish_health(struct node *node);
 /* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */
+/* Why nothing can be given out, or NULL: a device node that a container must get is not there. */
+const char *node_imex_problem(const struct node *node);
 bool node_device_healthy(const struct node *node, uint32_t which, const char **reason);
 /* The same for one share (its position in the resource), as published. */
 bool node_share_healthy(const struct node *node, const struct gs_resource *resource,

@@ -274,6 +274,19 @@ void node_retry_publish(struct node *node)
 		node_serve_problem(node, NULL, NULL);
 }
 
+const char *node_imex_problem(const struct node *node)
+{
+	const struct gs_node_check check = {node_exists, (void *)node};
+	for (size_t i = 0; node->config.imex_required && i < node->config.imex_channel_count; i++) {
+		gs_device_node path;
+		gs_imex_node(node->config.imex_channel_ids[i], path);
+		if (!gs_node_exists(&check, path))
+			return "an IMEX channel is required (imex.required) and has no device node; load the driver's "
+			       "IMEX support, or set imex.required to false";
+	}
+	return NULL;
+}
+
 static bool usable(const struct node *node, uint32_t which, const char **reason)
 {
 	const char *withdrawn = node_withdrawn(node, which);
@@ -288,6 +301,9 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 {
 	const struct gs_inventory *inventory = &node->inventory;
 	const struct gs_device *device = &inventory->devices[which];
+	*reason = node_imex_problem(node);
+	if (*reason) /* every allocation would be refused */
+		return false;
 	if (!usable(node, which, reason) || !node_mps_ready(node, which, reason))
 		return false;
 	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
@@ -306,6 +322,10 @@ bool node_share_healthy(const struct node *node, const struct gs_resource *resou
 
 static void refresh_health(struct node *node)
 {
+	const char *imex = node_imex_problem(node);
+	if (imex && !node->lacks_imex)
+		gs_log(GS_LOG_ERROR, "no share can be given out", GS_STR("error", imex));
+	node->lacks_imex = imex;
 	node->device_healthy =
 		gs_reallocarray(node->device_healthy, node->inventory.device_count, sizeof *node->device_healthy);
 	for (uint32_t i = 0; i < node->inventory.device_count; i++) {

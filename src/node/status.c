@@ -45,6 +45,8 @@ static json_t *problems_of(const struct node *node)
 	if (mig_manager_problem(node))
 		add_problem(problems, "the MIG configuration that the node's label wants is not in force",
 			    mig_manager_problem(node));
+	if (node_imex_problem(node))
+		json_array_append_new(problems, json_string(node_imex_problem(node)));
 	if (gpus_hang(node->gpus))
 		add_problem(problems, "the NVIDIA driver hangs", "a call to NVML does not return; dmesg may tell why");
 	if (waiting)

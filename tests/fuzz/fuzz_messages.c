@@ -84,8 +84,8 @@ static void make_plugin(struct kube_plugin *plugin)
 		inventory.devices[i].gpu = i;
 	}
 	check(gs_plan_build(&config, &inventory, gs_strategies, gs_strategy_count, &plan, NULL) == 0);
-	plugin->view =
-		(struct kube_view){.resource = &plan.resources[0], .inventory = &inventory, .share_healthy = is_healthy};
+	plugin->view = (struct kube_view){
+		.resource = &plan.resources[0], .inventory = &inventory, .share_healthy = is_healthy};
 	plugin->owner = (struct kube_plugin_owner){.user = &config, .allocate = allocate};
 	check(kube_plugin_encode_list(plugin));
 }

@@ -1,6 +1,7 @@
 """The daemon on a simulated node, seen by an independent kubelet."""
 import json
 import os
+import signal
 import stat
 import uuid
 
@@ -107,6 +108,21 @@ def test_unknown_device_is_refused(make):
     assert "GPU-00000000" in refused.value.details()
 
 
+def test_an_imex_channel_that_is_missing_is_told_before_a_pod_comes(make, tmp_path):
+    channels = tmp_path / "root" / "dev" / "nvidia-caps-imex-channels"
+    world = make(config=CONFIG_4.replace("version: v1\n", "version: v1\nimex: {channelIDs: [0], required: true}\n"),
+                 arguments=["--dev-root", str(tmp_path / "root")])
+    plugin = world.plugin()
+    plugin.wait(lambda d: len(sick(d)) == 32)
+    assert any("imex.required" in problem for problem in world.node.status()["problems"])
+    assert "an IMEX channel is required" in world.node.read_log()
+    channels.mkdir(parents=True)
+    (channels / "channel0").touch()
+    world.node.process.send_signal(signal.SIGHUP)
+    plugin.wait(lambda d: len(healthy(d)) == 32)
+    assert plugin.allocate([healthy(plugin.latest)[0]])[0].envs["NVIDIA_IMEX_CHANNELS"] == "0"
+
+
 def test_more_than_one_replica_can_be_refused(make):
     sharing = "  timeSlicing:\n    failRequestsGreaterThanOne: true\n    resources: [{name: nvidia.com/gpu, replicas: 4}]\n"
     plugin = make(config=config(sharing)).plugin()
@@ -179,10 +195,12 @@ def test_packed_policy_fills_a_gpu_first(make):
 def test_preferred_allocation_rejects_nonsense(make):
     plugin = make().plugin()
     ids = sorted(plugin.wait(lambda d: len(d) == 32))
-    for available, size, must in ((ids, 33, ()), (ids, -1, ()), (["x"], 1, ()), (ids[:4], 1, ids[:2]), (ids[:2], 1, [ids[9]])):
+    for available, size, must in ((ids, 33, ()), (ids, -1, ()), (["x"], 1, ()), (ids, 1, ["x"]), (ids[:4], 1, ids[:2]), (ids[:2], 1, [ids[9]])):
         with pytest.raises(grpc.RpcError):
             plugin.preferred(available, size, must)
     assert len(plugin.preferred(ids, 1)) == 1
+    # One that is gone since the kubelet last heard is passed over.
+    assert set(plugin.preferred([ids[0] + "0", *ids[:4], ids[0] + "\0"], 4)) == set(ids[:4])
 
 
 def test_pre_start_container(make):
@@ -225,6 +243,20 @@ def test_bad_config_keeps_the_last_good_one(make):
     world.node.write_config(CONFIG_4.replace("replicas: 4", "replicas: 2"))
     plugin.wait(lambda d: len(d) == 16)
     assert world.node.status()["problems"] == []
+
+
+def test_a_pipe_in_place_of_the_config_keeps_the_last_good_one(make):
+    """Nobody writes to it: whoever reads waits for ever. One that is used up reads as an empty config."""
+    world = make()
+    plugin = world.plugin()
+    plugin.wait(lambda d: len(d) == 32)
+    os.mkfifo(world.node.config + ".pipe")
+    os.replace(world.node.config + ".pipe", world.node.config)
+    world.node.wait_log("is a pipe, which can be read only once")
+    world.node.process.send_signal(signal.SIGHUP)
+    assert [each["shares"] for each in world.node.status()["resources"]] == [32] and len(plugin.latest) == 32
+    world.node.write_config(CONFIG_4.replace("replicas: 4", "replicas: 2"))
+    plugin.wait(lambda d: len(d) == 16)
 
 
 def test_xid_turns_every_share_of_the_gpu_unhealthy_and_recovery_is_proven(make, sim):

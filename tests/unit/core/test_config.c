@@ -200,6 +200,7 @@ static void test_refusals(void **state)
 		{SLICING "    - {replicas: 2}", "f:4:7:", "has no \"name\""},
 		{SLICING "    - {name: gpu}", "f:4:7:", "has no \"replicas\""},
 		{SLICING "    - {name: gpu, replicas: 0}", "f:4:29:", "from 1 to 65536"},
+		{SLICING "    - {name: gpu, replicas: 010}", "f:4:29:", "write it without the 0"},
 		{SLICING "    - {name: gpu, replicas: -1}", "f:4:29:", "from 1 to 65536"},
 		{SLICING "    - {name: gpu, replicas: 1e9}", "f:4:29:", "from 1 to 65536"},
 		{SLICING "    - {name: gpu, replicas: 1000000000}", "f:4:29:", "from 1 to 65536"},
