@@ -34,6 +34,8 @@ const char *mig_option(const struct mig_call *call, const char *name);
 
 /* Prints "gpushare mig x: text" on standard error; GS_EXIT_FAILURE. */
 int mig_fail(const struct mig_call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same about a mistake that is one on any machine; GS_EXIT_USAGE. */
+int mig_misuse(const struct mig_call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Reads all GPUs anew, and chooses those that -i names; without it all. An exit code. */
 int mig_read(struct mig_call *call);
@@ -51,6 +53,16 @@ enum mig_outcome {
 	MIG_BLOCKED, /* `reason` says who is in the way */
 };
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
+
+/* Of an exit code of the functions above. */
+enum mig_outcome mig_outcome_of(int code);
+/* Reads the profiles that the command line has for this GPU; says what is wrong with them. */
+enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_board *board, const char *list,
+			       struct gs_mig_wish *wish);
+/* The reason of a plan that is impossible, and whether it can become possible when somebody ends. */
+enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+			    struct gs_strbuf *reason);
+mig_planner mig_plan_create, mig_plan_destroy;
 
 /* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);

@@ -1,4 +1,5 @@
 /* What all commands of `gpushare mig` do: find the GPUs that are meant, and change them. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,15 +23,35 @@ const char *mig_option(const struct mig_call *call, const char *name)
 	return gs_option_value(call->command, &call->arguments, name);
 }
 
+__attribute__((format(printf, 2, 0))) static void complain(const struct mig_call *call, const char *format,
+							   va_list args)
+{
+	fprintf(stderr, "gpushare %s: ", call->command->name);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+}
+
 int mig_fail(const struct mig_call *call, const char *format, ...)
 {
 	va_list args;
-	fprintf(stderr, "gpushare %s: ", call->command->name);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	complain(call, format, args);
 	va_end(args);
-	fputc('\n', stderr);
 	return GS_EXIT_FAILURE;
+}
+
+int mig_misuse(const struct mig_call *call, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	complain(call, format, args);
+	va_end(args);
+	return GS_EXIT_USAGE;
+}
+
+enum mig_outcome mig_outcome_of(int code)
+{
+	return code == GS_EXIT_OK ? MIG_DONE : code == GS_EXIT_USAGE ? MIG_MISUSED : MIG_FAILED;
 }
 
 int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call)
@@ -61,28 +82,59 @@ void mig_call_close(struct mig_call *call)
 
 static bool is_number(const char *text)
 {
-	return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 9;
+	return *text && strspn(text, "0123456789") == strlen(text);
+}
+
+struct bus_id {
+	unsigned domain, bus, device, function;
+};
+
+/* "00000000:07:00.0" as NVML writes it, "0000:07:00.0" or "07:00.0" as lspci does. */
+static bool read_bus_id(const char *text, struct bus_id *id)
+{
+	int used = 0;
+	*id = (struct bus_id){0};
+	if (strspn(text, "0123456789abcdefABCDEF:.") != strlen(text))
+		return false;
+	if (sscanf(text, "%8x:%2x:%2x.%1x%n", &id->domain, &id->bus, &id->device, &id->function, &used) == 4)
+		return !text[used];
+	id->domain = 0;
+	return sscanf(text, "%2x:%2x.%1x%n", &id->bus, &id->device, &id->function, &used) == 3 && !text[used];
+}
+
+static bool same_bus_id(const char *a, const char *b)
+{
+	struct bus_id x, y;
+	return read_bus_id(a, &x) && read_bus_id(b, &y) && memcmp(&x, &y, sizeof x) == 0;
+}
+
+static bool is_gpu(const struct gs_mig_board *board, size_t index, const char *name)
+{
+	if (is_number(name))
+		return strlen(name) < 9 && strtoul(name, NULL, 10) == index;
+	return strcmp(name, board->uuid) == 0 || strcasecmp(name, board->pci_bus_id) == 0 ||
+	       same_bus_id(name, board->pci_bus_id);
 }
 
 static int find_gpu(const struct mig_call *call, const char *name)
 {
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
-		if (is_number(name) ? strtoul(name, NULL, 10) == i
-				    : strcmp(name, board->uuid) == 0 || strcasecmp(name, board->pci_bus_id) == 0)
+	for (size_t i = 0; i < call->boards.count; i++)
+		if (is_gpu(&call->boards.items[i], i, name))
 			return (int)i;
-	}
 	return -1;
 }
 
 static int no_such_gpu(const struct mig_call *call, const char *name)
 {
 	GS_AUTO_STRBUF struct gs_strbuf known = {0};
+	struct bus_id id;
 	if (!*name)
-		return mig_fail(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
+		return mig_misuse(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
 	if (is_number(name))
 		return mig_fail(call, "-i %s: there is no GPU %s; this node has %zu, numbered from 0", name, name,
 				call->boards.count);
+	if (strncmp(name, "GPU-", 4) != 0 && !read_bus_id(name, &id))
+		return mig_misuse(call, "-i %s: that is no index (0), UUID (GPU-...) or PCI bus id (07:00.0)", name);
 	for (size_t i = 0; i < call->boards.count && i < 8; i++)
 		gs_strbuf_printf(&known, "%s%s", i ? ", " : "", call->boards.items[i].uuid);
 	return mig_fail(call, "-i %s: no GPU of this node has this UUID or bus id; it has %s%s", name,
@@ -102,7 +154,7 @@ static int choose(struct mig_call *call, const char *list)
 		if (gpu < 0)
 			return no_such_gpu(call, name);
 		if (call->chosen[gpu])
-			return mig_fail(call, "-i: GPU %d is named twice", gpu);
+			return mig_misuse(call, "-i: GPU %d is named twice", gpu);
 		call->chosen[gpu] = true;
 		at = comma ? comma + 1 : NULL;
 	}
@@ -138,7 +190,7 @@ int mig_narrow(struct mig_call *call, bool enabled)
 				enabled ? "no GPU of this node has MIG on; turn it on with gpushare mig enable -i 0"
 					: "no GPU of this node can do MIG");
 	if (found > 1 && !named)
-		return mig_fail(call, "%zu GPUs of this node could be meant; say which with -i 0, or -i all", found);
+		return mig_misuse(call, "%zu GPUs of this node could be meant; say which with -i 0, or -i all", found);
 	return GS_EXIT_OK;
 }
 
@@ -172,6 +224,32 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	else
 		fputs(text.length ? text.data : "nothing to do: every GPU is as wanted\n", stdout);
 	json_decref(list);
+}
+
+enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_board *board, const char *list,
+			       struct gs_mig_wish *wish)
+{
+	struct gs_error err;
+	if (gs_mig_parse_list(&board->gpu, list, wish, &err) == 0)
+		return MIG_DONE;
+	if (err.code == EINVAL)
+		return mig_outcome_of(mig_misuse(call, "%s; nothing was changed", err.text));
+	return mig_outcome_of(mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text));
+}
+
+enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+			    struct gs_strbuf *reason)
+{
+	const struct gs_mig_plan *plan = &task->plan;
+	bool held = false;
+	for (size_t i = 0; i < plan->blocker_count && goal == GS_MIG_BECOME; i++)
+		held |= task->board->layout.instances[plan->blockers[i]].busy;
+	if (held) {
+		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+		return MIG_BLOCKED;
+	}
+	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+	return MIG_FAILED;
 }
 
 static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_error *err)
@@ -254,7 +332,7 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	}
 	if (recovered)
 		fprintf(stderr, "gpushare %s: %s\n", call->command->name, recovered);
-	enum mig_outcome outcome = mig_read(call) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
+	enum mig_outcome outcome = mig_outcome_of(mig_read(call));
 	if (outcome == MIG_DONE) {
 		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
 		clear_tasks(call, tasks);
