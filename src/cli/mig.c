@@ -17,6 +17,16 @@ static int no_operands(const struct mig_call *call)
 	return GS_EXIT_USAGE;
 }
 
+/* What can be shown is shown before. */
+static int say_unreadable(const struct mig_call *call)
+{
+	fflush(stdout);
+	for (size_t i = 0; i < call->boards.count; i++)
+		if (call->chosen[i] && call->boards.items[i].problem[0])
+			mig_fail(call, "GPU %zu can't be read: %s", i, call->boards.items[i].problem);
+	return GS_EXIT_FAILURE;
+}
+
 static int show(const struct gs_command *command, int argc, char **argv,
 		void (*table)(const struct gs_mig_board *board, struct gs_strbuf *out),
 		json_t *(*json)(const struct gs_mig_board *board))
@@ -27,11 +37,13 @@ static int show(const struct gs_command *command, int argc, char **argv,
 		return stop - 1;
 	int code = no_operands(&call);
 	code = code ? code : mig_read(&call);
+	bool unreadable = false;
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
 	for (size_t i = 0; code == GS_EXIT_OK && i < call.boards.count; i++) {
 		if (!call.chosen[i])
 			continue;
+		unreadable |= call.boards.items[i].problem[0] != '\0';
 		if (call.json)
 			json_array_append_new(list, json(&call.boards.items[i]));
 		else
@@ -42,6 +54,8 @@ static int show(const struct gs_command *command, int argc, char **argv,
 	else if (code == GS_EXIT_OK)
 		fputs(text.length ? text.data : "no GPU\n", stdout);
 	json_decref(list);
+	if (code == GS_EXIT_OK && unreadable)
+		code = say_unreadable(&call);
 	mig_call_close(&call);
 	return code;
 }

@@ -22,6 +22,7 @@ struct mig_call {
 	struct gs_nvml *nvml;
 	struct gs_mig_boards boards;
 	bool chosen[GS_GPUS_MAX];
+	bool left[GS_GPUS_MAX]; /* somebody runs there, so that the mode is left to a restart; see mig_leave_modes */
 	struct node_withdrawal
 		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
 	void *user;          /* of the planner */
@@ -66,6 +67,13 @@ mig_planner mig_plan_create, mig_plan_destroy;
 
 /* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
+/* Has the driver note the modes of the GPUs in call->left for the next restart; all or none. gs_mig_apply, which is for
+ * GPUs that nobody uses, then has nothing to do there. */
+int mig_leave_modes(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err);
+/* Takes that back. */
+void mig_unleave_modes(struct mig_call *call);
+/* After the tasks were done: when_restarted is true only of those whose mode waits for a restart. */
+void mig_see_what_waits(const struct mig_call *call, struct gs_mig_task *tasks);
 /* Says what was or would be done, as text or JSON. */
 void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done);
 

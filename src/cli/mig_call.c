@@ -214,7 +214,7 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
 	for (size_t i = 0; i < call->boards.count; i++) {
-		if (gs_mig_task_is_done(&tasks[i]))
+		if (gs_mig_task_is_done(&tasks[i]) && !call->left[i])
 			continue;
 		mig_table_task(&tasks[i], done, &text);
 		json_array_append_new(list, mig_json_task(&tasks[i]));
@@ -258,8 +258,9 @@ static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_err
 	return gs_mig_reset_by_smi(board, user, err);
 }
 
-static void clear_tasks(const struct mig_call *call, struct gs_mig_task *tasks)
+static void clear_tasks(struct mig_call *call, struct gs_mig_task *tasks)
 {
+	memset(call->left, 0, sizeof call->left);
 	for (size_t i = 0; i < call->boards.count; i++)
 		tasks[i] = gs_mig_task_idle(&call->boards.items[i]);
 }
@@ -272,7 +273,7 @@ static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tas
 	struct node_withdrawal *withdrawal;
 	size_t count = 0;
 	for (size_t i = 0; i < call->boards.count; i++)
-		count += gs_mig_task_removes(&tasks[i], uuids + count);
+		count += call->left[i] ? 0 : gs_mig_task_removes(&tasks[i], uuids + count);
 	if (!count)
 		return 0;
 	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
@@ -318,6 +319,27 @@ static enum mig_outcome make_way(struct mig_call *call, mig_planner *planner, st
 	return MIG_BLOCKED;
 }
 
+static enum mig_outcome carry_out(struct mig_call *call, const struct gs_mig_session *session,
+				  struct gs_mig_task *tasks, struct gs_strbuf *reason)
+{
+	struct gs_error err;
+	if (mig_leave_modes(call, tasks, &err) < 0) {
+		mig_fail(call, "%s; nothing was changed", err.text);
+		return MIG_FAILED;
+	}
+	if (gs_mig_apply(session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL, NULL,
+			 &err) == 0) {
+		mig_see_what_waits(call, tasks);
+		return MIG_DONE;
+	}
+	mig_unleave_modes(call);
+	gs_strbuf_add(reason, err.text);
+	if (err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE)
+		return MIG_BLOCKED;
+	mig_fail(call, "%s", err.text);
+	return MIG_FAILED;
+}
+
 /* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
 static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, bool dry_run, struct gs_strbuf *reason)
 {
@@ -340,14 +362,8 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	}
 	if (outcome == MIG_DONE && !dry_run)
 		outcome = make_way(call, planner, tasks, reason);
-	if (outcome == MIG_DONE && !dry_run &&
-	    gs_mig_apply(&session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL, NULL,
-			 &err) < 0) {
-		gs_strbuf_add(reason, err.text);
-		outcome = err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE
-				  ? MIG_BLOCKED
-				  : (mig_fail(call, "%s", err.text), MIG_FAILED);
-	}
+	if (outcome == MIG_DONE && !dry_run)
+		outcome = carry_out(call, &session, tasks, reason);
 	if (!dry_run)
 		gs_mig_end(&session);
 	if (outcome == MIG_DONE)

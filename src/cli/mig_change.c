@@ -42,11 +42,15 @@ static int run_destroy(int argc, char **argv)
  * ---- */
 
 /* NVML says IN_USE too, but only after it has noted the mode as pending. */
-static enum mig_outcome check_clients(const struct gs_mig_task *task, struct gs_strbuf *reason)
+static enum mig_outcome check_clients(struct mig_call *call, const struct gs_mig_task *task, struct gs_strbuf *reason)
 {
 	const struct gs_mig_board *board = task->board;
 	if (task->enabled == board->enabled || !board->process_count)
 		return MIG_DONE;
+	if (task->when_restarted && !task->plan.step_count) {
+		call->left[board - call->boards.items] = true;
+		return MIG_DONE;
+	}
 	gs_strbuf_printf(reason,
 			 "GPU %u: the MIG mode changes only while nothing runs on the GPU, and %zu %s, such as %s; "
 			 "nothing was changed",
@@ -61,12 +65,16 @@ static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *t
 {
 	if (gs_mig_task_plan(task, target) < 0)
 		return mig_refuse(call, task, GS_MIG_BECOME, reason);
-	return check_clients(task, reason);
+	return check_clients(call, task, reason);
 }
 
 static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tasks, bool enabled,
 				  struct gs_strbuf *reason)
 {
+	if (mig_option(call, "reset") && mig_option(call, "at-restart"))
+		return mig_outcome_of(mig_misuse(call,
+						 "--reset and --at-restart are two answers to one question: reset "
+						 "the GPU now, or leave that to a restart; give one"));
 	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));
 	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
 		const struct gs_mig_board *board = &call->boards.items[i];
@@ -296,10 +304,12 @@ static int run_assert(int argc, char **argv)
 			"(older than Hopper)",                                                            \
 			NULL                                                                              \
 	}
-#define OPTION_RESTART                                                                                 \
-	{                                                                                              \
-		"at-restart", 0, NULL, NULL, NULL,                                                     \
-			"where a reset is needed, leave that to the next restart of the machine", NULL \
+#define OPTION_RESTART                                                                                  \
+	{                                                                                               \
+		"at-restart", 0, NULL, NULL, NULL,                                                      \
+			"where a reset is needed, or something runs on the GPU, leave the mode to the " \
+			"next restart of the machine",                                                  \
+			NULL                                                                            \
 	}
 #define OPTION_FILE                                                                                                   \
 	{                                                                                                             \
@@ -373,8 +383,8 @@ const struct gs_command gs_command_mig_enable = {
 	.name = "mig enable",
 	.synopsis = "",
 	.summary = "turn MIG on",
-	.description = "Touches only GPUs on which MIG is off. Nothing may run on them. From Hopper on the mode "
-		       "changes at once; "
+	.description = "Touches only GPUs on which MIG is off. Nothing may run on them, unless --at-restart is given. "
+		       "From Hopper on the mode changes at once; "
 		       "older GPUs may need a reset, which the driver says, and which --reset does with nvidia-smi for "
 		       "those GPUs "
 		       "alone." ALL_OR_NOTHING,

@@ -21,14 +21,13 @@ static char *list_with_start(struct mig_call *call)
 	const char *list = call->arguments.operands[0], *start = mig_option(call, "at"), *in = mig_option(call, "in");
 	bool several = strchr(list, ',') || strchr(list, ':');
 	if (in && (!*in || strspn(in, "0123456789") != strlen(in)))
-		mig_misuse(call, "--in %s: write the id of a GPU instance, such as --in 2; gpushare mig list shows them",
-			   in);
+		mig_misuse(call,
+			   "--in %s: write the id of a GPU instance, such as --in 2; gpushare mig list shows them", in);
 	else if (in && start)
 		mig_misuse(call, "--at is the place of a GPU instance, and with --in none is created; leave one out");
 	else if (start && several)
-		mig_misuse(call,
-			   "--at is for one instance; with several write each place behind its profile, such as "
-			   "1g.10gb:0,3g.40gb:4");
+		mig_misuse(call, "--at is for one instance; with several write each place behind its profile, such as "
+				 "1g.10gb:0,3g.40gb:4");
 	else
 		return start ? gs_printf("%s:%s", list, start) : gs_strdup(list);
 	return NULL;
@@ -302,8 +301,8 @@ static enum mig_outcome check_name(struct mig_call *call, struct gs_mig_task *ta
 {
 	size_t gi = id_digits(name), ci = gi && name[gi] == '/' ? id_digits(name + gi + 1) : 0;
 	if (!*name)
-		return mig_outcome_of(mig_misuse(
-			call, "an entry of the list is empty; name instances by id or UUID, with commas"));
+		return mig_outcome_of(
+			mig_misuse(call, "an entry of the list is empty; name instances by id or UUID, with commas"));
 	if (strncmp(name, "MIG-", 4) == 0 || (gi && !name[gi]) || (ci && !name[gi + 1 + ci]))
 		return MIG_DONE;
 	return mig_outcome_of(mig_misuse(call,

@@ -360,7 +360,7 @@ def test_a_mode_that_needs_a_reset_says_so_and_stays(make):
     assert "gpushare mig enable -i 0 --reset" in tool.refused("apply", "-c", "all-balanced")
     tool.ok("enable", "-i", "1")
     assert [g["migEnabled"] for g in tool.gpus()] == [False, True]
-    tool.ok("enable", "-i", "0", "--at-restart")
+    assert "MIG is noted as on, and will be so after a restart" in tool.ok("enable", "-i", "0", "--at-restart")
     assert [(g["migEnabled"], g["migPending"]) for g in tool.gpus()] == [(False, True), (True, True)]
     assert "nothing to do" in tool.ok("enable", "-i", "0", "--at-restart")
     tool.ok("create", "-i", "1", "1g.10gb")  # is no reason to forget it
@@ -405,7 +405,51 @@ def test_the_mode_does_not_change_while_clients_run(make):
     assert tool.layout(1) == BALANCED
 
 
+def test_a_mode_is_left_to_the_restart_while_clients_run(make):
+    tool = make("2xA100-80GB")
+    work = tool.work("1")
+    assert "GPU 1: leave turning MIG on to a restart, since process %d" % work.pid in tool.ok("enable", "-i", "all", "--at-restart", "--dry-run")
+    said = tool.ok("enable", "-i", "all", "--at-restart")
+    assert "GPU 0: turned MIG on\n" in said and "GPU 1: MIG is noted as on" in said
+    assert [(g["migEnabled"], g["migPending"]) for g in tool.gpus()] == [(True, True), (False, True)]
+    assert work.poll() is None and not tool.record()
+    assert "nothing to do" in tool.ok("enable", "-i", "all", "--at-restart")
+    work.kill()
+    work.wait(WAIT)
+    tool.sim.inject("--gpu", "1", "reset")
+    assert tool.gpus()[1]["migEnabled"]
+    tool.ok("create", "-i", "0", "1g.10gb:0")
+    work = tool.work(tool.uuid(0))
+    assert "process %d (gpushare)" % work.pid in tool.refused("disable", "-i", "0", "--at-restart")  # an instance can't wait
+    assert "give one" in tool.refused("disable", "-i", "0", "--at-restart", "--reset", status=2)
+
+
+def test_a_mode_left_to_the_restart_is_taken_back_when_the_rest_fails(make):
+    """The change of GPU 0 can't be noted on the disk, which is full as far as this process sees."""
+    tool = make("2xA100-80GB")
+    tool.work("1")
+    before = tool.everything()
+    script = "trap '' XFSZ; ulimit -f 0; exec gpushare mig enable -i all --at-restart"
+    done = tool.sim.run("sh", "-c", script, env=tool.env)
+    assert done.returncode == 1 and "mig-change" in done.stderr, done.stderr
+    assert tool.everything() == before
+
+
 # --- faults ---
+
+
+def test_a_gpu_that_can_not_be_read_is_a_failure_after_what_can_be_shown(make):
+    tool = make("2xA100-80GB", mig="1g.10gb@0")
+    tool.sim.inject("--gpu", "1", "lost")
+    for command in ("list", "list-profiles"):
+        done = tool(command)
+        assert done.returncode == 1
+        assert "1g.10gb" in done.stdout and "can't be read" in done.stdout
+        assert "GPU 1 can't be read" in done.stderr
+        done = tool(command, "-o", "json")
+        assert done.returncode == 1 and "problem" in json.loads(done.stdout)[1]
+        assert tool(command, "-i", "0").returncode == 0
+    assert tool("export").returncode == 1
 
 
 @pytest.mark.parametrize("function, code", [
