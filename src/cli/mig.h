@@ -23,6 +23,7 @@ struct mig_call {
 	struct gs_mig_boards boards;
 	bool chosen[GS_GPUS_MAX];
 	bool left[GS_GPUS_MAX]; /* somebody runs there, so that the mode is left to a restart; see mig_leave_modes */
+	char *promised[GS_GPUS_MAX]; /* who was given the GPU as a whole; see mig_mark_promised */
 	struct node_withdrawal
 		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
 	void *user;          /* of the planner */
@@ -67,6 +68,13 @@ mig_planner mig_plan_create, mig_plan_destroy;
 
 /* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
+/* For commands that change nothing: marks as in use what the daemon at --socket has given to containers, though no process
+ * runs there yet. Where there is no daemon, nothing. */
+void mig_mark_promised(struct mig_call *call);
+void mig_forget_promised(struct mig_call *call);
+/* Whether a task would change the mode of a GPU that was given to a container. */
+enum mig_outcome mig_check_promised(const struct mig_call *call, const struct gs_mig_task *tasks,
+				    struct gs_strbuf *reason);
 /* Has the driver note the modes of the GPUs in call->left for the next restart; all or none. gs_mig_apply, which is for
  * GPUs that nobody uses, then has nothing to do there. */
 int mig_leave_modes(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err);

@@ -73,6 +73,7 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 void mig_call_close(struct mig_call *call)
 {
 	node_client_restore(call->withdrawal);
+	mig_forget_promised(call);
 	gs_mig_boards_free(&call->boards);
 	gs_nvml_close(call->nvml);
 }
@@ -358,10 +359,12 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	if (outcome == MIG_DONE) {
 		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
 		clear_tasks(call, tasks);
+		if (dry_run)
+			mig_mark_promised(call);
 		outcome = planner(call, tasks, reason);
 	}
-	if (outcome == MIG_DONE && !dry_run)
-		outcome = make_way(call, planner, tasks, reason);
+	if (outcome == MIG_DONE)
+		outcome = dry_run ? mig_check_promised(call, tasks, reason) : make_way(call, planner, tasks, reason);
 	if (outcome == MIG_DONE && !dry_run)
 		outcome = carry_out(call, &session, tasks, reason);
 	if (!dry_run)
@@ -369,6 +372,25 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	if (outcome == MIG_DONE)
 		mig_print_tasks(call, tasks, !dry_run);
 	return outcome;
+}
+
+/* Whether somebody who reads both is told the same: what was "3 s ago" is "4 s ago" a second later. */
+static bool says_the_same(const char *a, const char *b)
+{
+	static const char ago[] = " s ago";
+	for (;;) {
+		size_t x = strspn(a, "0123456789"), y = strspn(b, "0123456789");
+		if (x && y && strncmp(a + x, ago, strlen(ago)) == 0 && strncmp(b + y, ago, strlen(ago)) == 0) {
+			a += x;
+			b += y;
+		}
+		if (*a != *b)
+			return false;
+		if (!*a)
+			return true;
+		a++;
+		b++;
+	}
 }
 
 static double seconds_now(void)
@@ -401,7 +423,7 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 					wait      ? " (waited in vain)"
 					: dry_run ? ""
 						  : "; --wait DURATION waits for it");
-		if (!said || strcmp(said, reason.data) != 0)
+		if (!said || !says_the_same(said, reason.data))
 			fprintf(stderr, "gpushare %s: waiting: %s\n", call->command->name, reason.data);
 		free(said);
 		said = gs_strbuf_take(&reason);

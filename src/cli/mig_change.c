@@ -341,7 +341,14 @@ static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESTART, OP
 						OPTION_STATE, OPTION_SOCKET,  OPTION_OUTPUT, {NULL}};
 static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET,  OPTION_DRY,
 						 OPTION_WAIT, OPTION_STATE,  OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
-static const struct gs_option plan_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU, OPTION_OUTPUT, {NULL}};
+static const struct gs_option plan_options[] = {
+	OPTION_FILE,
+	OPTION_CONFIG,
+	OPTION_GPU,
+	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET,
+	 "the node daemon's socket; what it has given to containers is in use, if there is one", "file"},
+	OPTION_OUTPUT,
+	{NULL}};
 
 #define ALL_OR_NOTHING                                                                                                \
 	"\n\nAll is done or nothing: when a step fails, what was done before is undone. The change is noted in "      \
