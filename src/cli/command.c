@@ -50,8 +50,7 @@ const struct gs_command *gs_find_command(int argc, char **argv, int *words)
 	return best;
 }
 
-/* Whether commands "FAMILY something" exist. */
-static bool is_family(const char *family)
+bool gs_is_family(const char *family)
 {
 	size_t length = strlen(family);
 	for (size_t i = 0; gs_commands[i]; i++)
@@ -65,7 +64,7 @@ static int unknown_command(int argc, char **argv)
 	const char *names[COMMANDS_MAX];
 	size_t count = 0;
 	char typed[128];
-	bool family = is_family(argv[0]);
+	bool family = gs_is_family(argv[0]);
 	snprintf(typed, sizeof typed, "%s%s%s", argv[0], family && argc > 1 ? " " : "",
 		 family && argc > 1 ? argv[1] : "");
 	for (size_t i = 0; gs_commands[i] && count < COMMANDS_MAX; i++)
@@ -86,11 +85,12 @@ static int unknown_command(int argc, char **argv)
 	return usage_error("");
 }
 
-/* A program that is started without one of these would get another file in its place, and write its errors there. */
+/* A program that is started without one of these would get another file in its place, and write its errors there. What is
+ * written on the stand-in for standard output fails as it would without: what nobody gets was not done. */
 static bool open_standard_files(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) != fd)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY) != fd)
 			return false;
 	return true;
 }
@@ -100,8 +100,15 @@ static int end(int status)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	fprintf(stderr, "gpushare: the output could not be written whole: its reader is gone, or the disk is full\n");
+	fprintf(stderr,
+		"gpushare: the output could not be written whole: it is closed, its reader is gone, or the disk is "
+		"full\n");
 	return status == GS_EXIT_OK ? GS_EXIT_FAILURE : status;
+}
+
+static bool is_help(const char *argument)
+{
+	return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
 }
 
 static int dispatch(int argc, char **argv)
@@ -114,12 +121,16 @@ static int dispatch(int argc, char **argv)
 		puts("gpushare " GPUSHARE_VERSION);
 		return GS_EXIT_OK;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+	if (is_help(argv[1])) {
 		gs_help_overview(stdout);
 		return GS_EXIT_OK;
 	}
 	int words;
 	const struct gs_command *command = gs_find_command(argc - 1, argv + 1, &words);
+	if (!command && argc > 2 && is_help(argv[2]) && gs_is_family(argv[1])) {
+		gs_help_family(stdout, argv[1]);
+		return GS_EXIT_OK;
+	}
 	return command ? command->run(argc - words, argv + words) : unknown_command(argc - 1, argv + 1);
 }
 
@@ -214,7 +225,7 @@ int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, 
 			at++;
 			break;
 		}
-		if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+		if (is_help(argv[at])) {
 			gs_help_command(stdout, command);
 			return GS_EXIT_OK + 1;
 		}

@@ -34,6 +34,9 @@ struct gs_command {
 
 extern const struct gs_command *const gs_commands[]; /* ends with NULL */
 
+/* Whether commands "FAMILY something" exist: "mig". */
+bool gs_is_family(const char *family);
+
 /* The command whose name the words of argv begin with, the longest if several do, and how many words that is; or NULL. */
 const struct gs_command *gs_find_command(int argc, char **argv, int *words);
 

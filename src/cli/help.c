@@ -57,6 +57,20 @@ void gs_help_overview(FILE *out)
 	fputs("\nStart with `gpushare demo`: it needs no GPU. `gpushare COMMAND --help` explains each command.\n", out);
 }
 
+void gs_help_family(FILE *out, const char *family)
+{
+	size_t length = strlen(family);
+	int width = 0;
+	for (size_t i = 0; gs_commands[i]; i++)
+		if (strncmp(gs_commands[i]->name, family, length) == 0 && (int)strlen(gs_commands[i]->name) > width)
+			width = (int)strlen(gs_commands[i]->name);
+	fprintf(out, "usage: gpushare %s COMMAND [ARGUMENT...]\n\ncommands:\n", family);
+	for (size_t i = 0; gs_commands[i]; i++)
+		if (strncmp(gs_commands[i]->name, family, length) == 0 && gs_commands[i]->name[length] == ' ')
+			fprintf(out, "  %-*s  %s\n", width, gs_commands[i]->name, gs_commands[i]->summary);
+	fprintf(out, "\n`gpushare %s COMMAND --help` explains each command.\n", family);
+}
+
 static void option_line(FILE *out, const struct gs_option *option)
 {
 	fputs("  ", out);
@@ -262,6 +276,10 @@ static int run(int argc, char **argv)
 	const struct gs_command *command = gs_find_command(arguments.operand_count, arguments.operands, &words);
 	if (arguments.operand_count == 0) {
 		gs_help_overview(stdout);
+		return GS_EXIT_OK;
+	}
+	if (!command && arguments.operand_count == 1 && gs_is_family(arguments.operands[0])) {
+		gs_help_family(stdout, arguments.operands[0]);
 		return GS_EXIT_OK;
 	}
 	if (!command) {

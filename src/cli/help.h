@@ -8,6 +8,8 @@
 
 /* What gpushare is, and its commands. */
 void gs_help_overview(FILE *out);
+/* The commands of a family: "mig". */
+void gs_help_family(FILE *out, const char *family);
 /* One command: usage, description, options, examples. */
 void gs_help_command(FILE *out, const struct gs_command *command);
 /* The command's man page in section 1, as scdoc source. */

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cli/json.h"
+#include "node/node.h"
 
 static int no_operands(const struct mig_call *call)
 {
@@ -15,6 +16,16 @@ static int no_operands(const struct mig_call *call)
 	mig_fail(call, "takes no argument \"%s\"; see gpushare %s --help", call->arguments.operands[0],
 		 call->command->name);
 	return GS_EXIT_USAGE;
+}
+
+/* What can be shown is shown before. */
+static int say_unreadable(const struct mig_call *call)
+{
+	fflush(stdout);
+	for (size_t i = 0; i < call->boards.count; i++)
+		if (call->chosen[i] && call->boards.items[i].problem[0])
+			mig_fail(call, "GPU %zu can't be read: %s", i, call->boards.items[i].problem);
+	return GS_EXIT_FAILURE;
 }
 
 static int show(const struct gs_command *command, int argc, char **argv,
@@ -27,11 +38,15 @@ static int show(const struct gs_command *command, int argc, char **argv,
 		return stop - 1;
 	int code = no_operands(&call);
 	code = code ? code : mig_read(&call);
+	if (code == GS_EXIT_OK && mig_option(&call, "socket"))
+		mig_mark_promised(&call);
+	bool unreadable = false;
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
 	for (size_t i = 0; code == GS_EXIT_OK && i < call.boards.count; i++) {
 		if (!call.chosen[i])
 			continue;
+		unreadable |= call.boards.items[i].problem[0] != '\0';
 		if (call.json)
 			json_array_append_new(list, json(&call.boards.items[i]));
 		else
@@ -42,6 +57,8 @@ static int show(const struct gs_command *command, int argc, char **argv,
 	else if (code == GS_EXIT_OK)
 		fputs(text.length ? text.data : "no GPU\n", stdout);
 	json_decref(list);
+	if (code == GS_EXIT_OK && unreadable)
+		code = say_unreadable(&call);
 	mig_call_close(&call);
 	return code;
 }
@@ -140,6 +157,13 @@ static int run_export(int argc, char **argv)
 	return code;
 }
 
+static const struct gs_option list_options[] = {
+	{"gpu", 'i', "GPUS", NULL, NULL, "only these GPUs: indexes, UUIDs or PCI bus ids, with commas", NULL},
+	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET,
+	 "the node daemon's socket; what it has given to containers is in use, if there is one", "file"},
+	{"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json"},
+	{NULL},
+};
 static const struct gs_option show_options[] = {
 	{"gpu", 'i', "GPUS", NULL, NULL, "only these GPUs: indexes, UUIDs or PCI bus ids, with commas", NULL},
 	{"output", 'o', "FORMAT", NULL, "table", "how to print: table or json", "table json"},
@@ -154,11 +178,11 @@ const struct gs_command gs_command_mig_list = {
 		       "each compute "
 		       "instance: GI and CI are its ids, and USED BY is the process that runs on it, with its pod, "
 		       "container or "
-		       "share where that is known.\n\n"
+		       "share where that is known, or who was given it by the node daemon and has no process yet.\n\n"
 		       "Listing instances takes root, as with nvidia-smi.",
 	.examples = "gpushare mig list  # all GPUs\n"
 		    "gpushare mig list -i 0 -o json  # one, for a program",
-	.options = show_options,
+	.options = list_options,
 	.run = run_list,
 };
 

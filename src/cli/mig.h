@@ -22,6 +22,8 @@ struct mig_call {
 	struct gs_nvml *nvml;
 	struct gs_mig_boards boards;
 	bool chosen[GS_GPUS_MAX];
+	bool left[GS_GPUS_MAX]; /* somebody runs there, so that the mode is left to a restart; see mig_leave_modes */
+	char *promised[GS_GPUS_MAX]; /* who was given the GPU as a whole; see mig_mark_promised */
 	struct node_withdrawal
 		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
 	void *user;          /* of the planner */
@@ -34,6 +36,8 @@ const char *mig_option(const struct mig_call *call, const char *name);
 
 /* Prints "gpushare mig x: text" on standard error; GS_EXIT_FAILURE. */
 int mig_fail(const struct mig_call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same about a mistake that is one on any machine; GS_EXIT_USAGE. */
+int mig_misuse(const struct mig_call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Reads all GPUs anew, and chooses those that -i names; without it all. An exit code. */
 int mig_read(struct mig_call *call);
@@ -52,8 +56,32 @@ enum mig_outcome {
 };
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
 
+/* Of an exit code of the functions above. */
+enum mig_outcome mig_outcome_of(int code);
+/* Reads the profiles that the command line has for this GPU; says what is wrong with them. */
+enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_board *board, const char *list,
+			       struct gs_mig_wish *wish);
+/* The reason of a plan that is impossible, and whether it can become possible when somebody ends. */
+enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+			    struct gs_strbuf *reason);
+mig_planner mig_plan_create, mig_plan_destroy;
+
 /* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
+/* For commands that change nothing: marks as in use what the daemon at --socket has given to containers, though no process
+ * runs there yet. Where there is no daemon, nothing. */
+void mig_mark_promised(struct mig_call *call);
+void mig_forget_promised(struct mig_call *call);
+/* Whether a task would change the mode of a GPU that was given to a container. */
+enum mig_outcome mig_check_promised(const struct mig_call *call, const struct gs_mig_task *tasks,
+				    struct gs_strbuf *reason);
+/* Has the driver note the modes of the GPUs in call->left for the next restart; all or none. gs_mig_apply, which is for
+ * GPUs that nobody uses, then has nothing to do there. */
+int mig_leave_modes(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err);
+/* Takes that back. */
+void mig_unleave_modes(struct mig_call *call);
+/* After the tasks were done: when_restarted is true only of those whose mode waits for a restart. */
+void mig_see_what_waits(const struct mig_call *call, struct gs_mig_task *tasks);
 /* Says what was or would be done, as text or JSON. */
 void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done);
 

@@ -1,4 +1,5 @@
 /* What all commands of `gpushare mig` do: find the GPUs that are meant, and change them. */
+#include <errno.h>
 #include <stdarg.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,15 +24,35 @@ const char *mig_option(const struct mig_call *call, const char *name)
 	return gs_option_value(call->command, &call->arguments, name);
 }
 
+__attribute__((format(printf, 2, 0))) static void complain(const struct mig_call *call, const char *format,
+							   va_list args)
+{
+	fprintf(stderr, "gpushare %s: ", call->command->name);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+}
+
 int mig_fail(const struct mig_call *call, const char *format, ...)
 {
 	va_list args;
-	fprintf(stderr, "gpushare %s: ", call->command->name);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	complain(call, format, args);
 	va_end(args);
-	fputc('\n', stderr);
 	return GS_EXIT_FAILURE;
+}
+
+int mig_misuse(const struct mig_call *call, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	complain(call, format, args);
+	va_end(args);
+	return GS_EXIT_USAGE;
+}
+
+enum mig_outcome mig_outcome_of(int code)
+{
+	return code == GS_EXIT_OK ? MIG_DONE : code == GS_EXIT_USAGE ? MIG_MISUSED : MIG_FAILED;
 }
 
 int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call)
@@ -53,6 +74,7 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 void mig_call_close(struct mig_call *call)
 {
 	node_client_restore(call->withdrawal);
+	mig_forget_promised(call);
 	gs_mig_boards_free(&call->boards);
 	gs_nvml_close(call->nvml);
 }
@@ -62,28 +84,59 @@ void mig_call_close(struct mig_call *call)
 
 static bool is_number(const char *text)
 {
-	return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 9;
+	return *text && strspn(text, "0123456789") == strlen(text);
+}
+
+struct bus_id {
+	unsigned domain, bus, device, function;
+};
+
+/* "00000000:07:00.0" as NVML writes it, "0000:07:00.0" or "07:00.0" as lspci does. */
+static bool read_bus_id(const char *text, struct bus_id *id)
+{
+	int used = 0;
+	*id = (struct bus_id){0};
+	if (strspn(text, "0123456789abcdefABCDEF:.") != strlen(text))
+		return false;
+	if (sscanf(text, "%8x:%2x:%2x.%1x%n", &id->domain, &id->bus, &id->device, &id->function, &used) == 4)
+		return !text[used];
+	id->domain = 0;
+	return sscanf(text, "%2x:%2x.%1x%n", &id->bus, &id->device, &id->function, &used) == 3 && !text[used];
+}
+
+static bool same_bus_id(const char *a, const char *b)
+{
+	struct bus_id x, y;
+	return read_bus_id(a, &x) && read_bus_id(b, &y) && memcmp(&x, &y, sizeof x) == 0;
+}
+
+static bool is_gpu(const struct gs_mig_board *board, size_t index, const char *name)
+{
+	if (is_number(name))
+		return strlen(name) < 9 && strtoul(name, NULL, 10) == index;
+	return strcmp(name, board->uuid) == 0 || strcasecmp(name, board->pci_bus_id) == 0 ||
+	       same_bus_id(name, board->pci_bus_id);
 }
 
 static int find_gpu(const struct mig_call *call, const char *name)
 {
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
-		if (is_number(name) ? strtoul(name, NULL, 10) == i
-				    : strcmp(name, board->uuid) == 0 || strcasecmp(name, board->pci_bus_id) == 0)
+	for (size_t i = 0; i < call->boards.count; i++)
+		if (is_gpu(&call->boards.items[i], i, name))
 			return (int)i;
-	}
 	return -1;
 }
 
 static int no_such_gpu(const struct mig_call *call, const char *name)
 {
 	GS_AUTO_STRBUF struct gs_strbuf known = {0};
+	struct bus_id id;
 	if (!*name)
-		return mig_fail(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
+		return mig_misuse(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
 	if (is_number(name))
 		return mig_fail(call, "-i %s: there is no GPU %s; this node has %zu, numbered from 0", name, name,
 				call->boards.count);
+	if (strncmp(name, "GPU-", 4) != 0 && !read_bus_id(name, &id))
+		return mig_misuse(call, "-i %s: that is no index (0), UUID (GPU-...) or PCI bus id (07:00.0)", name);
 	for (size_t i = 0; i < call->boards.count && i < 8; i++)
 		gs_strbuf_printf(&known, "%s%s", i ? ", " : "", call->boards.items[i].uuid);
 	return mig_fail(call, "-i %s: no GPU of this node has this UUID or bus id; it has %s%s", name,
@@ -103,7 +156,7 @@ static int choose(struct mig_call *call, const char *list)
 		if (gpu < 0)
 			return no_such_gpu(call, name);
 		if (call->chosen[gpu])
-			return mig_fail(call, "-i: GPU %d is named twice", gpu);
+			return mig_misuse(call, "-i: GPU %d is named twice", gpu);
 		call->chosen[gpu] = true;
 		at = comma ? comma + 1 : NULL;
 	}
@@ -139,7 +192,7 @@ int mig_narrow(struct mig_call *call, bool enabled)
 				enabled ? "no GPU of this node has MIG on; turn it on with gpushare mig enable -i 0"
 					: "no GPU of this node can do MIG");
 	if (found > 1 && !named)
-		return mig_fail(call, "%zu GPUs of this node could be meant; say which with -i 0, or -i all", found);
+		return mig_misuse(call, "%zu GPUs of this node could be meant; say which with -i 0, or -i all", found);
 	return GS_EXIT_OK;
 }
 
@@ -163,7 +216,7 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
 	for (size_t i = 0; i < call->boards.count; i++) {
-		if (gs_mig_task_is_done(&tasks[i]))
+		if (gs_mig_task_is_done(&tasks[i]) && !call->left[i])
 			continue;
 		mig_table_task(&tasks[i], done, &text);
 		json_array_append_new(list, mig_json_task(&tasks[i]));
@@ -175,14 +228,41 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	json_decref(list);
 }
 
+enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_board *board, const char *list,
+			       struct gs_mig_wish *wish)
+{
+	struct gs_error err;
+	if (gs_mig_parse_list(&board->gpu, list, wish, &err) == 0)
+		return MIG_DONE;
+	if (err.code == EINVAL)
+		return mig_outcome_of(mig_misuse(call, "%s; nothing was changed", err.text));
+	return mig_outcome_of(mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text));
+}
+
+enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+			    struct gs_strbuf *reason)
+{
+	const struct gs_mig_plan *plan = &task->plan;
+	bool held = false;
+	for (size_t i = 0; i < plan->blocker_count && goal == GS_MIG_BECOME; i++)
+		held |= task->board->layout.instances[plan->blockers[i]].busy;
+	if (held) {
+		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+		return MIG_BLOCKED;
+	}
+	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+	return MIG_FAILED;
+}
+
 static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_error *err)
 {
 	fflush(stdout);
 	return gs_mig_reset_by_smi(board, user, err);
 }
 
-static void clear_tasks(const struct mig_call *call, struct gs_mig_task *tasks)
+static void clear_tasks(struct mig_call *call, struct gs_mig_task *tasks)
 {
+	memset(call->left, 0, sizeof call->left);
 	for (size_t i = 0; i < call->boards.count; i++)
 		tasks[i] = gs_mig_task_idle(&call->boards.items[i]);
 }
@@ -195,7 +275,7 @@ static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tas
 	struct node_withdrawal *withdrawal;
 	size_t count = 0;
 	for (size_t i = 0; i < call->boards.count; i++)
-		count += gs_mig_task_removes(&tasks[i], uuids + count);
+		count += call->left[i] ? 0 : gs_mig_task_removes(&tasks[i], uuids + count);
 	if (!count)
 		return 0;
 	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
@@ -269,6 +349,26 @@ static int apply(struct mig_call *call, struct gs_mig_session *session, const st
 	return result;
 }
 
+static enum mig_outcome carry_out(struct mig_call *call, struct gs_mig_session *session, struct gs_mig_task *tasks,
+				  struct gs_strbuf *reason)
+{
+	struct gs_error err;
+	if (mig_leave_modes(call, tasks, &err) < 0) {
+		mig_fail(call, "%s; nothing was changed", err.text);
+		return MIG_FAILED;
+	}
+	if (apply(call, session, tasks, &err) == 0) {
+		mig_see_what_waits(call, tasks);
+		return MIG_DONE;
+	}
+	mig_unleave_modes(call);
+	gs_strbuf_add(reason, err.text);
+	if (err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE)
+		return MIG_BLOCKED;
+	mig_fail(call, "%s", err.text);
+	return MIG_FAILED;
+}
+
 /* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
 static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, bool dry_run, struct gs_strbuf *reason)
 {
@@ -283,25 +383,42 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	}
 	if (recovered)
 		fprintf(stderr, "gpushare %s: %s\n", call->command->name, recovered);
-	enum mig_outcome outcome = mig_read(call) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
+	enum mig_outcome outcome = mig_outcome_of(mig_read(call));
 	if (outcome == MIG_DONE) {
 		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
 		clear_tasks(call, tasks);
+		if (dry_run)
+			mig_mark_promised(call);
 		outcome = planner(call, tasks, reason);
 	}
+	if (outcome == MIG_DONE)
+		outcome = dry_run ? mig_check_promised(call, tasks, reason) : make_way(call, planner, tasks, reason);
 	if (outcome == MIG_DONE && !dry_run)
-		outcome = make_way(call, planner, tasks, reason);
-	if (outcome == MIG_DONE && !dry_run && apply(call, &session, tasks, &err) < 0) {
-		gs_strbuf_add(reason, err.text);
-		outcome = err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE
-				  ? MIG_BLOCKED
-				  : (mig_fail(call, "%s", err.text), MIG_FAILED);
-	}
+		outcome = carry_out(call, &session, tasks, reason);
 	if (!dry_run)
 		gs_mig_end(&session);
 	if (outcome == MIG_DONE)
 		mig_print_tasks(call, tasks, !dry_run);
 	return outcome;
+}
+
+/* Whether somebody who reads both is told the same: what was "3 s ago" is "4 s ago" a second later. */
+static bool says_the_same(const char *a, const char *b)
+{
+	static const char ago[] = " s ago";
+	for (;;) {
+		size_t x = strspn(a, "0123456789"), y = strspn(b, "0123456789");
+		if (x && y && strncmp(a + x, ago, strlen(ago)) == 0 && strncmp(b + y, ago, strlen(ago)) == 0) {
+			a += x;
+			b += y;
+		}
+		if (*a != *b)
+			return false;
+		if (!*a)
+			return true;
+		a++;
+		b++;
+	}
 }
 
 static double seconds_now(void)
@@ -334,7 +451,7 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 					wait      ? " (waited in vain)"
 					: dry_run ? ""
 						  : "; --wait DURATION waits for it");
-		if (!said || strcmp(said, reason.data) != 0)
+		if (!said || !says_the_same(said, reason.data))
 			fprintf(stderr, "gpushare %s: waiting: %s\n", call->command->name, reason.data);
 		free(said);
 		said = gs_strbuf_take(&reason);

@@ -28,300 +28,29 @@ static int run_change(const struct gs_command *command, int argc, char **argv, m
 	return code;
 }
 
-/* The reason of a plan that is impossible, and whether it can become possible when somebody ends. */
-static enum mig_outcome refuse(struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
-			       struct gs_strbuf *reason)
-{
-	const struct gs_mig_plan *plan = &task->plan;
-	bool held = false;
-	for (size_t i = 0; i < plan->blocker_count && goal == GS_MIG_BECOME; i++)
-		held |= task->board->layout.instances[plan->blockers[i]].busy;
-	if (held) {
-		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
-		return MIG_BLOCKED;
-	}
-	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
-	return MIG_FAILED;
-}
-
-static enum mig_outcome need_mig_on(const struct mig_call *call, const struct gs_mig_board *board)
-{
-	mig_fail(call, "MIG is off on GPU %u; turn it on with gpushare mig enable -i %u", board->index, board->index);
-	return MIG_FAILED;
-}
-
-/* create
- * ---- */
-
-/* The list with ":START" behind its only entry. */
-static char *list_with_start(struct mig_call *call)
-{
-	const char *list = call->arguments.operands[0], *start = mig_option(call, "at");
-	if (!start)
-		return gs_strdup(list);
-	if (strchr(list, ',') || strchr(list, ':')) {
-		mig_fail(call, "--at is for one instance; with several write each place behind its profile, such as "
-			       "1g.10gb:0,3g.40gb:4");
-		return NULL;
-	}
-	return gs_printf("%s:%s", list, start);
-}
-
-static const struct gs_mig_instance *find_by_id(const struct gs_mig_board *board, const char *id)
-{
-	for (size_t i = 0; i < board->layout.count; i++) {
-		char text[16];
-		snprintf(text, sizeof text, "%u", board->layout.instances[i].id);
-		if (strcmp(text, id) == 0)
-			return &board->layout.instances[i];
-	}
-	return NULL;
-}
-
-/* Compute instances in a GPU instance that is there. */
-static enum mig_outcome plan_create_in(struct mig_call *call, struct gs_mig_task *task, const char *list)
-{
-	const struct gs_mig_board *board = task->board;
-	const char *id = mig_option(call, "in");
-	const struct gs_mig_instance *instance = find_by_id(board, id);
-	struct gs_mig_wish wish = {0};
-	struct gs_error err;
-	uint8_t sizes[GS_MIG_COMPUTE_MAX], starts[GS_MIG_COMPUTE_MAX];
-	uint32_t taken = 0;
-	size_t count = 0;
-	bool fits = true;
-
-	if (!instance || instance->profile >= board->gpu.profile_count) {
-		mig_fail(call, "--in %s: GPU %u has no such GPU instance; see gpushare mig list -i %u", id,
-			 board->index, board->index);
-		return MIG_FAILED;
-	}
-	if (gs_mig_parse_list(&board->gpu, list, &wish, &err) < 0) {
-		mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text);
-		return MIG_FAILED;
-	}
-	const struct gs_mig_profile *profile = &board->gpu.profiles[instance->profile];
-	for (size_t i = 0; i < wish.count; i++) {
-		if (wish.items[i].profile != instance->profile) {
-			mig_fail(call, "GPU instance %u is a %s: write compute instances of that, such as 1c.%s",
-				 instance->id, profile->name, profile->name);
-			return MIG_FAILED;
-		}
-		for (size_t k = 0; k < wish.items[i].compute_count; k++, count++)
-			if (count < GS_MIG_COMPUTE_MAX)
-				sizes[count] = wish.items[i].compute[k];
-	}
-	for (size_t i = 0; i < instance->compute_count; i++)
-		taken |= ((1u << instance->compute[i].slices) - 1) << instance->compute[i].start;
-	fits = count + instance->compute_count <= GS_MIG_COMPUTE_MAX &&
-	       gs_mig_compute_arrange(profile->compute_slices, taken, sizes, count, starts);
-	if (!fits) {
-		mig_fail(call, "GPU instance %u (%s) has no room for that: %d of its %u compute slices are taken",
-			 instance->id, profile->name, __builtin_popcount(taken), profile->compute_slices);
-		return MIG_FAILED;
-	}
-	for (size_t i = 0; i < count; i++)
-		task->plan.steps[task->plan.step_count++] = (struct gs_mig_step){.kind = GS_MIG_CREATE_COMPUTE,
-										 .profile = instance->profile,
-										 .place = instance->place,
-										 .instance_id = instance->id,
-										 .compute = {sizes[i]},
-										 .compute_start = {starts[i]},
-										 .compute_count = 1};
-	task->plan.compute_created = (uint32_t)count;
-	return MIG_DONE;
-}
-
-static enum mig_outcome plan_create(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
-{
-	struct gs_error err;
-	GS_AUTO_FREE char *list = list_with_start(call);
-	if (!list || mig_narrow(call, true) != GS_EXIT_OK)
-		return MIG_FAILED;
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
-		struct gs_mig_wish wish = {0};
-		if (!call->chosen[i])
-			continue;
-		if (!board->enabled)
-			return need_mig_on(call, board);
-		if (mig_option(call, "in")) {
-			if (plan_create_in(call, &tasks[i], list) != MIG_DONE)
-				return MIG_FAILED;
-			continue;
-		}
-		if (gs_mig_parse_list(&board->gpu, list, &wish, &err) < 0) {
-			mig_fail(call, "GPU %zu: %s; nothing was changed", i, err.text);
-			return MIG_FAILED;
-		}
-		if (gs_mig_plan_make(&board->gpu, &board->layout, &wish, GS_MIG_ADD, &tasks[i].plan) < 0)
-			return refuse(call, &tasks[i], GS_MIG_ADD, reason);
-	}
-	return MIG_DONE;
-}
-
 static int run_create(int argc, char **argv)
 {
-	return run_change(&gs_command_mig_create, argc, argv, plan_create, 1, 1);
-}
-
-/* destroy
- * ---- */
-
-/* Adds the step; `compute` is a position, or -1 for the whole GPU instance. Refuses what is in use, or named before. */
-static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *task, size_t position, int compute,
-				    struct gs_strbuf *reason)
-{
-	const struct gs_mig_board *board = task->board;
-	const struct gs_mig_instance *instance = &board->layout.instances[position];
-	bool whole = compute < 0;
-	bool busy = instance->busy;
-	struct gs_mig_step step = {.kind = whole ? GS_MIG_DESTROY_INSTANCE : GS_MIG_DESTROY_COMPUTE,
-				   .profile = instance->profile,
-				   .place = instance->place,
-				   .instance_id = instance->id,
-				   .compute_count = whole ? instance->compute_count : 1};
-	for (size_t i = 0; i < task->plan.step_count; i++) {
-		const struct gs_mig_step *other = &task->plan.steps[i];
-		if (other->instance_id != instance->id || (!whole && other->kind == GS_MIG_DESTROY_COMPUTE &&
-							   other->compute_id != instance->compute[compute].id))
-			continue;
-		mig_fail(call, "GPU %u: GPU instance %u is named twice", board->index, instance->id);
-		return MIG_FAILED;
-	}
-	for (size_t i = 0; i < step.compute_count; i++) {
-		const struct gs_mig_compute *from = &instance->compute[whole ? i : (size_t)compute];
-		step.compute[i] = from->slices;
-		step.compute_start[i] = from->start;
-		step.compute_id = whole ? 0 : from->id;
-	}
-	if (!whole) {
-		bool any = false;
-		for (size_t i = 0; i < instance->compute_count; i++)
-			any |= instance->compute[i].busy;
-		busy = any ? instance->compute[compute].busy : busy;
-	}
-	if (busy) {
-		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s; nothing was changed",
-				 board->index, instance->id, mig_profile_name(board, instance), instance->holder);
-		return MIG_BLOCKED;
-	}
-	if (task->plan.step_count == GS_MIG_STEPS_MAX)
-		return MIG_FAILED;
-	task->plan.steps[task->plan.step_count++] = step;
-	*(whole ? &task->plan.destroyed : &task->plan.compute_destroyed) += 1;
-	return MIG_DONE;
-}
-
-static enum mig_outcome destroy_uuid(struct mig_call *call, struct gs_mig_task *tasks, const char *uuid,
-				     struct gs_strbuf *reason)
-{
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
-		for (size_t j = 0; j < board->layout.count; j++)
-			for (size_t k = 0; k < board->layout.instances[j].compute_count; k++)
-				if (strcmp(board->uuids[j][k], uuid) == 0)
-					return add_destroy(call, &tasks[i], j,
-							   board->layout.instances[j].compute_count > 1 ? (int)k : -1,
-							   reason);
-	}
-	mig_fail(call, "no MIG device of this node has the UUID %s; see gpushare mig list", uuid);
-	return MIG_FAILED;
-}
-
-/* "9" or "9/0". */
-static enum mig_outcome destroy_id(struct mig_call *call, struct gs_mig_task *task, const char *name,
-				   struct gs_strbuf *reason)
-{
-	const struct gs_mig_board *board = task->board;
-	unsigned gi, ci;
-	int used = 0;
-	bool compute = sscanf(name, "%3u/%3u%n", &gi, &ci, &used) == 2 && !name[used];
-	if (!compute && (sscanf(name, "%3u%n", &gi, &used) != 1 || name[used])) {
-		mig_fail(call,
-			 "\"%s\" is no instance; write an id (9), GPU and compute instance (9/0), or a UUID "
-			 "(MIG-...), as gpushare mig list shows them",
-			 name);
-		return MIG_FAILED;
-	}
-	for (size_t i = 0; i < board->layout.count; i++) {
-		const struct gs_mig_instance *instance = &board->layout.instances[i];
-		if (instance->id != gi)
-			continue;
-		if (!compute)
-			return add_destroy(call, task, i, -1, reason);
-		for (size_t k = 0; k < instance->compute_count; k++)
-			if (instance->compute[k].id == ci)
-				return add_destroy(call, task, i, (int)k, reason);
-	}
-	mig_fail(call, "GPU %u has no instance %s; see gpushare mig list -i %u", board->index, name, board->index);
-	return MIG_FAILED;
-}
-
-static enum mig_outcome destroy_all(struct mig_call *call, struct gs_mig_task *task, struct gs_strbuf *reason)
-{
-	enum mig_outcome outcome = MIG_DONE;
-	for (size_t i = 0; i < task->board->layout.count && outcome == MIG_DONE; i++)
-		outcome = add_destroy(call, task, i, -1, reason);
-	return outcome;
-}
-
-static enum mig_outcome destroy_named(struct mig_call *call, struct gs_mig_task *tasks, const char *name,
-				      struct gs_strbuf *reason)
-{
-	enum mig_outcome outcome = MIG_DONE;
-	if (!*name) {
-		mig_fail(call, "an entry of the list is empty; name instances by id or UUID, with commas");
-		return MIG_FAILED;
-	}
-	if (strncmp(name, "MIG-", 4) == 0)
-		return destroy_uuid(call, tasks, name, reason);
-	if (mig_narrow(call, true) != GS_EXIT_OK)
-		return MIG_FAILED;
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
-		if (call->chosen[i])
-			outcome = destroy_id(call, &tasks[i], name, reason);
-	return outcome;
-}
-
-static enum mig_outcome plan_destroy(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
-{
-	enum mig_outcome outcome = MIG_DONE;
-	bool all = mig_option(call, "all");
-	if (all == (call->arguments.operand_count > 0)) {
-		mig_fail(call, "name instances by id or UUID, or say --all");
-		return MIG_MISUSED;
-	}
-	if (all && mig_narrow(call, true) != GS_EXIT_OK)
-		return MIG_FAILED;
-	for (size_t i = 0; all && i < call->boards.count && outcome == MIG_DONE; i++)
-		if (call->chosen[i])
-			outcome = destroy_all(call, &tasks[i], reason);
-	for (int i = 0; i < call->arguments.operand_count && outcome == MIG_DONE; i++) {
-		for (const char *at = call->arguments.operands[i]; at && outcome == MIG_DONE;) {
-			const char *comma = strchr(at, ',');
-			GS_AUTO_FREE char *name = comma ? gs_strndup(at, (size_t)(comma - at)) : gs_strdup(at);
-			outcome = destroy_named(call, tasks, name, reason);
-			at = comma ? comma + 1 : NULL;
-		}
-	}
-	return outcome;
+	return run_change(&gs_command_mig_create, argc, argv, mig_plan_create, 1, 1);
 }
 
 static int run_destroy(int argc, char **argv)
 {
-	return run_change(&gs_command_mig_destroy, argc, argv, plan_destroy, 0, 1000);
+	return run_change(&gs_command_mig_destroy, argc, argv, mig_plan_destroy, 0, 1000);
 }
 
 /* enable, disable
  * ---- */
 
 /* NVML says IN_USE too, but only after it has noted the mode as pending. */
-static enum mig_outcome check_clients(const struct gs_mig_task *task, struct gs_strbuf *reason)
+static enum mig_outcome check_clients(struct mig_call *call, const struct gs_mig_task *task, struct gs_strbuf *reason)
 {
 	const struct gs_mig_board *board = task->board;
 	if (task->enabled == board->enabled || !board->process_count)
 		return MIG_DONE;
+	if (task->when_restarted && !task->plan.step_count) {
+		call->left[board - call->boards.items] = true;
+		return MIG_DONE;
+	}
 	gs_strbuf_printf(reason,
 			 "GPU %u: the MIG mode changes only while nothing runs on the GPU, and %zu %s, such as %s; "
 			 "nothing was changed",
@@ -335,14 +64,18 @@ static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *t
 				    struct gs_strbuf *reason)
 {
 	if (gs_mig_task_plan(task, target) < 0)
-		return refuse(call, task, GS_MIG_BECOME, reason);
-	return check_clients(task, reason);
+		return mig_refuse(call, task, GS_MIG_BECOME, reason);
+	return check_clients(call, task, reason);
 }
 
 static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tasks, bool enabled,
 				  struct gs_strbuf *reason)
 {
-	enum mig_outcome outcome = mig_narrow(call, false) == GS_EXIT_OK ? MIG_DONE : MIG_FAILED;
+	if (mig_option(call, "reset") && mig_option(call, "at-restart"))
+		return mig_outcome_of(mig_misuse(call,
+						 "--reset and --at-restart are two answers to one question: reset "
+						 "the GPU now, or leave that to a restart; give one"));
+	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));
 	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
 		const struct gs_mig_board *board = &call->boards.items[i];
 		struct gs_mig_target target = {.enabled = enabled};
@@ -406,20 +139,14 @@ static int load_config(struct mig_call *call, struct gs_mig_config *config)
 /* What the profiles on the command line want of the chosen GPUs. */
 static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_target *targets)
 {
-	struct gs_error err;
-	if (mig_narrow(call, false) != GS_EXIT_OK)
-		return MIG_FAILED;
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));
+	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
 		if (!call->chosen[i])
 			continue;
 		targets[i].named = targets[i].enabled = true;
-		if (gs_mig_parse_list(&board->gpu, call->arguments.operands[0], &targets[i].wish, &err) < 0) {
-			mig_fail(call, "GPU %zu: %s; nothing was changed", i, err.text);
-			return MIG_FAILED;
-		}
+		outcome = mig_read_list(call, &call->boards.items[i], call->arguments.operands[0], &targets[i].wish);
 	}
-	return MIG_DONE;
+	return outcome;
 }
 
 static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs_mig_config *config,
@@ -577,10 +304,12 @@ static int run_assert(int argc, char **argv)
 			"(older than Hopper)",                                                            \
 			NULL                                                                              \
 	}
-#define OPTION_RESTART                                                                                 \
-	{                                                                                              \
-		"at-restart", 0, NULL, NULL, NULL,                                                     \
-			"where a reset is needed, leave that to the next restart of the machine", NULL \
+#define OPTION_RESTART                                                                                  \
+	{                                                                                               \
+		"at-restart", 0, NULL, NULL, NULL,                                                      \
+			"where a reset is needed, or something runs on the GPU, leave the mode to the " \
+			"next restart of the machine",                                                  \
+			NULL                                                                            \
 	}
 #define OPTION_FILE                                                                                                   \
 	{                                                                                                             \
@@ -612,7 +341,14 @@ static const struct gs_option mode_options[] = {OPTION_GPU,   OPTION_RESTART, OP
 						OPTION_STATE, OPTION_SOCKET,  OPTION_OUTPUT, {NULL}};
 static const struct gs_option apply_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU,    OPTION_RESET,  OPTION_DRY,
 						 OPTION_WAIT, OPTION_STATE,  OPTION_SOCKET, OPTION_OUTPUT, {NULL}};
-static const struct gs_option plan_options[] = {OPTION_FILE, OPTION_CONFIG, OPTION_GPU, OPTION_OUTPUT, {NULL}};
+static const struct gs_option plan_options[] = {
+	OPTION_FILE,
+	OPTION_CONFIG,
+	OPTION_GPU,
+	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET,
+	 "the node daemon's socket; what it has given to containers is in use, if there is one", "file"},
+	OPTION_OUTPUT,
+	{NULL}};
 
 #define ALL_OR_NOTHING                                                                                                \
 	"\n\nAll is done or nothing: when a step fails, what was done before is undone. The change is noted in "      \
@@ -654,8 +390,8 @@ const struct gs_command gs_command_mig_enable = {
 	.name = "mig enable",
 	.synopsis = "",
 	.summary = "turn MIG on",
-	.description = "Touches only GPUs on which MIG is off. Nothing may run on them. From Hopper on the mode "
-		       "changes at once; "
+	.description = "Touches only GPUs on which MIG is off. Nothing may run on them, unless --at-restart is given. "
+		       "From Hopper on the mode changes at once; "
 		       "older GPUs may need a reset, which the driver says, and which --reset does with nvidia-smi for "
 		       "those GPUs "
 		       "alone." ALL_OR_NOTHING,

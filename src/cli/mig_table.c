@@ -229,17 +229,34 @@ static void add_summary(const struct gs_mig_task *task, bool done, struct gs_str
 	gs_strbuf_add(out, done ? "\n" : "; nothing is done yet\n");
 }
 
+static void add_mode(const struct gs_mig_task *task, bool done, struct gs_strbuf *out)
+{
+	const struct gs_mig_board *board = task->board;
+	const char *mode = task->enabled ? "on" : "off";
+	if (done && task->when_restarted)
+		gs_strbuf_printf(
+			out,
+			"GPU %u: MIG is noted as %s, and will be so after a restart of the machine, or a reset of "
+			"the GPU\n",
+			board->index, mode);
+	else if (task->when_restarted && board->process_count)
+		gs_strbuf_printf(out, "GPU %u: leave turning MIG %s to a restart, since %s runs on it\n", board->index,
+				 mode, board->processes[0].who);
+	else
+		gs_strbuf_printf(out, "GPU %u: %s MIG %s%s\n", board->index, done ? "turned" : "turn", mode,
+				 task->when_restarted ? ", or after a restart where it needs a reset" : "");
+}
+
 void mig_table_task(const struct gs_mig_task *task, bool done, struct gs_strbuf *out)
 {
 	const struct gs_mig_board *board = task->board;
 	bool mode = !task->keeps_mode && (task->enabled != board->enabled || task->enabled != board->pending);
-	const char *later = task->when_restarted ? ", or after a restart where it needs a reset" : "";
 	if (mode && task->enabled)
-		gs_strbuf_printf(out, "GPU %u: %s MIG on%s\n", board->index, done ? "turned" : "turn", later);
+		add_mode(task, done, out);
 	for (size_t i = 0; i < task->plan.step_count; i++)
 		add_step(board, &task->plan.steps[i], done, out);
 	if (mode && !task->enabled)
-		gs_strbuf_printf(out, "GPU %u: %s MIG off%s\n", board->index, done ? "turned" : "turn", later);
+		add_mode(task, done, out);
 	if (task->plan.step_count)
 		add_summary(task, done, out);
 }
@@ -352,7 +369,8 @@ json_t *mig_json_task(const struct gs_mig_task *task)
 			json_object_set_new(item, "computeInstance", json_integer(step->compute_id));
 		json_array_append_new(steps, item);
 	}
-	return json_pack("{s:i, s:o, s:b, s:b, s:i, s:i, s:o}", "index", (int)board->index, "uuid",
-			 text_json(board->uuid), "migEnabled", board->enabled, "migWanted", task->enabled, "created",
-			 (int)task->plan.created, "destroyed", (int)task->plan.destroyed, "steps", steps);
+	return json_pack("{s:i, s:o, s:b, s:b, s:b, s:i, s:i, s:o}", "index", (int)board->index, "uuid",
+			 text_json(board->uuid), "migEnabled", board->enabled, "migWanted", task->enabled, "atRestart",
+			 task->when_restarted, "created", (int)task->plan.created, "destroyed",
+			 (int)task->plan.destroyed, "steps", steps);
 }

@@ -208,12 +208,38 @@ static void say_places(struct gs_mig_plan *plan, const struct gs_mig_profile *pr
 		say(plan, "%s%u", separator(i, profile->placement_count, " or "), profile->placements[i].start);
 }
 
+/* Whether two of the wanted instances were given places that overlap; says which. */
+static bool say_overlap(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish)
+{
+	for (size_t i = 0; i < wish->count; i++) {
+		const struct gs_mig_want *a = &wish->items[i];
+		const struct gs_mig_profile *first = &gpu->profiles[a->profile];
+		for (size_t k = i + 1; k < wish->count && a->start != GS_MIG_ANYWHERE; k++) {
+			const struct gs_mig_want *b = &wish->items[k];
+			const struct gs_mig_profile *second = &gpu->profiles[b->profile];
+			if (b->start == GS_MIG_ANYWHERE || a->start >= b->start + second->placements[0].size ||
+			    b->start >= a->start + first->placements[0].size)
+				continue;
+			if (a->profile == b->profile && a->start == b->start)
+				say(plan, "%s at slice %d is asked for twice; one instance can be there", first->name,
+				    a->start);
+			else
+				say(plan, "%s at slice %d and %s at slice %d are both asked for, and they overlap",
+				    first->name, a->start, second->name, b->start);
+			return true;
+		}
+	}
+	return false;
+}
+
 static void explain_never(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_mig_plan *plan)
 {
 	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, wish);
 	unsigned slices = 0;
 	bool told[GS_MIG_PROFILES_MAX] = {false};
 
+	if (say_overlap(plan, gpu, wish))
+		return;
 	for (size_t i = 0; i < wish->count; i++)
 		slices += gpu->profiles[wish->items[i].profile].placements[0].size;
 	say(plan, "%s can't be on one GPU together, not even on an empty one: ", text);

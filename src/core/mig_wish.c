@@ -1,10 +1,12 @@
 #include "core/mig_wish.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "base/suggest.h"
@@ -12,6 +14,8 @@
 enum { ENTRY_MAX = 80 };
 
 #define FAIL(err, ...) gs_fail((err), GS_ERROR_INPUT, 0, __VA_ARGS__)
+/* What would be wrong of any GPU. */
+#define FAIL_SYNTAX(err, ...) gs_fail((err), GS_ERROR_INPUT, EINVAL, __VA_ARGS__)
 
 /* A whole number without sign, at most `most`; false: it is none. */
 static bool read_number(const char *text, uint32_t most, uint32_t *number)
@@ -79,15 +83,38 @@ static int fail_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_profi
 		    profile->name, profile->id, count, hint);
 }
 
+/* Names of resources and labels have ".me" where profiles have "+me", which Kubernetes does not allow there. */
+static char *without_label(const char *name)
+{
+	char *text = gs_strdup(name), *dot = strstr(text, ".me");
+	if (dot)
+		*dot = '+';
+	return text;
+}
+
 /* `profile` is the end of `name` that names the profile, behind the size of a compute instance. */
 static int fail_unknown(const struct gs_mig_gpu *gpu, const char *name, const char *profile, struct gs_error *err)
 {
 	GS_AUTO_FREE char *known = list_profiles(gpu);
-	const char *meant = suggest_profile(gpu, profile);
+	GS_AUTO_FREE char *unlabelled = without_label(profile);
+	int exact = gs_mig_profile_by_name(gpu, unlabelled);
+	const char *meant = exact >= 0 ? gpu->profiles[exact].name : suggest_profile(gpu, unlabelled);
 	if (!meant)
 		return FAIL(err, "this GPU has no MIG profile \"%.60s\"; it has %s", name, known);
 	return FAIL(err, "this GPU has no MIG profile \"%.60s\"; did you mean \"%.*s%s\"? It has %s", name,
 		    (int)(profile - name), name, meant, known);
+}
+
+/* `name` is a compute instance of a size that the profile does not have. */
+static int fail_size(const struct gs_mig_profile *profile, const char *name, struct gs_error *err)
+{
+	GS_AUTO_STRBUF struct gs_strbuf sizes = {0};
+	char part[GS_MIG_NAME_SIZE];
+	for (uint8_t size = 1, start; size < profile->compute_slices; size++)
+		if (gs_mig_compute_arrange(profile->compute_slices, 0, &size, 1, &start))
+			gs_strbuf_printf(&sizes, "%s, ", gs_mig_compute_name(profile, size, part));
+	return FAIL(err, "there is no compute instance %.60s; there is %s%s%s, which takes all of it", name,
+		    sizes.length ? sizes.data : "only ", sizes.length ? "and " : "", profile->name);
 }
 
 /* "1c.3g.40gb", where "3g.40gb" is a profile. */
@@ -104,9 +131,7 @@ static int find_part(const struct gs_mig_gpu *gpu, const char *name, uint32_t *c
 	*compute = size;
 	if (gs_mig_compute_arrange(profile->compute_slices, 0, &size, 1, &start))
 		return found;
-	return FAIL(err,
-		    "%.60s does not exist: of the %u compute slices of %s, an instance has 1, 2, 4, 3 of 7, or all",
-		    name, profile->compute_slices, profile->name);
+	return fail_size(profile, name, err);
 }
 
 /* Position of the profile, and how many compute slices of it are meant: all, unless the name says a part; or -1. */
@@ -226,14 +251,32 @@ int gs_mig_wish_add(const struct gs_mig_gpu *gpu, const char *name, uint32_t cou
 	return add(gpu, name, GS_MIG_ANYWHERE, count, wish, err);
 }
 
+/* Nobody asked for that number of GPU instances: it is what the compute instances come to. */
+static int fail_too_many_parts(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, uint8_t profile,
+			       uint32_t count, struct gs_error *err)
+{
+	const struct gs_mig_profile *of = &gpu->profiles[profile];
+	struct gs_mig_wish its = {0};
+	for (size_t i = 0; i < wish->count; i++)
+		if (wish->items[i].profile == profile)
+			its.items[its.count++] = wish->items[i];
+	GS_AUTO_FREE char *text = gs_mig_wish_text(gpu, &its);
+	return FAIL(err, "%s take %u GPU instances %s (id %u on this GPU), and at most %u fit%s on one GPU", text,
+		    count, of->name, of->id, of->max_count, of->max_count == 1 ? "s" : "");
+}
+
 int gs_mig_wish_check(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, struct gs_error *err)
 {
 	uint32_t counts[GS_MIG_PROFILES_MAX] = {0};
-	for (size_t i = 0; i < wish->count; i++)
+	bool parts[GS_MIG_PROFILES_MAX] = {false};
+	for (size_t i = 0; i < wish->count; i++) {
 		counts[wish->items[i].profile]++;
+		parts[wish->items[i].profile] |= !is_whole(gpu, &wish->items[i]);
+	}
 	for (size_t i = 0; i < gpu->profile_count; i++)
 		if (counts[i] > gpu->profiles[i].max_count)
-			return fail_too_many(gpu, &gpu->profiles[i], counts[i], err);
+			return parts[i] ? fail_too_many_parts(gpu, wish, (uint8_t)i, counts[i], err)
+					: fail_too_many(gpu, &gpu->profiles[i], counts[i], err);
 	return 0;
 }
 
@@ -255,8 +298,8 @@ static int split_start(char *entry, int *start, struct gs_error *err)
 		return 0;
 	*colon = 0;
 	if (!read_number(colon + 1, GS_MIG_SLICES_MAX - 1, &number))
-		return FAIL(err, "\"%s\" is no memory slice; write a number behind the colon, such as %s:4", colon + 1,
-			    entry);
+		return FAIL_SYNTAX(err, "\"%s\" is no memory slice; write a number behind the colon, such as %s:4",
+				   colon + 1, entry);
 	*start = (int)number;
 	return 0;
 }
@@ -272,12 +315,13 @@ static int parse_entry(const struct gs_mig_gpu *gpu, const char *text, size_t le
 	while (length && isblank((unsigned char)text[length - 1]))
 		length--;
 	if (!length)
-		return FAIL(err,
-			    "an entry of the list of MIG profiles is empty; separate profiles with one comma, such as "
-			    "%s,%s",
-			    gpu->profiles[0].name, gpu->profiles[0].name);
+		return FAIL_SYNTAX(
+			err,
+			"an entry of the list of MIG profiles is empty; separate profiles with one comma, such as "
+			"%s,%s",
+			gpu->profiles[0].name, gpu->profiles[0].name);
 	if (length > ENTRY_MAX)
-		return FAIL(err, "\"%.*s...\" is too long for a MIG profile", 40, text);
+		return FAIL_SYNTAX(err, "\"%.*s...\" is too long for a MIG profile", 40, text);
 	memcpy(entry, text, length);
 	entry[length] = 0;
 	if (split_start(entry, &start, err) || add(gpu, entry, start, 1, wish, err))

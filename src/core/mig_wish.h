@@ -26,8 +26,8 @@ struct gs_mig_wish {
  *     1c.3g.40gb               a compute instance; those of one profile share as few GPU instances as possible
  * and each with ":START" behind it for a place of its own (a memory slice, as in nvidia-smi's -cgi 9:4). Appends to
  * `wish`. Errors (GS_ERROR_INPUT) say what is wrong and what was probably meant: an unknown name or id, more instances
- * than fit on one GPU, a place that the profile does not have, a compute size that it does not have, an empty entry. On
- * failure `wish` is as it was. */
+ * than fit on one GPU, a place that the profile does not have, a compute size that it does not have, an empty entry; their
+ * code is EINVAL where no GPU would do, and else 0. On failure `wish` is as it was. */
 int gs_mig_parse_list(const struct gs_mig_gpu *gpu, const char *text, struct gs_mig_wish *wish, struct gs_error *err);
 
 /* Adds `count` instances of what `name` says ("1g.10gb", "1c.3g.40gb", an id); errors as above. */

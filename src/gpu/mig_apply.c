@@ -37,8 +37,11 @@ static int take_lock(const char *state_dir, struct gs_error *err)
 		gs_fail_errno(err, "cannot lock %s", path);
 	} else {
 		(void)!pread(fd, holder, sizeof holder - 1, 0);
+		char who[48] = "";
+		if (atoi(holder) > 0) /* not in the moment before it is written */
+			snprintf(who, sizeof who, " (process %d)", atoi(holder));
 		gs_fail(err, GS_ERROR_LIMIT, EWOULDBLOCK,
-			"another gpushare (process %d) is changing MIG now; try again when it is done", atoi(holder));
+			"another gpushare%s is changing MIG now; try again when it is done", who);
 	}
 	close(fd);
 	return -1;

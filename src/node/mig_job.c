@@ -18,6 +18,7 @@ struct work {
 	struct gs_mig_boards boards;
 	struct gs_mig_target *targets;
 	struct gs_mig_task *tasks;
+	char *file_problem; /* why the file is not used; NULL: it is, or there is none */
 };
 
 static void free_strings(char **items, size_t count)
@@ -96,11 +97,17 @@ static bool find_targets(struct work *work)
 					  : NULL;
 	if (!text && job->config_path && access(job->config_path, F_OK) == 0)
 		return stop(job, MIG_JOB_FAILED, "%s", err.text);
-	if (text && gs_mig_config_parse(job->config_path, text, length, &file, &diags) < 0)
-		return refuse_by(job, &diags);
+	gs_mig_config_generate(gpus, work->boards.count, &generated);
+	if (text && gs_mig_config_parse(job->config_path, text, length, &file, &diags) < 0) {
+		/* What the hardware gives needs no file, unless this one has something of its own by that name. */
+		if (strstr(text, job->name) || !gs_mig_config_find(&generated, job->name, &err)) {
+			gs_mig_config_free(&generated);
+			return refuse_by(job, &diags);
+		}
+		work->file_problem = gs_strdup(diags.count ? diags.items[0].text : "it is not valid");
+	}
 	gs_diagnostics_free(&diags);
 	diags = (struct gs_diagnostics){0};
-	gs_mig_config_generate(gpus, work->boards.count, &generated);
 	const struct gs_mig_config *from = &file;
 	const struct gs_mig_named *named = gs_mig_config_find(&file, job->name, &err);
 	if (!named) {
@@ -204,10 +211,12 @@ static char *summary(const struct work *work)
 		created += work->tasks[i].plan.created;
 		destroyed += work->tasks[i].plan.destroyed;
 	}
+	const char *but = work->file_problem ? "; the file of configurations is not used: " : "";
+	const char *problem = work->file_problem ? work->file_problem : "";
 	if (!gpus)
-		return gs_strdup("nothing was to do");
-	return gs_printf("%zu GPU%s changed: %zu instances created, %zu destroyed", gpus, gpus == 1 ? "" : "s", created,
-			 destroyed);
+		return gs_printf("nothing was to do%s%s", but, problem);
+	return gs_printf("%zu GPU%s changed: %zu instances created, %zu destroyed%s%s", gpus, gpus == 1 ? "" : "s",
+			 created, destroyed, but, problem);
 }
 
 static void change(struct work *work, struct gs_mig_session *session)
@@ -261,5 +270,6 @@ void mig_job_run(struct mig_job *job, const struct gs_nvml *nvml)
 	gs_mig_boards_free(&work.boards);
 	free(work.targets);
 	free(work.tasks);
+	free(work.file_problem);
 	free(recovered);
 }

@@ -85,6 +85,23 @@ def test_a_family_alone_names_its_members():
     assert re.search(r"say which: check explain schema$", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.parametrize("family", ["mig", "mps", "config"])
+def test_a_family_explains_itself(family):
+    told = [gpushare(*arguments) for arguments in ([family, "--help"], [family, "-h"], ["help", family])]
+    assert [(done.returncode, done.stderr, done.stdout) for done in told] == 3 * [(0, "", told[0].stdout)]
+    named = re.findall(rf"^  ({family} \S+)  +\S", told[0].stdout, re.MULTILINE)
+    assert named == [command for command in COMMANDS if command.startswith(family + " ")]
+
+
+def test_output_that_nobody_gets_is_a_failure():
+    for output in ("&-", "/dev/full"):
+        done = subprocess.run(["sh", "-c", f'"$0" help >{output}', GPUSHARE], stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 1 and "could not be written" in done.stderr
+    quiet = subprocess.run(["sh", "-c", '"$0" status --quiet --socket /nonexistent >&-', GPUSHARE], stderr=subprocess.PIPE, text=True,
+                           timeout=PATIENCE, check=False)
+    assert quiet.returncode == 1 and "no daemon" in quiet.stderr and "could not be written" not in quiet.stderr
+
+
 @pytest.mark.parametrize("arguments, complaint", [
     (["node", "--confg", "x"], "did you mean --config?"),
     (["node", "--config"], "--config needs a value"),

@@ -157,14 +157,15 @@ def test_a_full_disk_for_its_output(place):
     assert "the output could not be written" in done.stderr
 
 
-def test_closed_standard_files(place):
-    """They must not be mistaken for files that the program opens itself."""
+@pytest.mark.parametrize("closed, status", [((0, 2), 0), ((0, 1, 2), 1)])
+def test_closed_standard_files(place, closed, status):
+    """They must not be mistaken for files that the program opens itself; and a demo that nobody can see has failed."""
     def close():
-        for fd in range(3):
+        for fd in closed:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    process = subprocess.Popen([GPUSHARE, "demo"], env=place, preexec_fn=close)
-    assert process.wait(2 * WAIT) == 0
+    process = subprocess.Popen([GPUSHARE, "demo"], env=place, preexec_fn=close, stdout=subprocess.DEVNULL)
+    assert process.wait(2 * WAIT) == status
 
 
 def test_no_place_for_temporary_files(tmp_path):

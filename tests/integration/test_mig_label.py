@@ -101,6 +101,21 @@ def test_a_file_of_configurations(make):
     world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
 
 
+def test_a_file_that_is_not_valid_costs_only_what_is_in_it(make):
+    world = make()
+    world.file.write_text(OWN.replace("mig-enabled: false", "mig-enable: false"), encoding="utf-8")
+    world.want("mine")
+    world.wait_state("failed")
+    assert "mig-enable" in world.api.wait_event("MIGConfigFailed")["note"]
+    world.want("all-1g.10gb")  # what the hardware gives needs no file
+    world.wait_state("success")
+    assert "the file of configurations is not used: " in world.node.status()["mig"]["reason"]
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
+    world.file.write_text(OWN.replace("mine", "all-disabled").replace("mig-enabled: false", "mig-enable: false"), encoding="utf-8")
+    world.want("all-disabled")  # of which this file has one of its own
+    world.wait_state("failed")
+
+
 def test_a_name_that_does_not_exist_fails_and_changes_nothing(make):
     world = make(mig="3g.40gb")
     large = world.plugin(LARGE)

@@ -372,6 +372,16 @@ def test_our_own_tool_asks_first(make):
     small.allocate([ids[0]])
     refused = mig(world, "destroy", ids[0])
     assert refused.returncode != 0 and "in use by a container that was given " + SMALL in refused.stderr
+    tell = lambda *arguments: world.sim.run(GPUSHARE, "mig", *arguments, "--socket", world.node.socket)
+    for question in (["plan", "7g.80gb"], ["destroy", ids[0], "--dry-run"], ["disable", "--dry-run"], ["assert", "7g.80gb"]):
+        said = tell(*question)
+        assert said.returncode == 1 and "in use by a container that was given " + SMALL in said.stderr.replace("used by", "in use by")
+    assert tell("plan", "1g.10gb,3g.40gb").returncode == 0
+    (gpu,) = json.loads(tell("list", "-o", "json").stdout)
+    assert ["a container that was given " + SMALL in (i["usedBy"] or "") for i in gpu["instances"]
+            if i["profile"] == "1g.10gb"].count(True) == 1
+    waited = mig(world, "destroy", ids[0], "--wait", "3s")
+    assert waited.returncode == 1 and waited.stderr.count("waiting: ") == 1, waited.stderr
     small.wait(lambda list: healthy(list) == ids, "all of them given out again")
     assert "gpushare mig destroy is changing the MIG layout" in world.node.read_log()
     done = mig(world, "destroy", ids[1])
@@ -388,11 +398,26 @@ def test_our_own_tool_asks_first(make):
     assert not [p for p in world.problems() if "vanished" in p]
 
 
+def test_a_dry_run_knows_that_a_whole_gpu_was_given_out(make):
+    world = make()
+    gpus = world.plugin()
+    given = healthy(gpus.wait(lambda list: len(list) == 2))[0]
+    gpus.allocate([given])
+    for arguments in (["enable", "-i", given], ["apply", "-c", "all-balanced"]):
+        refused = mig(world, *arguments, "--dry-run")
+        assert refused.returncode == 1 and f"{given} is in use by a container that was given nvidia.com/gpu" in refused.stderr
+        assert mig(world, *arguments).returncode == 1
+    other = next(gpu["uuid"] for gpu in world.node.status()["gpus"] if gpu["uuid"] != given)
+    assert mig(world, "enable", "-i", other, "--dry-run").returncode == 0
+
+
 def test_our_own_tool_without_a_daemon(make):
     world = make(spec="A100-80GB", mig="1g.10gb")
     (uuid,) = healthy(world.plugin(SMALL).wait(len))
     world.node.kill()
     assert os.path.exists(world.node.socket)  # nobody listens there any more
+    listed = world.sim.run(GPUSHARE, "mig", "list", "--socket", world.node.socket)
+    assert (listed.returncode, listed.stderr) == (0, "")
     done = mig(world, "destroy", uuid)
     assert done.returncode == 0, done.stderr
     world.node.start()

@@ -154,6 +154,14 @@ def test_compute_instances(tool):
     inside = ["create", "--in", str(instance["id"])]
     assert "no room for that: 2 of its 3 compute slices are taken" in tool.refused(*inside, "1c.3g.40gb,1c.3g.40gb")
     assert "is a 3g.40gb" in tool.refused(*inside, "1g.10gb")
+    tool.ok("destroy", "--all")
+    tool.ok("create", "1c.3g.40gb")
+    inside[2] = str(tool.gpus()[0]["instances"][0]["id"])
+    said = tool.refused(*inside, "2c.3g.40gb")
+    assert "2c.3g.40gb can begin at compute slice 0, and of its slices 0 is taken" in said
+    tool.ok("destroy", "--all")
+    tool.ok("create", "2c.3g.40gb")
+    inside[2] = str(tool.gpus()[0]["instances"][0]["id"])
     assert "no such GPU instance" in tool.refused("create", "--in", "9", "1c.3g.40gb")
     tool.ok(*inside, "1c.3g.40gb")
     instance, = tool.gpus()[0]["instances"]
@@ -208,20 +216,18 @@ def test_only_gpus_that_differ_are_touched(make):
 
 
 @pytest.mark.parametrize("arguments, said", [
+    (["create", "1c.1g.10gb.me"], 'did you mean "1c.1g.10gb+me"?'),
+    (["create", "1g.10gb:0,1g.10gb:0"], "1g.10gb at slice 0 is asked for twice"),
+    (["create", "4c.3g.40gb"], "there is 1c.3g.40gb, 2c.3g.40gb, and 3g.40gb, which takes all of it"),
+    (["create", ",".join(8 * ["1c.7g.80gb"])], "8x 1c.7g.80gb take 2 GPU instances 7g.80gb"),
     (["create", "1g.5gb"], 'this GPU has no MIG profile "1g.5gb"; did you mean "1g.10gb"?'),
     (["create", "99"], "no MIG profile of this GPU has id 99"),
     (["create", "3g.40gb,3g.40gb,3g.40gb"], "at most 2 of 3g.40gb"),
-    (["create", "1g.10gb,"], "an entry of the list of MIG profiles is empty"),
-    (["create", ""], "is empty"),
     (["create", "3g.40gb:1"], "3g.40gb can't begin at memory slice 1; it can at: 0, 4"),
-    (["create", "1g.10gb,1g.10gb", "--at", "2"], "--at is for one instance"),
     (["create", "-i", "7", "1g.10gb"], "there is no GPU 7; this node has 1, numbered from 0"),
     (["create", "-i", "GPU-00000000-0000-0000-0000-000000000000", "1g.10gb"], "no GPU of this node has this UUID"),
-    (["create", "-i", "0,0", "1g.10gb"], "GPU 0 is named twice"),
-    (["create", "-i", "0,", "1g.10gb"], "an entry is empty"),
+    (["create", "-i", "0000:99:00.0", "1g.10gb"], "no GPU of this node has this UUID or bus id"),
     (["destroy", "3"], "GPU 0 has no instance 3"),
-    (["destroy", "8,8"], "GPU instance 8 is named twice"),
-    (["destroy", "x"], '"x" is no instance'),
     (["destroy", "MIG-00000000-0000-0000-0000-000000000000"], "no MIG device of this node has the UUID"),
     (["apply", "-c", "all-balance"], 'did you mean "all-balanced"?'),
     (["apply", "-f", "/nonexistent"], "/nonexistent"),
@@ -229,6 +235,50 @@ def test_only_gpus_that_differ_are_touched(make):
 def test_mistakes_are_explained_and_change_nothing(make, arguments, said):
     tool = make(mig="1g.10gb@1")
     assert said in tool.refused(*arguments)
+
+
+def test_what_is_a_mistake_on_any_gpu_is_one_of_the_command_line(make):
+    tool = make(mig="1g.10gb@1")
+    for arguments, said in [
+        (["create", "1g.10gb,"], "an entry of the list of MIG profiles is empty"),
+        (["create", ""], "is empty"),
+        (["create", "1g.10gb:x"], '"x" is no memory slice'),
+        (["create", "1g.10gb", "--at", "-1"], '"-1" is no memory slice'),
+        (["create", "1g.10gb,1g.10gb", "--at", "2"], "--at is for one instance"),
+        (["create", "--in", "8", "1c.1g.10gb", "--at", "2"], "--at is the place of a GPU instance"),
+        (["create", "--in", "x", "1c.1g.10gb"], "--in x: write the id of a GPU instance"),
+        (["plan", "1g.10gb,,1g.10gb"], "an entry of the list of MIG profiles is empty"),
+        (["create", "-i", "0,0", "1g.10gb"], "GPU 0 is named twice"),
+        (["create", "-i", "0,", "1g.10gb"], "an entry is empty"),
+        (["list", "-i", ""], "an entry is empty"),
+        (["list", "-i", "-1"], "-i -1: that is no index (0), UUID (GPU-...) or PCI bus id (07:00.0)"),
+        (["destroy", "8,8"], "GPU instance 8 is named twice"),
+        (["destroy", "13,"], "an entry of the list is empty"),
+        (["destroy", "2/0/0"], '"2/0/0" is no instance'),
+        (["destroy", "x"], '"x" is no instance'),
+    ]:
+        assert said in tool.refused(*arguments, status=2)
+
+
+def test_several_gpus_want_a_choice(make):
+    tool = make("2xA100-80GB")
+    assert "2 GPUs of this node could be meant" in tool.refused("enable", status=2)
+
+
+def test_gpus_by_bus_id(make):
+    tool = make("2xA100-80GB")
+    whole = tool.gpus()[1]["pciBusId"]
+    for name in (whole, whole.lower(), whole[4:], whole.split(":", 1)[1]):
+        gpu, = json.loads(tool.ok("list", "-i", name, "-o", "json"))
+        assert gpu["index"] == 1, name
+
+
+def test_a_uuid_of_another_gpu_than_the_named_one_stays(make):
+    tool = make("2xA100-80GB", mig="1g.10gb@0")
+    said = tool.refused("destroy", "-i", "1", tool.uuid(0, gpu=0))
+    assert "is on GPU 0, which -i does not name" in said
+    tool.ok("destroy", "-i", "all", tool.uuid(0, gpu=0))
+    assert [len(g["instances"]) for g in tool.gpus()] == [0, 1]
 
 
 @pytest.mark.parametrize("text, place, said", [
@@ -310,7 +360,7 @@ def test_a_mode_that_needs_a_reset_says_so_and_stays(make):
     assert "gpushare mig enable -i 0 --reset" in tool.refused("apply", "-c", "all-balanced")
     tool.ok("enable", "-i", "1")
     assert [g["migEnabled"] for g in tool.gpus()] == [False, True]
-    tool.ok("enable", "-i", "0", "--at-restart")
+    assert "MIG is noted as on, and will be so after a restart" in tool.ok("enable", "-i", "0", "--at-restart")
     assert [(g["migEnabled"], g["migPending"]) for g in tool.gpus()] == [(False, True), (True, True)]
     assert "nothing to do" in tool.ok("enable", "-i", "0", "--at-restart")
     tool.ok("create", "-i", "1", "1g.10gb")  # is no reason to forget it
@@ -355,7 +405,51 @@ def test_the_mode_does_not_change_while_clients_run(make):
     assert tool.layout(1) == BALANCED
 
 
+def test_a_mode_is_left_to_the_restart_while_clients_run(make):
+    tool = make("2xA100-80GB")
+    work = tool.work("1")
+    assert "GPU 1: leave turning MIG on to a restart, since process %d" % work.pid in tool.ok("enable", "-i", "all", "--at-restart", "--dry-run")
+    said = tool.ok("enable", "-i", "all", "--at-restart")
+    assert "GPU 0: turned MIG on\n" in said and "GPU 1: MIG is noted as on" in said
+    assert [(g["migEnabled"], g["migPending"]) for g in tool.gpus()] == [(True, True), (False, True)]
+    assert work.poll() is None and not tool.record()
+    assert "nothing to do" in tool.ok("enable", "-i", "all", "--at-restart")
+    work.kill()
+    work.wait(WAIT)
+    tool.sim.inject("--gpu", "1", "reset")
+    assert tool.gpus()[1]["migEnabled"]
+    tool.ok("create", "-i", "0", "1g.10gb:0")
+    work = tool.work(tool.uuid(0))
+    assert "process %d (gpushare)" % work.pid in tool.refused("disable", "-i", "0", "--at-restart")  # an instance can't wait
+    assert "give one" in tool.refused("disable", "-i", "0", "--at-restart", "--reset", status=2)
+
+
+def test_a_mode_left_to_the_restart_is_taken_back_when_the_rest_fails(make):
+    """The change of GPU 0 can't be noted on the disk, which is full as far as this process sees."""
+    tool = make("2xA100-80GB")
+    tool.work("1")
+    before = tool.everything()
+    script = "trap '' XFSZ; ulimit -f 0; exec gpushare mig enable -i all --at-restart"
+    done = tool.sim.run("sh", "-c", script, env=tool.env)
+    assert done.returncode == 1 and "mig-change" in done.stderr, done.stderr
+    assert tool.everything() == before
+
+
 # --- faults ---
+
+
+def test_a_gpu_that_can_not_be_read_is_a_failure_after_what_can_be_shown(make):
+    tool = make("2xA100-80GB", mig="1g.10gb@0")
+    tool.sim.inject("--gpu", "1", "lost")
+    for command in ("list", "list-profiles"):
+        done = tool(command)
+        assert done.returncode == 1
+        assert "1g.10gb" in done.stdout and "can't be read" in done.stdout
+        assert "GPU 1 can't be read" in done.stderr
+        done = tool(command, "-o", "json")
+        assert done.returncode == 1 and "problem" in json.loads(done.stdout)[1]
+        assert tool(command, "-i", "0").returncode == 0
+    assert tool("export").returncode == 1
 
 
 @pytest.mark.parametrize("function, code", [

@@ -198,6 +198,10 @@ static void test_reasons(void **state)
 	expect_reason("A100-80GB", "1g.10gb+me:0", "1g.10gb+me", GS_MIG_ADD,
 		      "at most 1 of 1g.10gb+me can be on one GPU; there is room without GPU instance 100 (1g.10gb+me "
 		      "on slice 0, idle)");
+	expect_reason("A100-80GB", "", "1g.10gb:0,1g.10gb:0", GS_MIG_ADD,
+		      "1g.10gb at slice 0 is asked for twice; one instance can be there");
+	expect_reason("A100-80GB", "", "1g.10gb,1g.10gb:3,3g.40gb:0", GS_MIG_BECOME,
+		      "1g.10gb at slice 3 and 3g.40gb at slice 0 are both asked for, and they overlap");
 	expect_reason(
 		"A100-80GB", "", "4g.40gb,3g.40gb,2g.20gb", GS_MIG_BECOME,
 		"1x 2g.20gb, 1x 3g.40gb, 1x 4g.40gb can't be on one GPU together, not even on an empty one: they take "

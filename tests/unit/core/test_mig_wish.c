@@ -59,7 +59,11 @@ static void test_compute_instances_share(void **state)
 	/* Its two slices can only begin at the first of three. */
 	expect_list("A100-80GB", "1c.3g.40gb,1c.3g.40gb,1c.3g.40gb,2c.3g.40gb", "3g.40gb(2+1) 3g.40gb(1+1)");
 	expect_error("A100-80GB", "1c.3g.40gb,1c.3g.40gb,2c.3g.40gb,2c.3g.40gb,1c.3g.40gb",
-		     "at most 2 of 3g.40gb (id 9 on this GPU) fit on one GPU, not 3; 3 fit of 2g.20gb (id 14)");
+		     "2x 2c.3g.40gb, 3x 1c.3g.40gb take 3 GPU instances 3g.40gb (id 9 on this GPU), and at most 2 fit "
+		     "on one GPU");
+	expect_error("A100-80GB",
+		     "1c.7g.80gb,1c.7g.80gb,1c.7g.80gb,1c.7g.80gb,1c.7g.80gb,1c.7g.80gb,1c.7g.80gb,1c.7g.80gb",
+		     "8x 1c.7g.80gb take 2 GPU instances 7g.80gb (id 0 on this GPU), and at most 1 fits on one GPU");
 }
 
 /* Seven slices of 10 GB, as half the internet creates them. */
@@ -91,12 +95,20 @@ static void test_errors_say_what_was_meant(void **state)
 	expect_error("A30", "9",
 		     "no MIG profile of this GPU has id 9; it has 1g.6gb (id 14), 1g.6gb+me (id 21), 2g.12gb (id 5), "
 		     "2g.12gb+me (id 6), 4g.24gb (id 0)");
-	expect_error("A30", "3c.2g.12gb",
-		     "3c.2g.12gb does not exist: of the 2 compute slices of 2g.12gb, an instance has 1, 2, 4, 3 of 7, "
-		     "or all");
-	expect_error("A30", "0c.2g.12gb",
-		     "0c.2g.12gb does not exist: of the 2 compute slices of 2g.12gb, an instance has 1, 2, 4, 3 of 7, "
-		     "or all");
+	expect_error(
+		"A30", "3c.2g.12gb",
+		"there is no compute instance 3c.2g.12gb; there is 1c.2g.12gb, and 2g.12gb, which takes all of it");
+	expect_error(
+		"A30", "0c.2g.12gb",
+		"there is no compute instance 0c.2g.12gb; there is 1c.2g.12gb, and 2g.12gb, which takes all of it");
+	expect_error("A30", "2c.1g.6gb",
+		     "there is no compute instance 2c.1g.6gb; there is only 1g.6gb, which takes all of it");
+	expect_error("A30", "1g.6gb.me",
+		     "this GPU has no MIG profile \"1g.6gb.me\"; did you mean \"1g.6gb+me\"? It has 1g.6gb (id 14), "
+		     "1g.6gb+me (id 21), 2g.12gb (id 5), 2g.12gb+me (id 6), 4g.24gb (id 0)");
+	expect_error("A30", "1g.5gb.me",
+		     "this GPU has no MIG profile \"1g.5gb.me\"; did you mean \"1g.6gb+me\"? It has 1g.6gb (id 14), "
+		     "1g.6gb+me (id 21), 2g.12gb (id 5), 2g.12gb+me (id 6), 4g.24gb (id 0)");
 	expect_error("A30", "2g.12gb:1", "2g.12gb can't begin at memory slice 1; it can at: 0, 2");
 	expect_error("A30", "5:x", "\"x\" is no memory slice; write a number behind the colon, such as 5:4");
 	expect_error("A30", "5:", "\"\" is no memory slice; write a number behind the colon, such as 5:4");
