@@ -29,7 +29,13 @@
 #include "strategy/mps_control.h"
 #include "strategy/mps_end.h"
 
-enum { MPS_GRACE_SECONDS = 5, ASK_TIMEOUT_MS = 15000, ASK_PAUSE_MS = 500, ASK_PATIENCE_MS = 5000, POLL_SECONDS = 1 };
+enum {
+	MPS_GRACE_SECONDS = 5,
+	ASK_TIMEOUT_MS = 15000,
+	ASK_PAUSE_MS = 500,
+	ASK_PATIENCE_MS = 12000, /* two attempts to connect */
+	POLL_SECONDS = 1
+};
 
 /* --- what a command line alone says --- */
 
@@ -298,13 +304,16 @@ static void forget(struct question *question)
 /* An API server that is busy or away for a moment is asked again: nobody else cleans this node. One whose etcd is older
  * than its caches want may take seconds for an answer. False when it said nothing of use for so long that it would hold up
  * the stop. */
-static bool ask_until_told(const struct cluster_options *cluster, const char *daemon_set, struct question *question)
+static bool ask_until_told(const struct cluster_options *cluster, const char *daemon_set, struct question *question,
+			   struct gs_error *err)
 {
-	struct gs_error err;
 	uint64_t deadline = uv_hrtime() + (uint64_t)ASK_PATIENCE_MS * 1000000;
 	for (;;) {
-		bool told = ask(cluster, "GET", daemon_set, NULL, question, &err) == 0 &&
+		int result = ask(cluster, "GET", daemon_set, NULL, question, err);
+		bool told = result == 0 &&
 			    (question->status / 100 == 2 || question->status == 403 || question->status == 404);
+		if (result == 0 && !told)
+			gs_fail(err, GS_ERROR_SYSTEM, (int)question->status, "%s", question->problem);
 		if (told || uv_hrtime() > deadline)
 			return told;
 		forget(question);
@@ -325,10 +334,10 @@ bool node_daemon_set_is_going(const struct node_options *options, const char *da
 	if (read_settings(options, &config, &err) < 0)
 		return false;
 	bool known = cluster_of(&config, &cluster);
-	if (known && !ask_until_told(&cluster, daemon_set, &question)) {
+	if (known && !ask_until_told(&cluster, daemon_set, &question, &err)) {
 		gs_log(GS_LOG_WARNING,
 		       "the API server does not tell whether the DaemonSet is deleted; the node is left as it is",
-		       GS_STR("daemonset", daemon_set));
+		       GS_STR("daemonset", daemon_set), GS_STR("error", err.text));
 	} else if (known) {
 		json_t *object = json_loads(question.body, 0, NULL);
 		going = question.status == 404 ||

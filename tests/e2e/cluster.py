@@ -79,7 +79,8 @@ def make_root():
 def make_network():
     run("ip", "link", "set", "lo", "up")
     run("ip", "address", "add", f"{SERVICE_IP}/32", "dev", "lo")
-    run("ip", "link", "add", "cni0", "type", "bridge")
+    # With an address of its own: else it takes that of a port, and pods lose it for seconds whenever one comes or goes.
+    run("ip", "link", "add", "cni0", "address", "02:00:0a:58:00:01", "type", "bridge")
     run("ip", "address", "add", f"{NODE_IP}/16", "dev", "cni0")
     run("ip", "link", "set", "cni0", "up")
     run("ip", "route", "add", "default", "via", NODE_IP)
