@@ -99,7 +99,10 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *user)
 	struct api_exchange *exchange = user;
 	exchange->header_bytes += size * count;
 	exchange->too_long |= exchange->header_bytes > HEADER_BYTES_MAX;
-	exchange->headers_complete = size * count > 0 && (*bytes == '\r' || *bytes == '\n');
+	/* "HTTP/1.1 100 Continue" and its like come before the answer. */
+	if (size * count > strlen("HTTP/1.1 1") && strncmp(bytes, "HTTP/", strlen("HTTP/")) == 0)
+		exchange->informational = bytes[strlen("HTTP/1.1 ")] == '1';
+	exchange->headers_complete = size * count > 0 && (*bytes == '\r' || *bytes == '\n') && !exchange->informational;
 	return exchange->too_long ? 0 : size * count;
 }
 
@@ -173,7 +176,7 @@ int api_exchange_begin(struct api_exchange *exchange, const char *method, const 
 	if (!exchange->easy)
 		return gs_fail(err, GS_ERROR_INTERNAL, 0, "libcurl could not make a request");
 	exchange->header_bytes = 0;
-	exchange->headers_complete = false;
+	exchange->headers_complete = exchange->informational = false;
 	exchange->too_long = false;
 	set_transport(exchange);
 	GS_AUTO_FREE char *url = gs_printf("%s%s", api->server, url_path);

@@ -14,7 +14,7 @@ struct api_exchange {
 	struct curl_slist *headers;
 	struct api_watch *watch; /* NULL: a request */
 	size_t header_bytes;
-	bool headers_complete;
+	bool headers_complete, informational; /* the block of headers that comes is of a status 1xx */
 	bool too_long;
 
 	/* A request's. */

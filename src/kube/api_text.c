@@ -98,10 +98,23 @@ static bool is_version(const char *text)
 	return length > 0 && length <= VERSION_LENGTH_MAX && strspn(text, "0123456789") == length;
 }
 
+json_t *api_json_load(const char *text, size_t length, json_error_t *where)
+{
+	enum { VALUES_MAX = 40000 }; /* some ten MiB; a Node with a hundred images has less than a tenth of them */
+	size_t values = 0;
+	for (size_t i = 0; i < length; i++)
+		values += text[i] == ',' || text[i] == '{' || text[i] == '[';
+	if (values <= VALUES_MAX)
+		return json_loadb(text, length, 0, where);
+	if (where)
+		snprintf(where->text, sizeof where->text, "more than %d values", VALUES_MAX);
+	return NULL;
+}
+
 int api_event_read(const char *line, size_t length, struct api_event *event, struct gs_error *err)
 {
 	json_error_t where;
-	json_t *root = json_loadb(line, length, 0, &where);
+	json_t *root = api_json_load(line, length, &where);
 	if (!root)
 		return gs_fail(err, GS_ERROR_INPUT, 0, "a line that is not JSON: %s", where.text);
 	int type = type_of(json_string_value(json_object_get(root, "type")));
@@ -139,7 +152,7 @@ void api_event_free(struct api_event *event)
 
 char *api_error_message(const char *body, size_t length)
 {
-	json_t *root = length > 0 ? json_loadb(body, length, 0, NULL) : NULL;
+	json_t *root = length > 0 ? api_json_load(body, length, NULL) : NULL;
 	json_t *said = json_object_get(root, "message");
 	const char *text = body;
 	if (json_is_string(said)) {

@@ -41,6 +41,10 @@ struct api_event {
 int api_event_read(const char *line, size_t length, struct api_event *event, struct gs_error *err);
 void api_event_free(struct api_event *event);
 
+/* As json_loadb; NULL too for more values than any answer of a server that means well has: `{}` takes a hundred times its own
+ * size in memory. */
+json_t *api_json_load(const char *text, size_t length, json_error_t *where);
+
 /* What a reply that is no success says: `message` of its Status object, else the first line of the text. Never NULL;
  * owned by the caller; at most 300 bytes, without control characters. */
 char *api_error_message(const char *body, size_t length);

@@ -145,10 +145,11 @@ void api_watch_deliver(struct api_watch *watch)
 		return;
 	if (!watch->answered && watch->exchange.headers_complete) {
 		watch->answered = true;
-		uv_timer_stop(&watch->timer);
 		watch->accepted = status_of(watch) == 200;
-		if (watch->accepted)
+		if (watch->accepted) { /* else the rest of the refusal must come in time, too */
+			uv_timer_stop(&watch->timer);
 			watch->owner.state(watch->owner.user, "");
+		}
 	}
 	char *line;
 	size_t length;

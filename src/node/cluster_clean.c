@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "kube/api.h"
+#include "kube/api_text.h"
 #include "node/cluster.h"
 
 enum { REQUEST_MS = 15000, PAUSE_MS = 500, PATIENCE_MS = 6000 };
@@ -54,7 +55,7 @@ static void on_feature_removed(void *user, const struct api_reply *reply)
 static void on_feature(void *user, const struct api_reply *reply)
 {
 	struct cleaning *cleaning = user;
-	json_t *object = json_loadb(reply->body, reply->length, 0, NULL);
+	json_t *object = api_json_load(reply->body, reply->length, NULL);
 	const json_t *fields = json_object_get(json_object_get(object, "metadata"), "managedFields"), *field;
 	bool ours = false;
 	size_t i;

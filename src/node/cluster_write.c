@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "base/timestamp.h"
 #include "base/utf8.h"
+#include "kube/api_text.h"
 #include "node/cluster_internal.h"
 
 enum {
@@ -229,7 +230,7 @@ static void on_metadata(void *user, const struct api_reply *reply)
 	} else {
 		free_json(&managed->delivered);
 		managed->delivered = GS_STEAL(managed->sent);
-		json_t *node = json_loadb(reply->body, reply->length, 0, NULL);
+		json_t *node = api_json_load(reply->body, reply->length, NULL);
 		const char *version =
 			json_string_value(json_object_get(json_object_get(node, "metadata"), "resourceVersion"));
 		managed->delivered_version = version ? strtoull(version, NULL, 10) : 0;
@@ -282,7 +283,7 @@ void cluster_check_managed(struct cluster *cluster)
 			key = first_difference(json_object_get(set, "annotations"), cluster->annotations);
 		if (!key)
 			continue;
-		if (now - managed->overwritten_ms > FORGET_MS)
+		if (now - managed->overwritten_ms > 2 * FIGHT_WAIT_MAX_MS)
 			managed->overwritten = 0;
 		managed->overwritten_ms = now;
 		unsigned wait_ms = api_backoff_ms(managed->overwritten++, api_random());
@@ -551,6 +552,11 @@ void cluster_start_over(struct cluster *cluster)
 	for (size_t i = 0; i < cluster->managed_count; i++)
 		free_json(&cluster->managed[i].delivered);
 	cluster_forget_versions(cluster);
+	/* What was refused of the old Node is not of this one. */
+	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++) {
+		cluster->jobs[i].attempt = cluster->jobs[i].denials = 0;
+		cluster->jobs[i].not_before_ms = 0;
+	}
 	for (size_t i = 0; i < cluster->condition_count; i++)
 		cluster->conditions[i].delivered = cluster->conditions[i].sent = false;
 	cluster_work(cluster);

@@ -413,6 +413,9 @@ LIES = {
     "a resourceVersion that is a URL": _chunks(_labelled("x", resourceVersion="1&watch=0#")),
     "labels that are a list": _chunks(json.dumps({"type": "ADDED", "object": {"metadata": {"name": NODE, "resourceVersion": "7",
                                                                                            "labels": ["x"]}}}).encode() + b"\n"),
+    "an object that takes a hundred times its own size": _chunks(
+        b'{"type":"MODIFIED","object":{"metadata":{"name":"' + NODE.encode() + b'","resourceVersion":"7"},"x":[' +
+        b"{}," * 1300000 + b"{}]}}\n"),
     "deep nesting": _chunks(b'{"type":' + b"[" * 100000 + b"\n"),
     "an error without a code": _chunks(b'{"type":"ERROR","object":{}}\n'),
     "an error": _chunks(b'{"type":"ERROR","object":{"code":-5,"message":"\\u0000\\u001b[31mred"}}\n'),
@@ -462,6 +465,38 @@ def test_a_server_that_never_stops_lying_is_asked_ever_more_seldom(api, start):
     assert state[0] == "Retrying" and "not JSON" in state[3]
     assert state[2] <= 6
     assert peer.said.empty()
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n"])
+def test_a_server_that_hangs_after_some_headers(api, start, head):
+    released = threading.Event()
+
+    def hang(request):
+        if not request.is_watch or released.is_set():
+            return False
+        request.wfile.write(head)
+        request.wfile.flush()
+        released.wait(WAIT)
+        request.cut()
+        return True
+
+    api.faults.append(hang)
+    peer = start(LABEL)
+    assert "did not answer" in peer.wait_state(lambda name, *_: name == "Retrying", "a time-out")[3]
+    released.set()
+    assert peer.next() == "label " + LABEL
+
+
+def test_what_comes_before_the_answer_is_not_the_answer(api, start):
+    def hint(request):
+        if request.is_watch:
+            request.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        return False
+
+    api.faults.append(hint)
+    peer = start(LABEL)
+    assert peer.next() == "label " + LABEL
+    wait_until(lambda: peer.state()[0] == "Watching", "Watching")
 
 
 @pytest.mark.parametrize("where", ["before TLS", "before the answer"])
