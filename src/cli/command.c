@@ -86,11 +86,12 @@ static int unknown_command(int argc, char **argv)
 	return usage_error("");
 }
 
-/* A program that is started without one of these would get another file in its place, and write its errors there. */
+/* A program that is started without one of these would get another file in its place, and write its errors there. What
+ * is written to an output that was closed is lost, and that must fail: it gets a file that cannot be written. */
 static bool open_standard_files(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) != fd)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY) != fd)
 			return false;
 	return true;
 }
