@@ -24,7 +24,7 @@ static struct mps_packet hello(void)
 	struct mps_packet packet = {.magic = MPS_MAGIC, .kind = MPS_HELLO};
 	const char *percent = getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"),
 		   *priority = getenv("CUDA_MPS_CLIENT_PRIORITY");
-	packet.settings.percent_tenths = percent ? mps_parse_percent(percent) : 0;
+	packet.settings.percent = percent ? mps_parse_percent(percent) : 0;
 	packet.settings.priority = priority && strcmp(priority, "1") == 0;
 	mps_parse_limits(getenv("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), packet.settings.memory_bytes);
 	return packet;
@@ -60,7 +60,10 @@ const struct mps_device *simcu_mps_devices(size_t *count)
 
 uint32_t simcu_mps_permille(void)
 {
-	return simcu.mps ? simcu.mps->settings.percent_tenths : 1000;
+	if (!simcu.mps)
+		return 1000;
+	uint32_t permille = (uint32_t)(simcu.mps->settings.percent * 10 + 0.5);
+	return permille ? permille : 1;
 }
 
 int32_t simcu_mps_server(void)

@@ -33,18 +33,19 @@ static void say(struct command *command, const char *format, ...)
 	gs_strbuf_add_char(&command->answer, '\n');
 }
 
-static long number_of(const char *word)
+/* As atoi of the C library: of what is too large for it, the lower half of a long. */
+static int number_of(const char *word)
 {
-	return strtol(word, NULL, 10);
+	return (int)strtol(word, NULL, 10);
 }
 
 /* The server whose PID is a command's word; says so when there is none. */
 static struct mps_server *named_server(struct command *command, const char *word)
 {
-	long pid = number_of(word);
-	struct mps_server *server = mps_control_find_server(command->control, (pid_t)pid);
+	int pid = number_of(word);
+	struct mps_server *server = mps_control_find_server(command->control, pid);
 	if (!server)
-		say(command, "Server %ld not found", pid);
+		say(command, "Server %d not found", pid);
 	return server;
 }
 
@@ -57,7 +58,9 @@ static void get_server_list(struct command *command)
 static void get_server_status(struct command *command)
 {
 	static const char *const states[] = {"INITIALIZING", "ACTIVE", "FAULT"};
-	if (number_of(command->words[1]) <= 0) {
+	char *end;
+	strtol(command->words[1], &end, 10);
+	if (end == command->words[1]) {
 		say(command, "A server PID is required");
 		return;
 	}
@@ -124,7 +127,7 @@ static void add_devices(void *user, const struct mps_client_info *client)
 
 static void get_device_client_list(struct command *command)
 {
-	if (*command->words[1]) {
+	if (number_of(command->words[1])) {
 		struct mps_server *server = named_server(command, command->words[1]);
 		if (server)
 			list_clients(command, server, add_devices);
@@ -134,25 +137,25 @@ static void get_device_client_list(struct command *command)
 		list_clients(command, &command->control->servers.items[i], add_devices);
 }
 
-static void say_percent(struct command *command, uint32_t tenths)
+static void say_percent(struct command *command, double percent)
 {
-	say(command, "%u.%u", tenths / 10, tenths % 10);
+	say(command, "%.1f", percent);
 }
 
 /* What is not in (0, 100] changes nothing; the answer is what holds then. */
 static void set_percent(struct command *command, struct mps_settings *settings, const char *word)
 {
-	uint32_t tenths = mps_parse_percent(word);
-	if (tenths)
-		settings->percent_tenths = tenths;
+	double percent = mps_parse_percent(word);
+	if (percent > 0)
+		settings->percent = percent;
 	else
 		mps_control_log(command->control, "Invalid percentage, expected between (0.0, 100.0]");
-	say_percent(command, settings->percent_tenths);
+	say_percent(command, settings->percent);
 }
 
 static void get_default_active_thread_percentage(struct command *command)
 {
-	say_percent(command, command->control->defaults.percent_tenths);
+	say_percent(command, command->control->defaults.percent);
 }
 
 static void set_default_active_thread_percentage(struct command *command)
@@ -164,7 +167,7 @@ static void get_active_thread_percentage(struct command *command)
 {
 	struct mps_server *server = named_server(command, command->words[1]);
 	if (server)
-		say_percent(command, server->settings.percent_tenths);
+		say_percent(command, server->settings.percent);
 }
 
 static void set_active_thread_percentage(struct command *command)
@@ -182,7 +185,7 @@ static uint64_t *limit_of(struct command *command, struct mps_settings *settings
 	for (size_t i = 0; i < command->control->device_count; i++)
 		if (strcmp(command->control->devices[i].uuid, word) == 0)
 			return &settings->memory_bytes[i];
-	long ordinal = strncmp(word, "GPU-", 4) == 0 || strncmp(word, "MIG-", 4) == 0 ? -1 : number_of(word);
+	int ordinal = strncmp(word, "GPU-", 4) == 0 || strncmp(word, "MIG-", 4) == 0 ? -1 : number_of(word);
 	if (ordinal >= 0 && ordinal < SIM_GPUS_MAX)
 		return &settings->memory_bytes[ordinal];
 	mps_control_log(command->control, "Invalid device ordinal!");
@@ -236,16 +239,16 @@ static void terminate_client(struct command *command)
 {
 	struct mps_server *server = named_server(command, command->words[1]);
 	if (!server) {
-		say(command, "Server %ld not found!", number_of(command->words[1]));
+		say(command, "Server %d not found!", number_of(command->words[1]));
 		say(command, "1");
 		return;
 	}
 	int32_t missing = 1;
-	long pid = number_of(command->words[2]);
-	if (!mps_control_ask(command->control, server, MPS_TERMINATE, (int32_t)pid, NULL, NULL, &missing))
+	int pid = number_of(command->words[2]);
+	if (!mps_control_ask(command->control, server, MPS_TERMINATE, pid, NULL, NULL, &missing))
 		say(command, "Server %d is <busy>", (int)server->pid);
 	else if (missing)
-		say(command, "Invalid process %ld!", pid);
+		say(command, "Invalid process %d!", pid);
 	say(command, "%d", missing ? 1 : 0);
 }
 
@@ -277,9 +280,10 @@ static void add_row(void *user, const struct mps_client_info *client)
 static void ps(struct command *command)
 {
 	struct mps_control *control = command->control;
-	long only = strcmp(command->words[1], "-p") == 0 ? number_of(command->words[2]) : 0;
-	if (only && !named_server(command, command->words[2])) {
-		say(command, "Server %ld not found\n", only);
+	bool one = strcmp(command->words[1], "-p") == 0;
+	int only = number_of(command->words[2]);
+	if (one && !named_server(command, command->words[2])) {
+		say(command, "Server %d not found\n", only);
 		return;
 	}
 	if (!control->servers.count) {
@@ -290,7 +294,7 @@ static void ps(struct command *command)
 	for (size_t i = 0; i < control->servers.count; i++) {
 		struct snapshot snapshot = {command, control->servers.items[i].pid};
 		int32_t value;
-		if (!only || only == snapshot.server)
+		if (!one || only == snapshot.server)
 			mps_control_ask(control, &control->servers.items[i], MPS_LIST, 0, add_row, &snapshot, &value);
 	}
 }
@@ -302,7 +306,7 @@ static void get_default_client_priority(struct command *command)
 
 static void set_default_client_priority(struct command *command)
 {
-	long priority = number_of(command->words[1]);
+	int priority = number_of(command->words[1]);
 	if (priority < 0 || priority > 1)
 		say(command, "Invalid priority value - must be 0 or 1!");
 	else
@@ -373,8 +377,7 @@ void mps_command_run(struct mps_control *control, int fd, const char *line)
 			rest = nothing;
 	}
 	if (strcmp(command.words[0], "quit") == 0) {
-		mps_control_quit(control, fd,
-				 strcmp(command.words[1], "-t") == 0 ? (int)number_of(command.words[2]) : -1);
+		mps_control_quit(control, fd, strcmp(command.words[1], "-t") == 0 ? number_of(command.words[2]) : -1);
 		return;
 	}
 	size_t which = 0;

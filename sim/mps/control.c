@@ -159,7 +159,9 @@ static void drop_peer(struct mps_control *control, size_t which)
 	if (peer->fd >= 0)
 		close(peer->fd);
 	free(peer->hello);
-	*peer = control->peers.items[--control->peers.count];
+	/* The others stay in the order in which they came. */
+	control->peers.count--;
+	memmove(peer, peer + 1, (control->peers.count - which) * sizeof *peer);
 }
 
 /* Gives a client to the server of its user. One user's server runs at a time: others are asked to end when their clients
@@ -240,11 +242,17 @@ static void accept_peer(struct mps_control *control, int listener)
 	*GS_VEC_PUSH(&control->peers) = (struct mps_peer){.fd = fd, .uid = credentials.uid, .pid = credentials.pid};
 }
 
+/* First come, first served: nobody overtakes one that waits. */
 static void place_clients(struct mps_control *control)
 {
-	for (size_t i = control->peers.count; i > 0; i--)
-		if (control->peers.items[i - 1].waiting && place_client(control, &control->peers.items[i - 1]))
-			drop_peer(control, i - 1);
+	for (size_t i = 0; i < control->peers.count;) {
+		if (!control->peers.items[i].waiting)
+			i++;
+		else if (place_client(control, &control->peers.items[i]))
+			drop_peer(control, i);
+		else
+			return;
+	}
 }
 
 /* --- quitting --- */
@@ -368,10 +376,10 @@ static void take_settings(struct mps_control *control)
 {
 	const char *percent = getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"),
 		   *priority = getenv("CUDA_MPS_CLIENT_PRIORITY");
-	control->defaults.percent_tenths = percent ? mps_parse_percent(percent) : MPS_FULL_PERCENT_TENTHS;
-	if (!control->defaults.percent_tenths) {
+	control->defaults.percent = percent ? mps_parse_percent(percent) : MPS_FULL_PERCENT;
+	if (control->defaults.percent <= 0) {
 		mps_control_log(control, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE should be between (0.0, 100.0]");
-		control->defaults.percent_tenths = MPS_FULL_PERCENT_TENTHS;
+		control->defaults.percent = MPS_FULL_PERCENT;
 	}
 	long wanted = priority ? strtol(priority, NULL, 10) : 0;
 	if (wanted < 0 || wanted > 1)

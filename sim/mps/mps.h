@@ -18,7 +18,7 @@
 enum {
 	MPS_TEXT_BYTES = 4096, /* a command, or a part of an answer */
 	MPS_CLIENTS_MAX = 60,  /* of one server and GPU, CUDA 13.1; less before: mps_clients_max */
-	MPS_FULL_PERCENT_TENTHS = 1000,
+	MPS_FULL_PERCENT = 100,
 	MPS_ASK_MS = 2000, /* how long the daemon and a server wait for each other */
 	MPS_SERVER_FD = 3, /* where a server finds its connection to the daemon */
 };
@@ -55,7 +55,7 @@ enum mps_server_state { MPS_INITIALIZING, MPS_ACTIVE, MPS_FAULTED };
 
 /* What a server gives its clients, and what a client asks for: both may only lower it. 0 is no limit. */
 struct mps_settings {
-	uint32_t percent_tenths;             /* of the threads */
+	double percent;                      /* of the threads */
 	uint32_t priority;                   /* 0 normal, 1 below normal */
 	uint64_t memory_bytes[SIM_GPUS_MAX]; /* by the daemon's device ordinal */
 };
@@ -104,10 +104,11 @@ int mps_connect(const char *directory);
 
 /* "0=2G,1=512M" as CUDA_MPS_PINNED_DEVICE_MEM_LIMIT has it, into `bytes` by ordinal; what makes no sense is left out. */
 void mps_parse_limits(const char *text, uint64_t bytes[SIM_GPUS_MAX]);
-/* "2G", "512M" or a plain number of MiB, as the control program reads it; 0 where it reads nothing. */
+/* "2G", "512M" or a plain number of MiB, as the control program reads it; 0 where it reads nothing. What is too
+ * large wraps. */
 uint64_t mps_parse_limit(const char *text);
-/* Tenths of a percent, or 0 when it is not in (0, 100]. */
-uint32_t mps_parse_percent(const char *text);
+/* 0 when it is not in (0, 100]. */
+double mps_parse_percent(const char *text);
 /* How many clients a GPU takes: 16 before Volta, then 48, and 60 from the driver of CUDA 13.1 (R590) on. */
 unsigned mps_clients_max(uint32_t compute_major, const char *driver_version);
 

@@ -159,17 +159,12 @@ static void fault(struct server *server, const struct client *cause, int32_t ord
 			tell_broken(&server->clients.items[i], ordinal, result);
 }
 
-static void lower(uint32_t *mine, uint32_t wanted)
-{
-	if (wanted && wanted < *mine)
-		*mine = wanted;
-}
-
 static void welcome(struct server *server, int fd, const struct mps_packet *hello)
 {
 	struct mps_packet packet = packet_of(MPS_WELCOME);
 	packet.settings = server->settings;
-	lower(&packet.settings.percent_tenths, hello->settings.percent_tenths);
+	if (hello->settings.percent > 0 && hello->settings.percent < packet.settings.percent)
+		packet.settings.percent = hello->settings.percent;
 	if (hello->settings.priority > packet.settings.priority)
 		packet.settings.priority = hello->settings.priority;
 	packet.device_count = (uint32_t)server->device_count;

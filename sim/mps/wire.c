@@ -134,7 +134,7 @@ uint64_t mps_parse_limit(const char *text)
 	if (end == text)
 		return 0;
 	unsigned shift = *end == 'G' || *end == 'g' ? 30 : 20;
-	return number > UINT64_MAX >> shift ? UINT64_MAX : number << shift;
+	return number << shift;
 }
 
 void mps_parse_limits(const char *text, uint64_t bytes[SIM_GPUS_MAX])
@@ -149,14 +149,11 @@ void mps_parse_limits(const char *text, uint64_t bytes[SIM_GPUS_MAX])
 	}
 }
 
-uint32_t mps_parse_percent(const char *text)
+double mps_parse_percent(const char *text)
 {
 	char *end;
 	double percent = strtod(text, &end);
-	if (end == text || !(percent > 0.0) || percent > 100.0)
-		return 0;
-	uint32_t tenths = (uint32_t)(percent * 10 + 0.5);
-	return tenths ? tenths : 1;
+	return end != text && percent > 0.0 && percent <= 100.0 ? percent : 0;
 }
 
 unsigned mps_clients_max(uint32_t compute_major, const char *driver_version)

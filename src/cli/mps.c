@@ -91,6 +91,58 @@ static void add_clients(json_t *clients, const json_t *share)
 	}
 }
 
+/* Whether MPS shares a GPU or one of its MIG devices. */
+static bool is_shared(const json_t *gpu, const char *device)
+{
+	size_t i;
+	json_t *share;
+	json_array_foreach(json_object_get(gpu, "shares"), i, share)
+	{
+		if (strcmp(gs_json_text(share, "strategy"), "mps") == 0 &&
+		    strcmp(gs_json_text(share, "device"), device) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether a process is a server of MPS, which has a context on the device as its clients have. */
+static bool is_server(const json_t *status, const json_t *process)
+{
+	size_t i, j;
+	json_t *daemon, *pid;
+	json_array_foreach(json_object_get(status, "mps"), i, daemon)
+	{
+		json_array_foreach(json_object_get(daemon, "servers"), j, pid)
+		{
+			if (json_equal(pid, json_object_get(process, "pid")))
+				return true;
+		}
+	}
+	/* One that a dead control daemon left behind; the kernel cuts names after 15 characters. */
+	return strcmp(gs_json_text(process, "name"), "nvidia-cuda-mps") == 0;
+}
+
+/* Processes on what MPS shares that hold no share: a program may have cleared its environment, or have come by itself. */
+static void add_strangers(json_t *clients, const json_t *status, const json_t *gpu)
+{
+	static const char *const unknown[] = {"pods", "share", "resource", "memoryLimitBytes", "computePermille"};
+	size_t i;
+	json_t *process;
+	json_array_foreach(json_object_get(gpu, "processes"), i, process)
+	{
+		const char *mig = gs_json_text(process, "migDevice");
+		const char *device = *mig ? mig : gs_json_text(gpu, "uuid");
+		if (!is_shared(gpu, device) || is_server(status, process))
+			continue;
+		json_t *client = json_copy(process);
+		json_object_set_new(client, "device", json_string(device));
+		for (size_t k = 0; k < GS_ARRAY_LENGTH(unknown); k++)
+			json_object_set_new(client, unknown[k], json_null());
+		json_array_append_new(clients, client);
+	}
+}
+
+/* Those with shares first. */
 static json_t *clients_of(const json_t *status)
 {
 	json_t *clients = json_array(), *gpu, *share;
@@ -103,6 +155,7 @@ static json_t *clients_of(const json_t *status)
 				add_clients(clients, share);
 		}
 	}
+	json_array_foreach(json_object_get(status, "gpus"), i, gpu) add_strangers(clients, status, gpu);
 	return clients;
 }
 
@@ -111,19 +164,20 @@ static void print_clients(const json_t *clients)
 	size_t i;
 	json_t *client;
 	if (!json_array_size(clients)) {
-		puts("no process holds a share by MPS");
+		puts("no process is on a device that is shared by MPS");
 		return;
 	}
 	printf("%-48s %8s %9s %9s %-24s %s\n", "SHARE", "PID", "MEMORY", "LIMIT", "PROCESS", "POD");
 	json_array_foreach(clients, i, client)
 	{
 		char memory[32], limit[32];
+		const char *share = gs_json_text(client, "share");
 		GS_AUTO_FREE char *pods = gs_status_pods(client);
 		GS_AUTO_FREE char *name = gs_strdup(gs_json_text(client, "name"));
 		gs_utf8_make_plain(name);
 		format_bytes(json_object_get(client, "memoryBytes"), memory, sizeof memory);
 		format_bytes(json_object_get(client, "memoryLimitBytes"), limit, sizeof limit);
-		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", gs_json_text(client, "share"),
+		printf("%-48s %8" JSON_INTEGER_FORMAT " %9s %9s %-24.24s %s\n", *share ? share : "-",
 		       json_integer_value(json_object_get(client, "pid")), memory, limit, name, *pods ? pods : "-");
 	}
 }
@@ -177,19 +231,29 @@ static void print_daemons(const json_t *daemons)
 	}
 }
 
-/* Whether a share's clients are this daemon's: that of its device, or ("<device>-<n>") of the share alone. */
-static bool serves(const json_t *daemon, const json_t *client)
+static bool is_only_one(const json_t *daemons, const char *device)
+{
+	size_t i, count = 0;
+	json_t *daemon;
+	json_array_foreach(daemons, i, daemon) count += strcmp(gs_json_text(daemon, "device"), device) == 0;
+	return count == 1;
+}
+
+/* Whether a client is this daemon's: that of its device, or ("<device>-<n>") of its share alone. */
+static bool serves(const json_t *daemons, const json_t *daemon, const json_t *client)
 {
 	const char *device = gs_json_text(daemon, "device"), *id = gs_json_text(daemon, "id");
 	const char *replica = strstr(gs_json_text(client, "share"), "::");
 	if (strcmp(device, gs_json_text(client, "device")) != 0)
 		return false;
+	if (!*gs_json_text(client, "share"))
+		return is_only_one(daemons, device);
 	if (strlen(id) <= strlen(device))
 		return true;
 	return replica && strcmp(id + strlen(device) + 1, replica + 2) == 0;
 }
 
-/* Adds `clients` to each daemon: how many processes hold a share that it serves. */
+/* Adds `clients` to each daemon: how many processes it serves. */
 static void count_clients(json_t *daemons, const json_t *clients)
 {
 	size_t i, j;
@@ -197,7 +261,7 @@ static void count_clients(json_t *daemons, const json_t *clients)
 	json_array_foreach(daemons, i, daemon)
 	{
 		json_int_t count = 0;
-		json_array_foreach(clients, j, client) count += serves(daemon, client);
+		json_array_foreach(clients, j, client) count += serves(daemons, daemon, client);
 		json_object_set_new(daemon, "clients", json_integer(count));
 	}
 }
@@ -285,7 +349,8 @@ const struct gs_command gs_command_mps_status = {
 		"One for each device that is shared by MPS, or for each share with isolation: per-share. MEMORY and "
 		"THREADS are the most that a client may have; a container's own limits may be lower. CLIENTS counts "
 		"the "
-		"processes that hold its shares. In the state Fault a client's work has failed, and with it that of "
+		"processes that hold its shares, and those without a share on its device when no other daemon is "
+		"there. In the state Fault a client's work has failed, and with it that of "
 		"all "
 		"clients on the device; no new ones are taken until those are gone. Quarantined: that happened too "
 		"often. Draining: clients of a control daemon that died still have the device.",
@@ -298,10 +363,12 @@ const struct gs_command gs_command_mps_status = {
 const struct gs_command gs_command_mps_clients = {
 	.name = "mps clients",
 	.synopsis = "",
-	.summary = "show the processes that hold shares by MPS, their memory and its limit",
-	.description = "A process holds a share when its environment names it in GPUSHARE_SHARES, which the device "
-		       "plugin sets in "
-		       "every container it prepares.",
+	.summary = "show the processes on devices that are shared by MPS, their memory and its limit",
+	.description =
+		"A process holds a share when its environment names it in GPUSHARE_SHARES, which the device "
+		"plugin sets in "
+		"every container it prepares. Processes that hold none and are on such a device all the same, as "
+		"those that cleared their environment, have a - for it (null in JSON). Servers are left out.",
 	.examples = "gpushare mps clients  # a table",
 	.options = question_options,
 	.run = run_clients,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <sys/un.h>
 
 enum {
 	SHARED_SUFFIX_LENGTH = sizeof ".shared" - 1,
@@ -102,4 +103,41 @@ void gs_config_check(const struct gs_config *config, const char *name, struct gs
 					   false, name, diags);
 		}
 	}
+}
+
+/* "-7" for share 7 of a device whose shares have servers of their own. */
+static size_t suffix_length(const struct gs_sharing *mps)
+{
+	size_t longest = 0;
+	for (size_t i = 0; i < mps->resource_count; i++) {
+		size_t length = 2;
+		for (unsigned last = mps->resources[i].replicas; last > 10; last = (last + 9) / 10)
+			length++;
+		if (mps->resources[i].isolation == GS_MPS_PER_SHARE && length > longest)
+			longest = length;
+	}
+	return longest;
+}
+
+void gs_config_check_mps_root(const struct gs_config *config, const char *name, int line, int column,
+			      struct gs_diagnostics *diags)
+{
+	static const char rest[] = "/GPU-00000000-0000-0000-0000-000000000000/pipe/control_privileged";
+	enum { SOCKET_PATH_MAX = sizeof((struct sockaddr_un *)0)->sun_path - 1 };
+	size_t most = SOCKET_PATH_MAX - (sizeof rest - 1) - suffix_length(&config->mps);
+	const char *root = config->flags.mps_root;
+	size_t length = strlen(root);
+
+	if (!config->mps.present)
+		return;
+	while (length > 1 && root[length - 1] == '/')
+		length--;
+	if (!length)
+		gs_diagnostics_add(diags, false, name, line, column,
+				   "mpsRoot is empty, and sharing.mps needs a directory; write one, or leave it out");
+	else if (length > most)
+		gs_diagnostics_add(diags, false, name, line, column,
+				   "mpsRoot has %zu bytes; with sharing.mps at most %zu are possible, since a socket's "
+				   "path below it may have %d; use a shorter one",
+				   length, most, SOCKET_PATH_MAX);
 }

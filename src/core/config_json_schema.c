@@ -70,8 +70,9 @@ static json_t *type_schema(const struct gs_config_key *key)
 		return json_pack("{s:s, s:I, s:I}", "type", "integer", "minimum", (json_int_t)key->minimum, "maximum",
 				 (json_int_t)key->maximum);
 	case GS_KEY_QUANTITY:
-		return json_pack("{s:[{s:s, s:i}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum", 1, "type",
-				 "string", "pattern", "^[0-9]+(\\.[0-9]*)?([KMGTPE]i|[kMGTPE]|[eE]\\+?[0-9]+)?$");
+		return json_pack("{s:[{s:s, s:I}, {s:s, s:s}]}", "anyOf", "type", "integer", "minimum",
+				 (json_int_t)key->minimum, "type", "string", "pattern",
+				 "^[0-9]+(\\.[0-9]*)?([KMGTPE]i|[kMGTPE]|[eE]\\+?[0-9]+)?$");
 	case GS_KEY_NAME:
 		return json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", GS_RESOURCE_NAME_MAX, "pattern",
 				 NAME_PATTERN);

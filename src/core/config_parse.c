@@ -284,6 +284,13 @@ static void apply_overrides(struct parser *p, const struct gs_config_override *o
 	}
 }
 
+static void check_mps_root(struct parser *p, const struct gs_node *root, const struct gs_config *config)
+{
+	const struct gs_node *flags = root && root->kind == GS_NODE_MAP ? gs_node_get(root, "flags") : NULL;
+	const struct gs_node *place = flags && flags->kind == GS_NODE_MAP ? gs_node_get(flags, "mpsRoot") : NULL;
+	gs_config_check_mps_root(config, p->name, place ? place->line : 0, place ? place->column : 0, p->diags);
+}
+
 /* Reads one configuration's text over the defaults. */
 static void read_text(struct parser *p, const struct gs_node *root, struct gs_config *config)
 {
@@ -293,6 +300,7 @@ static void read_text(struct parser *p, const struct gs_node *root, struct gs_co
 	if (root && !gs_node_is_null(root))
 		read_object(p, root, "", config);
 	gs_config_check(config, p->name, p->diags);
+	check_mps_root(p, root, config);
 }
 
 static void read_part(struct parser *p, const struct gs_manifest_part *part, struct gs_config *config)
@@ -351,9 +359,12 @@ int gs_config_parse_origins(const struct gs_config_source *source, const char *(
 	if (origins)
 		memset(origins, 0, gs_config_key_count * sizeof *origins);
 	read_source(&p, source, &config);
+	GS_AUTO_FREE char *mps_root = gs_strdup(config.flags.mps_root);
 	if (env)
 		apply_environment(&p, env, env_user, &config);
 	apply_overrides(&p, overrides, override_count, &config);
+	if (strcmp(mps_root, config.flags.mps_root) != 0)
+		gs_config_check_mps_root(&config, "environment or command line", 0, 0, p.diags);
 	if (!config.flags.nvidia_dev_root)
 		config.flags.nvidia_dev_root = gs_strdup(config.flags.nvidia_driver_root);
 	gs_diagnostics_sort(p.diags);

@@ -198,6 +198,12 @@ static int set_quantity(const struct gs_config_key *key, void *field, const char
 	if (!value)
 		return FAIL(err, "%s is %.40s; write more than nothing, as 8Gi, or leave it out",
 			    gs_config_key_name(key), text);
+	if (value < key->minimum) {
+		char least[32];
+		gs_format_quantity(key->minimum, least, sizeof least);
+		return FAIL(err, "%s %.40s is less than %s; write a unit, as 8Gi, or leave it out",
+			    gs_config_key_name(key), text, least);
+	}
 	*(int64_t *)field = value;
 	return 0;
 }

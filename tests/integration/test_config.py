@@ -232,6 +232,7 @@ SCHEMA_CASES = [
     ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "memoryLimit": "8Gi", "activeThreadPercentage": 30, "priority": 1,
                                          "oversubscribe": True, "isolation": "per-share"}]}}}, True),
     ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "memoryLimit": 8589934592}]}}}, True),
+    ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "memoryLimit": 1048575}]}}}, False),
     ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "memoryLimit": "8GB"}]}}}, False),
     ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "activeThreadPercentage": 0}]}}}, False),
     ({"sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2, "isolation": "none"}]}}}, False),

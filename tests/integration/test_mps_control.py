@@ -21,6 +21,11 @@ get_server_list extra
 get_server_status 1234
 get_server_status
 get_server_status abc
+get_server_status 0
+get_server_status 0x
+get_server_status -1
+get_server_status 99999999999
+get_server_status 4294967296
 start_server
 start_server -uid
 start_server -uid abc
@@ -33,6 +38,13 @@ get_client_list 1234
 get_client_list abc
 get_device_client_list
 get_device_client_list 1
+get_device_client_list 0
+get_device_client_list abc
+get_device_client_list -1
+get_device_client_list 99999999999
+get_device_client_list 4294967296
+get_client_list 9999999999999999999999
+get_client_list -9999999999999999999999
 get_default_active_thread_percentage
 set_default_active_thread_percentage 50
 get_default_active_thread_percentage
@@ -43,6 +55,15 @@ set_default_active_thread_percentage
 set_default_active_thread_percentage 12.5
 set_default_active_thread_percentage 33.333
 set_default_active_thread_percentage 0.1
+set_default_active_thread_percentage 12.35
+get_default_active_thread_percentage
+set_default_active_thread_percentage 12.39
+set_default_active_thread_percentage 0.01
+get_default_active_thread_percentage
+set_default_active_thread_percentage 99.99
+set_default_active_thread_percentage 100.001
+set_default_active_thread_percentage nan
+set_default_active_thread_percentage 1e1
 set_default_active_thread_percentage 100
 get_active_thread_percentage
 get_active_thread_percentage 1
@@ -78,6 +99,19 @@ set_default_device_pinned_mem_limit 31 3G
 get_default_device_pinned_mem_limit 31
 set_default_device_pinned_mem_limit 32 3G
 get_default_device_pinned_mem_limit 32
+set_default_device_pinned_mem_limit 0 17179869184G
+get_default_device_pinned_mem_limit 0
+set_default_device_pinned_mem_limit 0 17179869185G
+get_default_device_pinned_mem_limit 0
+set_default_device_pinned_mem_limit 0 17592186044416M
+get_default_device_pinned_mem_limit 0
+set_default_device_pinned_mem_limit 0 99999999999999999999G
+get_default_device_pinned_mem_limit 0
+set_default_device_pinned_mem_limit 0 -1M
+get_default_device_pinned_mem_limit 0
+set_default_device_pinned_mem_limit 4294967296 3G
+get_default_device_pinned_mem_limit 4294967296
+get_default_device_pinned_mem_limit 0
 set_default_device_pinned_mem_limit -1 3G
 get_default_device_pinned_mem_limit -1
 set_default_device_pinned_mem_limit GPU-abc 1G
@@ -91,6 +125,9 @@ set_default_client_priority 1
 get_default_client_priority
 set_default_client_priority 9
 set_default_client_priority -1
+set_default_client_priority 4294967297
+get_default_client_priority
+set_default_client_priority 4294967298
 set_default_client_priority abc
 get_default_client_priority
 set_default_client_priority 1
@@ -99,10 +136,16 @@ get_default_client_priority
 ps
 ps x
 ps -p 1
+ps -p
+ps -p 0
+ps -p abc
+ps -p -1
+ps -p 99999999999
 terminate_client
 terminate_client 1
 terminate_client 1 2
 terminate_client a b
+terminate_client 99999999999 1
 bogus
 help
 
@@ -195,7 +238,7 @@ def test_files_and_exit_statuses_of_a_whole_life(both):
 
 
 def test_settings_from_the_environment(tmp_path, real_program, make):
-    for number, (percent, priority) in enumerate([("30", "1"), ("abc", "7"), ("12.55", "0"), ("101", "-1")]):
+    for number, (percent, priority) in enumerate([("30", "1"), ("abc", "7"), ("12.55", "0"), ("101", "-1"), ("12.35", "0"), ("0.01", "1")]):
         answers = []
         for name, program in (("real", real_program), ("ours", OURS)):
             control = make(program, tmp_path / ("%s%d" % (name, number)), CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=percent,

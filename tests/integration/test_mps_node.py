@@ -56,6 +56,38 @@ def test_clients_are_listed_with_their_pods(world):
         kubelet.stop()
 
 
+def listed(world):
+    return json.loads(world.sim.run("gpushare", "mps", "clients", "-o", "json", "--socket", world.node.socket).stdout)
+
+
+def counts(world):
+    lines = world.sim.run("gpushare", "mps", "status", "-o", "json", "--socket", world.node.socket).stdout
+    return {daemon["id"]: daemon["clients"] for daemon in json.loads(lines)}
+
+
+def test_a_client_that_cleared_its_environment_is_listed_without_a_share(world):
+    first, second = (shares[0] for shares in by_gpu(healthy(world.ready())))
+    gpu = first.split("::")[0]
+    client, stranger = world.container(first).ready(), world.container(first, GPUSHARE_SHARES="").ready()
+    assert stranger("alloc(1000)") == SUCCESS
+    wait_until(lambda: len(listed(world)) == 2, "both clients, and not their server")
+    one, other = listed(world)
+    assert (one["pid"], one["share"]) == (client.pid, first)
+    assert (other["pid"], other["share"], other["device"], other["memoryLimitBytes"]) == (stranger.pid, None, gpu, None)
+    assert other["memoryBytes"] >= 1000 << 20
+    assert counts(world) == {gpu: 2, second.split("::")[0]: 0}
+    table = world.sim.run("gpushare", "mps", "clients", "--socket", world.node.socket).stdout.splitlines()
+    assert [line.split()[:2] for line in table[1:]] == [[first, str(client.pid)], ["-", str(stranger.pid)]]
+
+
+def test_answers_that_cannot_be_written_are_errors(world):
+    world.ready()
+    for what in "status", "clients", "status -o json", "clients -o json":
+        for to in ">&-", ">/dev/full":
+            done = world.sim.run("sh", "-c", "gpushare mps %s --socket %s %s" % (what, world.node.socket, to))
+            assert done.returncode == 1, (what, to)
+
+
 def test_more_than_one_share_is_refused_unless_allowed(world):
     shares = by_gpu(healthy(world.ready()))[0]
     with pytest.raises(Exception, match="failRequestsGreaterThanOne"):
@@ -208,6 +240,11 @@ sharing: {mps: {resources: [{name: nvidia.com/mig-3g.40gb, replicas: 2}]}}
     share = healthy(world.ready(4, "nvidia.com/mig-3g.40gb"))[0]
     client = world.container(share, "nvidia.com/mig-3g.40gb").ready()
     assert client("alloc(15000)") == SUCCESS and client("alloc(8000)") == OUT_OF_MEMORY
+    stranger = world.container(share, "nvidia.com/mig-3g.40gb", GPUSHARE_SHARES="").ready()
+    wait_until(lambda: len(listed(world)) == 2, "both clients")
+    assert [(one["share"], one["device"]) for one in listed(world)] == [(share, share.split("::")[0]), (None, share.split("::")[0])]
+    assert counts(world)[share.split("::")[0]] == 2
+    stranger.stop()
     assert world.mode(0) == DEFAULT
     # When it is configured away, its last clients keep that device, and not the one beside it.
     name = "nvidia.com/mig-3g.40gb"

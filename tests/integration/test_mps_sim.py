@@ -1,9 +1,11 @@
 """MPS on a simulated node as CUDA programs meet it: limits, faults, dead servers, and what NVML shows."""
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -41,8 +43,8 @@ class MpsNode:
     def server(self):
         return int(self.say("get_server_list").split()[0])
 
-    def client(self, **env):
-        self.clients.append(Client(dict(self.env, **env)))
+    def client(self, *wrap, **env):
+        self.clients.append(Client(dict(self.env, **env), lambda *command: (*wrap, *command)))
         return self.clients[-1]
 
     def stop(self):
@@ -266,3 +268,40 @@ def test_newer_programs_let_all_users_share_a_server(start):
     old.daemon()
     assert subprocess.run([OURS, "-d", "-M"], env=new.env, timeout=60).returncode == 0
     assert new.client().ready()("run(1000)") == SUCCESS
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@pytest.fixture
+def shared_node():
+    """A node with a daemon that processes of other users can reach."""
+    if os.geteuid() != 0 or subprocess.run([*NOBODY, GPUSHARE, "sim", "models"], capture_output=True).returncode != 0:
+        pytest.skip("no other user can run the program from here")
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        node = MpsNode(pathlib.Path(directory, "mps"))
+        for name, mode in ("node", 0o755), ("node/state", 0o666), ("node/clients", 0o666):
+            os.chmod(node.path / name, mode)
+        node.daemon()
+        yield node
+        node.stop()
+
+
+def test_users_that_wait_are_served_in_the_order_in_which_they_came(shared_node):
+    node = shared_node
+    log = lambda: (node.path / "log" / "control.log").read_text()
+    first = node.client().ready()
+    other = node.client(*NOBODY)
+    other.start("init()")
+    wait_until(lambda: "for a client of user 65534" in log(), "the other user's client to wait")
+    later = node.client()
+    later.start("init()")
+    wait_until(lambda: "NEW CLIENT %d from user 0" % later.pid in log(), "the first user's next client to wait")
+    first.stop()
+    starts = lambda: re.findall(r"Starting new server \d+ for user (\d+)", log())
+    wait_until(lambda: len(starts()) > 1, "the next server")
+    assert starts() == ["0", "65534"]
+    assert other.answer() == SUCCESS
+    other.stop()
+    assert later.answer() == SUCCESS and starts() == ["0", "65534", "0"]

@@ -50,8 +50,9 @@ static void assert_refused(const char *text, const char *place, const char *word
 	gs_diagnostics_free(&diags);
 }
 
-#define MPS     "sharing:\n  mps:\n    resources:\n    - {name: gpu, replicas: 4, "
-#define SLICING "sharing:\n  timeSlicing:\n    resources:\n"
+#define LETTERS_40 "1234567890123456789012345678901234567890"
+#define MPS        "sharing:\n  mps:\n    resources:\n    - {name: gpu, replicas: 4, "
+#define SLICING    "sharing:\n  timeSlicing:\n    resources:\n"
 
 static void test_main_job(void **state)
 {
@@ -190,6 +191,8 @@ static void test_refusals(void **state)
 		{MPS "memoryLimit: -1Gi}", "f:4:45:", "memoryLimit: "},
 		{MPS "memoryLimit: 0}", "f:4:45:", "write more than nothing"},
 		{MPS "memoryLimit: 1e30Gi}", "f:4:45:", "memoryLimit: "},
+		{MPS "memoryLimit: 8}", "f:4:45:", "memoryLimit 8 is less than 1Mi; write a unit, as 8Gi"},
+		{MPS "memoryLimit: 1048575}", "f:4:45:", "memoryLimit 1048575 is less than 1Mi"},
 		{MPS "memoryLimit: [1Gi]}", "f:4:45:", "must be a single value"},
 		{MPS "activeThreadPercentage: 0}", "f:4:56:", "from 1 to 100"},
 		{MPS "activeThreadPercentage: 101}", "f:4:56:", "from 1 to 100"},
@@ -197,6 +200,14 @@ static void test_refusals(void **state)
 		{MPS "isolation: none}", "f:4:43:", "per-share"},
 		{MPS "memorylimit: 8Gi}", "f:4:32:", "did you mean \"memoryLimit\"?"},
 		{MPS "rename: a}\n    - {name: gpu, replicas: 2, rename: a}", "f:5:7:", "rename"},
+		{MPS "}\nflags: {mpsRoot: \"\"}", "f:5:18:", "mpsRoot is empty"},
+		{MPS "}\nflags: {mpsRoot: run/mps}", "f:5:18:", "begin it with /"},
+		{MPS "}\nflags: {mpsRoot: /" LETTERS_40 "xx/}",
+		 "f:5:18:", "has 43 bytes; with sharing.mps at most 42 are"},
+		{MPS "isolation: per-share}\nflags: {mpsRoot: /" LETTERS_40 "}", "f:5:18:", "at most 40 are"},
+		{"sharing: {mps: {resources: [{name: gpu, replicas: 11, isolation: per-share}]}}\nflags: {mpsRoot: "
+		 "/" LETTERS_40 "}",
+		 "f:2:18:", "at most 39 are"},
 		{SLICING "    - {replicas: 2}", "f:4:7:", "has no \"name\""},
 		{SLICING "    - {name: gpu}", "f:4:7:", "has no \"replicas\""},
 		{SLICING "    - {name: gpu, replicas: 0}", "f:4:29:", "from 1 to 65536"},
@@ -380,6 +391,32 @@ static const char *look_up(const char *name, void *user)
 	return NULL;
 }
 
+static void assert_mps_root(const char *root, const char *sharing, const char *words)
+{
+	GS_AUTO_FREE char *text = gs_printf("flags: {mpsRoot: /file}\n%s", sharing);
+	GS_AUTO_FREE char *variable = gs_printf("MPS_ROOT=%s", root);
+	struct gs_config_source source = {.name = "f", .text = text, .length = strlen(text)};
+	const char *env[] = {variable, NULL};
+	struct gs_config config;
+	struct gs_diagnostics diags = {0};
+	int result = gs_config_parse(&source, look_up, env, NULL, 0, &config, &diags);
+	assert_int_equal(result, words ? -1 : 0);
+	if (words)
+		assert_non_null(strstr(diags.items[0].text, words));
+	else
+		gs_config_free(&config);
+	gs_diagnostics_free(&diags);
+}
+
+static void test_mps_root_needs_room_for_sockets(void **state)
+{
+	assert_mps_root("/" LETTERS_40 "x//", MPS "}", NULL);
+	assert_mps_root("/" LETTERS_40 "xx", MPS "}", "environment or command line: mpsRoot has 43 bytes");
+	assert_mps_root("", MPS "}", "environment or command line: mpsRoot is empty");
+	assert_mps_root("/" LETTERS_40 "xx", "", NULL);
+	assert_mps_root("", "", NULL);
+}
+
 static void test_precedence(void **state)
 {
 	static const char text[] = "flags: {nvidiaDriverRoot: /file, failOnInitError: true, mpsRoot: /file}\n";
@@ -540,6 +577,7 @@ int main(void)
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_config_map),
 		cmocka_unit_test(test_precedence),
+		cmocka_unit_test(test_mps_root_needs_room_for_sockets),
 		cmocka_unit_test(test_bad_environment_and_flags),
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_table),
