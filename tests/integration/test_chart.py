@@ -217,6 +217,13 @@ def test_an_uninstall_cleans_the_nodes_first(helm):
     job = objects["Job", "gpushare-cleanup"]
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["node", f"--delete-daemonset={name}"]
+    # It must run where no daemon can: on nodes that are cordoned, and where no node is left that is selected.
+    picky = render(helm, "nodeSelector.pool=gpu", "nodeSelector.kubernetes\\.io/os=linux")
+    pod = picky["Job", "gpushare-cleanup"]["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [{"operator": "Exists"}] and pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    (preferred,) = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchExpressions"] == [{"key": "pool", "operator": "In", "values": ["gpu"]}]
+    assert picky["DaemonSet", "gpushare"]["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "gpu"}
     rules = objects["Role", "gpushare-cleanup"]["rules"]
     assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in rules] == [(["daemonsets"], ["gpushare"], ["get", "delete"])]
     assert objects["Role", "gpushare"]["rules"][0]["verbs"] == ["get"]

@@ -19,16 +19,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "gpushare.labels" -}}
 {{ include "gpushare.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end -}}
 
 {{- define "gpushare.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default (.Chart.AppVersion | replace "+" "_") }}
 {{- end -}}
 {{- end -}}
 
@@ -160,6 +160,7 @@ seccompProfile:
   "namespaceOverride" "everything goes to the release's namespace"
   "selectorLabelsOverride" "set nameOverride instead"
   "allowDefaultNamespace" "any namespace does"
+  "componentSelectorLabels" "set nameOverride instead"
   "imex" "set it in the configuration file"
 -}}
 {{- range $key := keys $why | sortAlpha -}}
