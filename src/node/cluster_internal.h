@@ -40,6 +40,7 @@ struct managed {
 	void *user;
 	json_t *wanted, *delivered, *refused; /* apply bodies; NULL: none */
 	json_t *sent;
+	bool unavailable;           /* no CRD or no right, and no problem: asked for now and then */
 	uint64_t delivered_version; /* resourceVersion of the Node after our change */
 	unsigned overwritten;       /* times in a row that someone else changed it */
 	uint64_t overwritten_ms;

@@ -198,7 +198,7 @@ void cluster_set_feature(struct cluster *cluster, const char *space, const struc
 	cluster_work(cluster);
 }
 
-/* No CRD, or no right: asking again would get the same answer. */
+/* No CRD, or no right: either may come later. */
 static bool is_unavailable(const struct managed *managed, const struct api_reply *reply)
 {
 	return managed->path && (reply->status == 404 || reply->status == 403);
@@ -216,9 +216,13 @@ static void on_metadata(void *user, const struct api_reply *reply)
 	struct cluster *cluster = job->cluster;
 	struct managed *managed = &cluster->managed[job - cluster->jobs];
 	if (is_unavailable(managed, reply)) {
-		free_json(&managed->refused);
-		managed->refused = GS_STEAL(managed->sent);
+		free_json(&managed->sent);
 		job_done(job);
+		managed->unavailable = true;
+		job->not_before_ms = uv_now(cluster->loop) + DENIED_WAIT_MS;
+		/* A server that has just come back may not know the rights yet. */
+		job->may_hurry = reply->status == 403;
+		job->attempt = 1;
 		managed->answered(managed->user, false);
 	} else if (is_final(reply)) {
 		free_json(&managed->refused);
@@ -237,6 +241,7 @@ static void on_metadata(void *user, const struct api_reply *reply)
 		json_decref(node);
 		job_done(job);
 		gs_log(GS_LOG_INFO, "the node's labels are set", GS_STR("manager", managed->manager));
+		managed->unavailable = false;
 		if (managed->path)
 			managed->answered(managed->user, true);
 	}
@@ -568,7 +573,7 @@ void cluster_writes_state(const struct cluster *cluster, struct cluster_state *s
 		if (cluster->jobs[i].problem)
 			state->problem = cluster->jobs[i].problem;
 	for (size_t i = 0; i < cluster->managed_count; i++)
-		state->waiting += metadata_is_due(&cluster->managed[i]);
+		state->waiting += !cluster->managed[i].unavailable && metadata_is_due(&cluster->managed[i]);
 	for (size_t i = 0; i < cluster->condition_count; i++)
 		state->waiting += !cluster->conditions[i].delivered;
 	state->waiting += cluster->event_count;

@@ -23,7 +23,7 @@ struct node_labels {
 	bool built; /* at least once */
 	struct gs_labels labels;
 	char *namespace; /* for the NodeFeature object */
-	bool by_feature; /* where they were sent last */
+	bool by_feature; /* where they should go */
 	bool feature_refused;
 	uv_timer_t timer; /* the file is looked at again */
 
@@ -195,11 +195,14 @@ static void on_feature_answered(void *user, bool accepted)
 	struct node_labels *labels = user;
 	const struct cluster_metadata none = {0};
 	if (accepted) {
+		labels->feature_refused = false;
 		/* What an earlier run put on the Node itself goes. */
 		if (labels->by_feature)
 			cluster_set_metadata(labels->node->cluster, NODE_LABELS_MANAGER, &none);
 		return;
 	}
+	if (!labels->by_feature)
+		return;
 	if (!labels->feature_refused)
 		gs_log(GS_LOG_INFO, "NodeFeature objects can't be written here; labelling the Node itself");
 	labels->feature_refused = true;
@@ -215,12 +218,13 @@ static void send_labels(struct node_labels *labels)
 		pairs[i] = (struct cluster_pair){.key = labels->labels.items[i].key,
 						 .value = labels->labels.items[i].value};
 	bool was_by_feature = labels->by_feature;
-	labels->by_feature = node->config.flags.use_node_feature_api && !labels->feature_refused;
-	if (labels->by_feature) {
+	labels->by_feature = node->config.flags.use_node_feature_api;
+	if (labels->by_feature)
 		cluster_set_feature(node->cluster, labels->namespace, pairs, count, on_feature_answered, labels);
+	if (labels->by_feature && !labels->feature_refused)
 		return;
-	}
-	if (was_by_feature && !labels->feature_refused)
+	/* While it is refused the Node has them, and the object is tried again. */
+	if (was_by_feature && !labels->by_feature)
 		cluster_set_feature(node->cluster, labels->namespace, NULL, 0, on_feature_answered, labels);
 	const struct cluster_metadata metadata = {.labels = pairs, .label_count = count};
 	cluster_set_metadata(node->cluster, NODE_LABELS_MANAGER, &metadata);
@@ -250,7 +254,7 @@ void node_labels_update(struct node *node)
 		send_labels(labels);
 	} else {
 		gs_labels_free(&built);
-		if (labels->by_feature != (node->config.flags.use_node_feature_api && !labels->feature_refused))
+		if (labels->by_feature != node->config.flags.use_node_feature_api)
 			send_labels(labels);
 	}
 	/* The config may name another file by now. */

@@ -379,6 +379,24 @@ def test_without_the_crd_the_node_is_labelled(featured, api):
     assert not featured.status()["problems"]
 
 
+def test_a_node_feature_that_is_refused_for_a_while(featured, api):
+    api.features = {}
+    refused = [True]
+
+    def fault(request):
+        if not refused or "nodefeatures" not in request.path:
+            return False
+        request.refuse(403, "forbidden")
+        return True
+    api.faults.append(fault)
+    featured.start()
+    wait_until(lambda: api.labels().get("nvidia.com/gpu.replicas") == "4", "the labels")
+    refused.clear()
+    api.cut_connections()
+    wait_until(lambda: feature_labels(api).get("nvidia.com/gpu.replicas") == "4", "the object")
+    wait_until(lambda: "nvidia.com/gpu.replicas" not in api.labels(), "the labels' end")
+
+
 def test_from_labels_to_a_node_feature_and_back(joined, api):
     api.features = {}
     joined.env["NAMESPACE"] = "gpu"
