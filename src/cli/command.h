@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "core/diagnostic.h"
+#include "core/config/diagnostic.h"
 
 /* Exit codes, stable: scripts rely on them. */
 enum gs_exit { GS_EXIT_OK = 0, GS_EXIT_FAILURE = 1, GS_EXIT_USAGE = 2 };

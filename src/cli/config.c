@@ -12,8 +12,8 @@
 #include "base/strbuf.h"
 #include "cli/gpus.h"
 #include "cli/json.h"
-#include "core/config_explain.h"
-#include "core/config_parse.h"
+#include "core/config/config_explain.h"
+#include "core/config/config_parse.h"
 #include "strategy/strategies.h"
 
 static const char *environment(const char *name, void *user)

@@ -2,7 +2,7 @@
 #ifndef GPUSHARE_CLI_GPUS_H
 #define GPUSHARE_CLI_GPUS_H
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "gpu/inventory_read.h"
 
 /* Where to look for what NVML does not tell, as the config says; valid as long as it. */

@@ -7,8 +7,8 @@
 
 #include "base/strbuf.h"
 #include "cli/command.h"
-#include "gpu/mig_apply.h"
-#include "node/client.h"
+#include "mig/mig_apply.h"
+#include "client/client.h"
 
 extern const struct gs_command gs_command_mig_list_profiles, gs_command_mig_list, gs_command_mig_create,
 	gs_command_mig_destroy, gs_command_mig_enable, gs_command_mig_disable, gs_command_mig_plan,

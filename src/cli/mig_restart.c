@@ -1,6 +1,6 @@
 /* gpushare mig enable and disable --at-restart: modes that wait for the machine's next restart. */
 #include "cli/mig.h"
-#include "gpu/mig_instance.h"
+#include "mig/mig_instance.h"
 
 static int set_mode(const struct mig_call *call, size_t gpu, bool enabled, struct gs_error *err)
 {

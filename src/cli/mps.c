@@ -16,10 +16,10 @@
 #include "cli/json.h"
 #include "cli/status_table.h"
 #include "gpu/nvml.h"
-#include "node/client.h"
+#include "client/client.h"
 #include "node/node.h"
-#include "strategy/mps_control.h"
-#include "strategy/mps_end.h"
+#include "mps/mps_control.h"
+#include "mps/mps_end.h"
 
 enum { STATUS_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
 

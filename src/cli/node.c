@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
-#include "core/config_parse.h"
+#include "core/config/config_parse.h"
 #include "node/node.h"
 #include "node/selection.h"
 #include "node/uninstall.h"

@@ -12,7 +12,7 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/status_table.h"
-#include "node/client.h"
+#include "client/client.h"
 #include "node/node.h"
 
 enum { STATUS_TIMEOUT_MS = 10000 };

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "base/vec.h"
-#include "core/inventory.h"
+#include "core/share/inventory.h"
 #include "gpu/nvml.h"
 
 struct gs_problems {

@@ -2,7 +2,7 @@
 #ifndef GPUSHARE_GPU_LABEL_FACTS_H
 #define GPUSHARE_GPU_LABEL_FACTS_H
 
-#include "core/labels.h"
+#include "core/labels/labels.h"
 #include "gpu/nvml.h"
 
 /* Fills `facts` (empty before) but for the machine and the start, which are not the GPUs' to tell. What can't be read stays

@@ -2,7 +2,7 @@
 #ifndef GPUSHARE_GPU_LINKS_H
 #define GPUSHARE_GPU_LINKS_H
 
-#include "core/inventory.h"
+#include "core/share/inventory.h"
 #include "gpu/nvml.h"
 
 /* Fills scores[a * count + b]. A NULL handle is a GPU that can't be asked: its scores are 0. Links into an NVSwitch

@@ -2,7 +2,7 @@
 #ifndef GPUSHARE_GPU_PROBE_H
 #define GPUSHARE_GPU_PROBE_H
 
-#include "core/health.h"
+#include "core/health/health.h"
 #include "gpu/nvml.h"
 
 /* Never fails: what could not be read is unknown in `probe`. A GPU that NVML calls lost or

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "core/inventory.h"
+#include "core/share/inventory.h"
 #include "gpu/nvml.h"
 
 struct gs_watch;

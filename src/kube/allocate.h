@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/config.h"
-#include "core/container_edit.h"
-#include "core/share.h"
+#include "core/config/config.h"
+#include "core/share/container_edit.h"
+#include "core/share/share.h"
 #include "kube/device_nodes.h"
 
 struct gs_allocate_options {

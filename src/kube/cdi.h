@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "core/config.h"
-#include "core/inventory.h"
+#include "core/config/config.h"
+#include "core/share/inventory.h"
 #include "kube/device_nodes.h"
 #include "kube/driver_files.h"
 

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/config.h"
-#include "core/inventory.h"
+#include "core/config/config.h"
+#include "core/share/inventory.h"
 
 /* Whether a device node ("/dev/nvidiactl", without the dev root) exists on the host. A NULL function: all do. */
 struct gs_node_check {

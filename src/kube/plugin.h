@@ -11,8 +11,8 @@
 #include <uv.h>
 
 #include "base/error.h"
-#include "core/container_edit.h"
-#include "core/share.h"
+#include "core/share/container_edit.h"
+#include "core/share/share.h"
 
 /* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop. */
 struct kube_view {

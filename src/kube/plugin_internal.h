@@ -4,7 +4,7 @@
 
 #include <sys/stat.h>
 
-#include "core/preferred.h"
+#include "core/share/preferred.h"
 #include "kube/plugin.h"
 #include "rpc/rpc.h"
 

@@ -9,7 +9,7 @@
 #include <uv.h>
 
 #include "base/error.h"
-#include "core/container_edit.h"
+#include "core/share/container_edit.h"
 
 struct kube_standin;
 

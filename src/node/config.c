@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
-#include "core/config_parse.h"
+#include "core/config/config_parse.h"
 #include "node/node_internal.h"
 #include "node/selection.h"
 

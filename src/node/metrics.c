@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "core/health.h"
+#include "core/health/health.h"
 #include "node/node_internal.h"
 #include "telemetry/exposition.h"
 #include "telemetry/http_server.h"

@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "node/mig_job.h"
+#include "mig/mig_job.h"
 #include "node/withdraw.h"
 
 enum {

@@ -15,10 +15,10 @@
 #include "gpu/nvml.h"
 #include "node/node_internal.h"
 #include "strategy/mps.h"
-#include "strategy/mps_daemons.h"
-#include "strategy/mps_control.h"
-#include "strategy/mps_end.h"
-#include "strategy/mps_record.h"
+#include "mps/mps_daemons.h"
+#include "mps/mps_control.h"
+#include "mps/mps_end.h"
+#include "mps/mps_record.h"
 #include "strategy/strategies.h"
 
 /* A mode to be set. */

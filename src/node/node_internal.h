@@ -6,12 +6,12 @@
 #include <uv.h>
 
 #include "base/vec.h"
-#include "core/config.h"
-#include "core/share.h"
+#include "core/config/config.h"
+#include "core/share/share.h"
 #include "kube/plugin.h"
 #include "kube/pod_resources.h"
-#include "node/cluster.h"
-#include "node/gpus.h"
+#include "kube/node_object/cluster.h"
+#include "monitor/gpus.h"
 #include "node/labels.h"
 #include "node/ledger.h"
 #include "node/node.h"

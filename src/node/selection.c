@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/strbuf.h"
-#include "core/config_parse.h"
+#include "core/config/config_parse.h"
 
 enum {
 	LISTED_MAX = 20,

@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/timestamp.h"
-#include "core/health.h"
+#include "core/health/health.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"

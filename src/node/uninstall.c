@@ -20,14 +20,14 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "core/config_parse.h"
+#include "core/config/config_parse.h"
 #include "gpu/nvml.h"
 #include "kube/api.h"
 #include "kube/cdi.h"
-#include "node/cluster.h"
+#include "kube/node_object/cluster.h"
 #include "node/labels.h"
-#include "strategy/mps_control.h"
-#include "strategy/mps_end.h"
+#include "mps/mps_control.h"
+#include "mps/mps_end.h"
 
 enum {
 	MPS_GRACE_SECONDS = 5,

@@ -12,7 +12,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/quantity.h"
-#include "core/container_edit.h"
+#include "core/share/container_edit.h"
 #include "strategy/strategies.h"
 
 #define MIB ((uint64_t)1 << 20)

@@ -3,8 +3,8 @@
 #define GPUSHARE_STRATEGY_MPS_H
 
 #include "base/vec.h"
-#include "core/share.h"
-#include "strategy/mps_daemons.h"
+#include "core/share/share.h"
+#include "mps/mps_daemons.h"
 
 /* Clients that MPS takes on a device: 16 before Volta, 48 from there on (compute capability 7.0), 60 from CUDA 13.1
  * (`cuda_version` as NVML gives it, 13010), and as much less in a MIG device as it has fewer compute slices (NVIDIA,

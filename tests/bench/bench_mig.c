@@ -7,10 +7,10 @@
 #include "../unit/core/mig_fixture.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "core/mig_config.h"
-#include "core/mig_plan.h"
+#include "core/mig/mig_config.h"
+#include "core/mig/mig_plan.h"
 #include "figure.h"
-#include "gpu/mig_apply.h"
+#include "mig/mig_apply.h"
 
 enum { CASES = 20000, ROUNDS = 9, GPUS = 8 };
 

@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "figure.h"
 #include "gpushare/cuda.h"
-#include "node/client.h"
+#include "client/client.h"
 #include "sim/state.h"
 
 enum { GPUS = 8, REPLICAS = 10, ROUNDS = 5, WAIT_SECONDS = 20, LOOK_US = 1000, FAULT_SECONDS = 1 };

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/config_parse.h"
+#include "core/config/config_parse.h"
 #include "kube/allocate.h"
 #include "kube/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"

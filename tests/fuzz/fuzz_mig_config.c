@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "core/mig_config.h"
-#include "core/mig_plan.h"
+#include "core/mig/mig_config.h"
+#include "core/mig/mig_plan.h"
 #include "../unit/core/mig_fixture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

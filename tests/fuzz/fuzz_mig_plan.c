@@ -6,7 +6,7 @@
 #include "../unit/core/mig_fixture.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "core/mig_plan.h"
+#include "core/mig/mig_plan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

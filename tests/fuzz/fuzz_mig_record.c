@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "gpu/mig_record.h"
+#include "mig/mig_record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -14,7 +14,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "node/cluster.h"
+#include "kube/node_object/cluster.h"
 
 enum { PAIRS_MAX = 64 };
 

@@ -14,8 +14,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "core/inventory.h"
-#include "core/share.h"
+#include "core/share/inventory.h"
+#include "core/share/share.h"
 #include "strategy/strategies.h"
 
 static inline void fixture_uuid(char *uuid, const char *kind, unsigned number)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/mig_geometry.h"
+#include "core/mig/mig_geometry.h"
 #include "sim/mig_models.h"
 
 /* Stops the program when it is refused, which no test here wants. */

@@ -13,9 +13,9 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/strbuf.h"
-#include "core/config_explain.h"
-#include "core/config_parse.h"
-#include "core/config_tree.h"
+#include "core/config/config_explain.h"
+#include "core/config/config_parse.h"
+#include "core/config/config_tree.h"
 
 static int parse(const char *text, struct gs_config *config, struct gs_diagnostics *diags)
 {

@@ -1,4 +1,4 @@
-#include "core/health.h"
+#include "core/health/health.h"
 #include "fixture.h"
 
 #define SECONDS(n) ((n)*INT64_C(1000000000))

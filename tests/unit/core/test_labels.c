@@ -1,4 +1,4 @@
-#include "core/labels.h"
+#include "core/labels/labels.h"
 #include "fixture.h"
 
 struct node {

@@ -1,6 +1,6 @@
 #include "base/strbuf.h"
-#include "core/mig_config.h"
-#include "core/mig_plan.h"
+#include "core/mig/mig_config.h"
+#include "core/mig/mig_plan.h"
 #include "fixture.h"
 #include "mig_fixture.h"
 

@@ -1,4 +1,4 @@
-#include "core/mig_plan.h"
+#include "core/mig/mig_plan.h"
 #include "fixture.h"
 #include "mig_fixture.h"
 

@@ -1,6 +1,6 @@
 /* Random GPUs' states and wishes: what the planner says against every arrangement there is, and its steps against what
  * a driver would allow. */
-#include "core/mig_plan.h"
+#include "core/mig/mig_plan.h"
 #include "fixture.h"
 #include "mig_fixture.h"
 

@@ -1,5 +1,5 @@
 /* What people write, against the profiles of a GPU; and what drivers may say. */
-#include "core/mig_plan.h"
+#include "core/mig/mig_plan.h"
 #include "fixture.h"
 #include "mig_fixture.h"
 

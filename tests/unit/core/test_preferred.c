@@ -1,5 +1,5 @@
-#include "core/linked_set.h"
-#include "core/preferred.h"
+#include "core/share/linked_set.h"
+#include "core/share/preferred.h"
 #include "fixture.h"
 
 enum { SHARES_MAX = 64 };

@@ -1,4 +1,4 @@
-#include "core/xid.h"
+#include "core/health/xid.h"
 #include "fixture.h"
 
 static void test_table_is_in_order_and_worded(void **state)

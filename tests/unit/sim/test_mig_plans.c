@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "../core/mig_fixture.h"
-#include "core/mig_plan.h"
+#include "core/mig/mig_plan.h"
 #include "helpers.h"
 #include "sim/mig.h"
 

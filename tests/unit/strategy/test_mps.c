@@ -1,9 +1,9 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "core/container_edit.h"
+#include "core/share/container_edit.h"
 #include "strategy/mps.h"
-#include "strategy/mps_process.h"
+#include "mps/mps_process.h"
 #include "tests/unit/core/fixture.h"
 
 #define GIB           ((int64_t)1 << 30)

@@ -1,0 +1,217 @@
+#include "client/client.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "node/node.h"
+#include "rpc/rpc.h"
+
+struct question {
+	char *answer;
+	enum rpc_status status;
+	char *text;
+};
+
+static void on_message(void *user, const uint8_t *message, size_t length)
+{
+	struct question *question = user;
+	free(question->answer);
+	question->answer = gs_strndup((const char *)message, length);
+}
+
+static void on_done(void *user, enum rpc_status status, const char *text)
+{
+	struct question *question = user;
+	question->status = status;
+	question->text = gs_strdup(text);
+}
+
+/* Whether anybody listens there. */
+static bool socket_is_served(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	bool served = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno != ECONNREFUSED;
+	if (fd >= 0)
+		close(fd);
+	return served;
+}
+
+static void explain(const struct question *question, const char *socket_path, struct gs_error *err)
+{
+	if (access(socket_path, F_OK) < 0)
+		gs_fail(err, GS_ERROR_GRPC, (int)question->status,
+			"no daemon listens at %s; start one with `gpushare node`, or name its socket with --socket",
+			socket_path);
+	else if (access(socket_path, W_OK) < 0)
+		gs_fail(err, GS_ERROR_GRPC, (int)question->status,
+			"%s is not yours to use; ask as root, or as the daemon's user", socket_path);
+	else
+		gs_fail(err, GS_ERROR_GRPC, (int)question->status, "the daemon at %s does not answer: %s", socket_path,
+			question->text ? question->text : "no reply");
+}
+
+char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err)
+{
+	uv_loop_t loop;
+	struct rpc_client *client;
+	struct question question = {.status = RPC_UNAVAILABLE};
+	int failed = uv_loop_init(&loop);
+	if (failed)
+		return gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed)),
+		       NULL;
+	if (rpc_client_new(&loop, socket_path, &client, err) < 0) {
+		uv_loop_close(&loop);
+		return NULL;
+	}
+	rpc_client_set_message_bytes(client, NODE_STATUS_BYTES_MAX);
+	rpc_client_start(client, NODE_STATUS_METHOD, NULL, 0, timeout_ms, on_message, on_done, &question);
+	while (!question.text && uv_run(&loop, UV_RUN_ONCE))
+		;
+	rpc_client_free(client);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	uv_loop_close(&loop);
+	if (question.status != RPC_OK || !question.answer) {
+		explain(&question, socket_path, err);
+		free(question.answer);
+		question.answer = NULL;
+	}
+	free(question.text);
+	return question.answer;
+}
+
+/* --- withdrawals: a call that stays open --- */
+
+struct node_withdrawal {
+	uv_loop_t loop;
+	struct rpc_client *client;
+	struct question question;
+	struct node_promised *promised;
+	size_t promised_count;
+};
+
+static char *withdraw_request(const char *const *uuids, size_t count, const char *reason)
+{
+	json_t *devices = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(devices, json_string(uuids[i]));
+	json_t *request = json_pack("{s:o, s:s}", "devices", devices, "reason", reason);
+	char *text = json_dumps(request, JSON_COMPACT);
+	json_decref(request);
+	return text;
+}
+
+static void free_withdrawal(struct node_withdrawal *withdrawal)
+{
+	rpc_client_free(withdrawal->client);
+	uv_run(&withdrawal->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&withdrawal->loop);
+	for (size_t i = 0; i < withdrawal->promised_count; i++) {
+		free(withdrawal->promised[i].device);
+		free(withdrawal->promised[i].share);
+		free(withdrawal->promised[i].who);
+	}
+	free(withdrawal->promised);
+	free(withdrawal->question.answer);
+	free(withdrawal->question.text);
+	free(withdrawal);
+}
+
+static char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return gs_strdup(text ? text : "");
+}
+
+static void read_promised(struct node_withdrawal *withdrawal)
+{
+	json_t *reply = json_loads(withdrawal->question.answer, 0, NULL);
+	json_t *promised = json_object_get(reply, "promised");
+	size_t count = json_array_size(promised);
+	withdrawal->promised = gs_calloc(count, sizeof *withdrawal->promised);
+	for (size_t i = 0; i < count; i++) {
+		const json_t *item = json_array_get(promised, i);
+		withdrawal->promised[withdrawal->promised_count++] =
+			(struct node_promised){.device = text_of(item, "device"),
+					       .share = text_of(item, "share"),
+					       .who = text_of(item, "who")};
+	}
+	json_decref(reply);
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+	/* It is not active any more. */
+}
+
+/* Until the reply, the end of the call, or the timeout. */
+static void await_reply(struct node_withdrawal *withdrawal, unsigned timeout_ms)
+{
+	uv_timer_t timer;
+	uv_timer_init(&withdrawal->loop, &timer);
+	uv_timer_start(&timer, on_timeout, timeout_ms, 0);
+	while (!withdrawal->question.text && !withdrawal->question.answer && uv_is_active((uv_handle_t *)&timer))
+		uv_run(&withdrawal->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&timer, NULL);
+	uv_run(&withdrawal->loop, UV_RUN_NOWAIT);
+}
+
+int node_client_withdraw(const char *socket_path, const char *const *uuids, size_t count, const char *reason,
+			 unsigned timeout_ms, struct node_withdrawal **ret, struct gs_error *err)
+{
+	*ret = NULL;
+	if (access(socket_path, F_OK) < 0)
+		return 0;
+	char *request = withdraw_request(uuids, count, reason);
+	if (!request)
+		return gs_fail(err, GS_ERROR_INPUT, 0, "a UUID or the reason is not UTF-8");
+	struct node_withdrawal *withdrawal = gs_calloc(1, sizeof *withdrawal);
+	struct question *question = &withdrawal->question;
+	question->status = RPC_DEADLINE_EXCEEDED;
+	int failed = uv_loop_init(&withdrawal->loop);
+	if (failed || rpc_client_new(&withdrawal->loop, socket_path, &withdrawal->client, err) < 0) {
+		if (failed)
+			gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));
+		else
+			uv_loop_close(&withdrawal->loop);
+		free(withdrawal);
+		free(request);
+		return -1;
+	}
+	rpc_client_start(withdrawal->client, NODE_WITHDRAW_METHOD, (const uint8_t *)request, strlen(request), 0,
+			 on_message, on_done, question);
+	await_reply(withdrawal, timeout_ms);
+	free(request);
+	if (question->answer && !question->text) {
+		read_promised(withdrawal);
+		*ret = withdrawal;
+		return 0;
+	}
+	/* A socket that a daemon left behind when it was killed: nobody listens. */
+	bool nobody = question->status == RPC_UNAVAILABLE && !socket_is_served(socket_path);
+	if (!nobody)
+		explain(question, socket_path, err);
+	free_withdrawal(withdrawal);
+	return nobody ? 0 : -1;
+}
+
+size_t node_withdrawal_promised(const struct node_withdrawal *withdrawal, const struct node_promised **promised)
+{
+	*promised = withdrawal ? withdrawal->promised : NULL;
+	return withdrawal ? withdrawal->promised_count : 0;
+}
+
+void node_client_restore(struct node_withdrawal *withdrawal)
+{
+	if (withdrawal)
+		free_withdrawal(withdrawal);
+}

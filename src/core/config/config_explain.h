@@ -1,0 +1,22 @@
+/* What a configuration means, in words and as data. Pure. */
+#ifndef GPUSHARE_CORE_CONFIG_EXPLAIN_H
+#define GPUSHARE_CORE_CONFIG_EXPLAIN_H
+
+#include <jansson.h>
+
+#include "base/strbuf.h"
+#include "core/config/config_parse.h"
+
+/* Paragraphs for a person: what is shared how, then every value in force and where it came from. */
+void gs_config_explain(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
+		       struct gs_strbuf *text);
+/* The same as an object: "shares", "names" and "values". The caller has the reference. */
+json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins,
+			       const char *name);
+
+/* A JSON Schema (draft 2020-12) of the file. The caller has the reference. */
+json_t *gs_config_json_schema(void);
+/* The keys as Markdown tables, as docs/config.md has them. */
+void gs_config_markdown(struct gs_strbuf *text);
+
+#endif

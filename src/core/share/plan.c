@@ -1,0 +1,620 @@
+/* From a configuration and an inventory to resources with shares. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "core/share/share.h"
+
+#define DEFAULT_NAME "nvidia.com/gpu"
+
+/* The name a device has before anything is shared; empty: it is not published. */
+struct base_name {
+	char text[GS_RESOURCE_NAME_MAX + 1];
+};
+
+/* Who has a device. */
+struct claim {
+	const struct gs_strategy *strategy;
+	const struct gs_sharing *section;
+	const struct gs_sharing_resource *entry; /* NULL: nobody so far */
+	struct claim *next;                      /* of another entry that has a part of the device; owned */
+};
+
+static const struct section {
+	const char *key;
+	size_t offset;
+} sections[] = {
+	{"timeSlicing", offsetof(struct gs_config, time_slicing)},
+	{"mps", offsetof(struct gs_config, mps)},
+};
+
+static const struct gs_sharing *section_of(const struct gs_config *config, const struct section *section)
+{
+	return (const struct gs_sharing *)((const char *)config + section->offset);
+}
+
+static const char *section_key(const struct gs_config *config, const struct gs_sharing *sharing)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++)
+		if (section_of(config, &sections[i]) == sharing)
+			return sections[i].key;
+	return "?";
+}
+
+/* "sharing.timeSlicing.resources[1] (line 12)" */
+static void describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
+			   const struct gs_sharing_resource *entry)
+{
+	int length = snprintf(text, size, "sharing.%s.resources[%zu]", section_key(config, sharing),
+			      (size_t)(entry - sharing->resources));
+
+	if (entry->line && length >= 0 && (size_t)length < size)
+		snprintf(text + length, size - (size_t)length, " (line %d)", entry->line);
+}
+
+/* A glob with * only. */
+static bool matches(const char *pattern, const char *text)
+{
+	const char *star = NULL, *retry = NULL;
+
+	while (*text) {
+		if (*pattern == '*') {
+			star = pattern++;
+			retry = text;
+		} else if (*pattern == *text) {
+			pattern++;
+			text++;
+		} else if (star) {
+			pattern = star + 1;
+			text = ++retry;
+		} else {
+			return false;
+		}
+	}
+	while (*pattern == '*')
+		pattern++;
+	return !*pattern;
+}
+
+static const char *first_match(const struct gs_resource_pattern *patterns, size_t count, const char *text)
+{
+	for (size_t i = 0; i < count; i++)
+		if (matches(patterns[i].pattern, text))
+			return patterns[i].name;
+	return NULL;
+}
+
+static int check_name(const char *name, struct gs_error *err)
+{
+	if (strlen(name) <= GS_RESOURCE_NAME_MAX)
+		return 0;
+	return gs_fail(err, GS_ERROR_LIMIT, 0,
+		       "resource name \"%s\" has %zu characters and Kubernetes allows %d; choose a shorter one with "
+		       "`rename` or resources.gpus",
+		       name, strlen(name), GS_RESOURCE_NAME_MAX);
+}
+
+static int name_mig_device(const struct gs_config *config, const struct gs_device *device, struct base_name *name,
+			   struct gs_error *err)
+{
+	const char *configured = first_match(config->mig_patterns, config->mig_pattern_count, device->mig_profile);
+
+	if (!configured && config->flags.mig_strategy == GS_MIG_SINGLE)
+		configured = DEFAULT_NAME;
+	GS_AUTO_FREE char *full =
+		configured ? gs_strdup(configured) : gs_printf("nvidia.com/mig-%s", device->mig_profile);
+	if (!configured)
+		for (char *attribute = full; (attribute = strpbrk(attribute, "+,"));)
+			*attribute = '.';
+	if (check_name(full, err))
+		return -1;
+	snprintf(name->text, sizeof name->text, "%s", full);
+	return 0;
+}
+
+static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct base_name *name,
+		    struct gs_error *err)
+{
+	const char *configured = first_match(config->gpu_patterns, config->gpu_pattern_count, gpu->name);
+
+	if (!configured)
+		configured = DEFAULT_NAME;
+	if (check_name(configured, err))
+		return -1;
+	snprintf(name->text, sizeof name->text, "%s", configured);
+	return 0;
+}
+
+/* Fills names[device] of every device. */
+static int name_devices(const struct gs_config *config, const struct gs_inventory *inventory, struct base_name *names,
+			struct gs_error *err)
+{
+	bool none = config->flags.mig_strategy == GS_MIG_NONE;
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		const struct gs_gpu *gpu = &inventory->gpus[device->gpu];
+		names[i].text[0] = '\0';
+		if (device->mig ? none : gpu->mig_enabled && !none)
+			continue;
+		if (device->mig ? name_mig_device(config, device, &names[i], err)
+				: name_gpu(config, gpu, &names[i], err))
+			return -1;
+	}
+	return 0;
+}
+
+/* What is alike: whole GPUs, or a profile on one GPU model. */
+static bool same_kind(const struct gs_inventory *inventory, const struct gs_device *a, const struct gs_device *b)
+{
+	if (a->mig != b->mig)
+		return false;
+	return !a->mig || (!strcmp(a->mig_profile, b->mig_profile) &&
+			   !strcmp(inventory->gpus[a->gpu].name, inventory->gpus[b->gpu].name));
+}
+
+static uint64_t memory_of_kind(const struct gs_inventory *inventory, const struct base_name *names, size_t which)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++)
+		if (!strcmp(names[i].text, names[which].text) &&
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[which]))
+			bytes += inventory->devices[i].memory_bytes + 1; /* a GPU may tell no memory of its own */
+	return bytes;
+}
+
+static const char *kind_text(const struct gs_device *device)
+{
+	return device->mig ? device->mig_profile : "whole GPU";
+}
+
+struct notes {
+	char **items;
+	size_t count, capacity;
+};
+
+/* migStrategy single promises that every device of a name is alike. Where they are not, one kind is chosen rather than
+ * none: workloads that run on it keep a node that takes more of them. A name without MIG devices is left as it is. */
+static void keep_one_kind(const struct gs_inventory *inventory, struct base_name *names, size_t first,
+			  struct notes *notes)
+{
+	char name[GS_RESOURCE_NAME_MAX + 1];
+	size_t best = first, left_out = 0, example = 0;
+	uint64_t most = memory_of_kind(inventory, names, first);
+
+	memcpy(name, names[first].text, sizeof name);
+	for (size_t i = first + 1; i < inventory->device_count; i++) {
+		if (strcmp(names[i].text, name) ||
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[best]))
+			continue;
+		uint64_t bytes = memory_of_kind(inventory, names, i);
+		if (bytes > most) {
+			best = i;
+			most = bytes;
+		}
+	}
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		if (strcmp(names[i].text, name) ||
+		    same_kind(inventory, &inventory->devices[i], &inventory->devices[best]))
+			continue;
+		names[i].text[0] = '\0';
+		example = i;
+		left_out++;
+	}
+	const struct gs_device *kept = &inventory->devices[best], *lost = &inventory->devices[example];
+	if (left_out)
+		*GS_VEC_PUSH(notes) = gs_printf(
+			"migStrategy single: all of %s must be alike, and this node has %s (device %s) and %s (device "
+			"%s); %zu device%s not like %s %s left out (NVIDIA's device plugin would exit); make them "
+			"alike, or use migStrategy mixed",
+			name, kind_text(kept), kept->index, kind_text(lost), lost->index, left_out,
+			left_out == 1 ? "" : "s", kept->index, left_out == 1 ? "is" : "are");
+}
+
+static void make_uniform(const struct gs_inventory *inventory, struct base_name *names, struct notes *notes)
+{
+	GS_AUTO_FREE bool *done = gs_calloc(inventory->device_count, sizeof *done);
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		bool any_mig = false;
+		if (done[i] || !names[i].text[0])
+			continue;
+		for (size_t j = i; j < inventory->device_count; j++) {
+			if (strcmp(names[i].text, names[j].text))
+				continue;
+			done[j] = true;
+			any_mig |= inventory->devices[j].mig;
+		}
+		if (any_mig)
+			keep_one_kind(inventory, names, i, notes);
+	}
+}
+
+/* What MIG keeps from being published as somebody may expect. */
+static void note_gpus(const struct gs_config *config, const struct gs_inventory *inventory, struct notes *notes)
+{
+	static const char *const strategy_names[] = {
+		[GS_MIG_NONE] = "none", [GS_MIG_SINGLE] = "single", [GS_MIG_MIXED] = "mixed"};
+	enum gs_mig_strategy strategy = config->flags.mig_strategy;
+
+	for (size_t i = 0; i < inventory->gpu_count; i++) {
+		bool empty = true;
+		if (!inventory->gpus[i].mig_enabled)
+			continue;
+		for (size_t j = 0; j < inventory->device_count; j++)
+			empty = empty && !(inventory->devices[j].mig && inventory->devices[j].gpu == i);
+		if (strategy == GS_MIG_NONE)
+			*GS_VEC_PUSH(notes) = gs_printf(
+				"GPU %u has MIG enabled, and migStrategy none publishes it whole: a program finds %s "
+				"on it; use migStrategy mixed or single, or disable MIG",
+				inventory->gpus[i].index, empty ? "nothing" : "one MIG device at most");
+		else if (empty)
+			*GS_VEC_PUSH(notes) =
+				gs_printf("GPU %u has MIG enabled but no MIG devices, so migStrategy %s publishes "
+					  "nothing of it%s; "
+					  "create some, or disable MIG on it",
+					  inventory->gpus[i].index, strategy_names[strategy],
+					  strategy == GS_MIG_SINGLE ? " (NVIDIA's device plugin would exit)" : "");
+	}
+}
+
+/* A container needs the capability nodes of its instance wherever the container runtime does not add them itself. */
+static void note_capabilities(const struct gs_config *config, const struct gs_inventory *inventory,
+			      const struct base_name *names, struct notes *notes)
+{
+	const unsigned by_cdi = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
+	const struct gs_device *first = NULL;
+	size_t count = 0;
+
+	if (!config->flags.plugin.pass_device_specs && !(config->flags.plugin.device_list_strategy & by_cdi))
+		return;
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		if (!device->mig || !names[i].text[0] || (device->gi_cap && device->ci_cap))
+			continue;
+		first = first ? first : device;
+		count++;
+	}
+	if (count)
+		*GS_VEC_PUSH(notes) = gs_printf("the driver's proc/driver/nvidia-caps/mig-minors does not list MIG "
+						"device %s%s, so no container "
+						"can get it; set nvidiaDriverRoot to where the driver's /proc is seen",
+						first->index, count > 1 ? " and others" : "");
+}
+
+/* "MIG-GPU-<uuid>/<gpu instance>/<compute instance>", as MIG devices were called before R470; still accepted. */
+static bool is_old_mig_name(const char *name, const struct gs_inventory *inventory, const struct gs_device *device)
+{
+	const char *gpu = inventory->gpus[device->gpu].uuid;
+	size_t length = strlen(gpu);
+	char ids[32];
+
+	if (!device->mig || strncasecmp(name, "MIG-", 4) || strncasecmp(name + 4, gpu, length))
+		return false;
+	snprintf(ids, sizeof ids, "/%u/%u", device->gpu_instance, device->compute_instance);
+	return !strcmp(name + 4 + length, ids);
+}
+
+static bool selector_names(const struct gs_device_selector *selector, const struct gs_inventory *inventory,
+			   const struct gs_device *device)
+{
+	for (size_t i = 0; i < selector->list_length; i++)
+		if (!strcmp(selector->list[i], device->index) || !strcasecmp(selector->list[i], device->uuid) ||
+		    is_old_mig_name(selector->list[i], inventory, device))
+			return true;
+	return false;
+}
+
+/* Whether an entry takes a device, which is the `nth` (from 0) of the entry's name. */
+static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory,
+			const struct gs_device *device, unsigned nth)
+{
+	switch (entry->devices.kind) {
+	case GS_SELECT_ALL:
+		return true;
+	case GS_SELECT_COUNT:
+		return nth < entry->devices.count;
+	case GS_SELECT_LIST:
+		return selector_names(&entry->devices, inventory, device);
+	}
+	return false;
+}
+
+/* Owned by the caller. */
+static char *published_name(const struct claim *claim, const char *base)
+{
+	if (claim->entry && claim->entry->rename)
+		return gs_strdup(claim->entry->rename);
+	return gs_printf("%s%s", base, claim->entry && claim->section->rename_by_default ? ".shared" : "");
+}
+
+/* Whether two entries can have parts of one device: only under two names can a container say which it wants. */
+static bool can_divide(const struct claim *a, const struct claim *b, const char *base)
+{
+	GS_AUTO_FREE char *one = published_name(a, base), *other = published_name(b, base);
+	return a->strategy == b->strategy && a->strategy->several_entries && strcmp(one, other) != 0;
+}
+
+static int refuse_claim(const struct gs_config *config, const struct claim *theirs, const struct claim *ours,
+			const struct gs_device *device, struct gs_error *err)
+{
+	char first[96], second[96];
+	describe_entry(first, sizeof first, config, theirs->section, theirs->entry);
+	describe_entry(second, sizeof second, config, ours->section, ours->entry);
+	return gs_fail(
+		err, GS_ERROR_INPUT, 0,
+		"%s and %s both claim device %s (%s); a device can be in one entry only: list the devices of each "
+		"with `devices`%s",
+		first, second, device->index, device->uuid,
+		theirs->strategy == ours->strategy && theirs->strategy->several_entries
+			? ", or give each a name of its own with `rename` to divide the device"
+			: "");
+}
+
+static int claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
+		       const struct base_name *names, const struct claim *mine, struct claim *claims,
+		       struct gs_error *err)
+{
+	unsigned nth = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, inventory, device, nth++))
+			continue;
+		struct claim *at = &claims[i];
+		for (; at->entry; at = at->next) {
+			if (!can_divide(at, mine, names[i].text))
+				return refuse_claim(config, at, mine, device, err);
+			if (!at->next)
+				at->next = gs_calloc(1, sizeof *at->next);
+		}
+		*at = *mine;
+	}
+	return 0;
+}
+
+static const struct gs_strategy *strategy_for(const struct gs_config *config, const struct gs_sharing *sharing,
+					      const struct gs_strategy *const *strategies, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strategies[i]->section && strategies[i]->section(config) == sharing)
+			return strategies[i];
+	return NULL;
+}
+
+static int claim_devices(const struct gs_config *config, const struct gs_inventory *inventory,
+			 const struct gs_strategy *const *strategies, size_t strategy_count,
+			 const struct base_name *names, struct claim *claims, struct gs_error *err)
+{
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
+		const struct gs_sharing *sharing = section_of(config, &sections[i]);
+		if (!sharing->present)
+			continue;
+		const struct gs_strategy *strategy = strategy_for(config, sharing, strategies, strategy_count);
+		if (!strategy)
+			return gs_fail(err, GS_ERROR_INPUT, 0,
+				       "sharing.%s: this version cannot run it yet; remove the section, or share these "
+				       "devices another way",
+				       sections[i].key);
+		for (size_t j = 0; j < sharing->resource_count; j++) {
+			struct claim mine = {strategy, sharing, &sharing->resources[j]};
+			if (claim_entry(config, inventory, names, &mine, claims, err))
+				return -1;
+		}
+	}
+	return 0;
+}
+
+static struct gs_resource *resource_named(struct gs_plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		if (!strcmp(plan->resources[i].name, name))
+			return &plan->resources[i];
+	plan->resources = gs_reallocarray(plan->resources, plan->resource_count + 1, sizeof *plan->resources);
+	struct gs_resource *resource = &plan->resources[plan->resource_count++];
+	*resource = (struct gs_resource){0};
+	snprintf(resource->name, sizeof resource->name, "%s", name);
+	return resource;
+}
+
+/* Memory counts on a node: thousands of shares should not lie in arrays twice as long. */
+static void trim(struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++) {
+		struct gs_resource *resource = &plan->resources[i];
+		resource->shares = gs_reallocarray(resource->shares, resource->share_count, sizeof *resource->shares);
+		resource->share_capacity = resource->share_count;
+	}
+}
+
+static bool fails_above_one(const struct claim *claim)
+{
+	if (claim->section->fail_requests_greater_than_one == GS_UNSET)
+		return claim->strategy->one_share_per_request;
+	return claim->section->fail_requests_greater_than_one == GS_TRUE;
+}
+
+static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
+		   const struct claim *claim, uint32_t *number_from, struct gs_error *err)
+{
+	GS_AUTO_FREE char *name = published_name(claim, base);
+
+	if (check_name(name, err))
+		return -1;
+	struct gs_resource *resource = resource_named(plan, name);
+	resource->number_from = *number_from;
+	claim->strategy->plan(claim->entry, inventory, device, resource);
+	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
+	*number_from += added->share_count;
+	added->strategy = claim->strategy;
+	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
+	if (resource->list_bytes <= GS_RESOURCE_LIST_BYTES_MAX)
+		return 0;
+	return gs_fail(
+		err, GS_ERROR_LIMIT, 0,
+		"%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
+		"use fewer `replicas`, or publish some devices under another name with `rename`",
+		name, resource->share_count);
+}
+
+/* All that is published of one device. */
+static int publish_device(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
+			  const struct claim *claims, const struct gs_strategy *exclusive, struct gs_error *err)
+{
+	uint32_t number_from = 0;
+
+	if (!claims->entry)
+		return publish(plan, inventory, device, base, &(struct claim){.strategy = exclusive}, &number_from,
+			       err);
+	for (const struct claim *claim = claims; claim; claim = claim->next)
+		if (publish(plan, inventory, device, base, claim, &number_from, err))
+			return -1;
+	return 0;
+}
+
+static void free_claims(struct claim *claims, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		for (struct claim *next = claims[i].next, *after; next; next = after) {
+			after = next->next;
+			free(next);
+		}
+}
+
+int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
+		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
+		  struct gs_error *err)
+{
+	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
+	GS_AUTO_FREE struct claim *claims = gs_calloc(inventory->device_count, sizeof *claims);
+	struct gs_plan built = {0};
+	struct notes notes = {0};
+
+	if (name_devices(config, inventory, names, err))
+		return -1;
+	if (config->flags.mig_strategy == GS_MIG_SINGLE)
+		make_uniform(inventory, names, &notes);
+	note_gpus(config, inventory, &notes);
+	note_capabilities(config, inventory, names, &notes);
+	built.notes = notes.items;
+	built.note_count = notes.count;
+	int result = claim_devices(config, inventory, strategies, strategy_count, names, claims, err);
+	for (uint32_t i = 0; !result && i < inventory->device_count; i++) {
+		if (names[i].text[0])
+			result = publish_device(&built, inventory, i, names[i].text, &claims[i], strategies[0], err);
+	}
+	for (size_t i = 0; !result && i < strategy_count; i++)
+		if (strategies[i]->check)
+			result = strategies[i]->check(inventory, &built, err);
+	free_claims(claims, inventory->device_count);
+	if (result) {
+		gs_plan_free(&built);
+		return -1;
+	}
+	trim(&built);
+	*plan = built;
+	return 0;
+}
+
+void gs_plan_free(struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++) {
+		free(plan->resources[i].shares);
+		free(plan->resources[i].devices);
+		free(plan->resources[i].slots);
+	}
+	for (size_t i = 0; i < plan->note_count; i++)
+		free(plan->notes[i]);
+	free(plan->notes);
+	free(plan->resources);
+	*plan = (struct gs_plan){0};
+}
+
+const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		if (!strcmp(plan->resources[i].name, name))
+			return &plan->resources[i];
+	return NULL;
+}
+
+static void warn_selectors(const struct gs_sharing_resource *entry, const char *where,
+			   const struct gs_inventory *inventory, const struct base_name *names, struct notes *warnings)
+{
+	for (size_t i = 0; i < entry->devices.list_length; i++) {
+		const struct gs_device_selector one = {
+			.kind = GS_SELECT_LIST, .list = &entry->devices.list[i], .list_length = 1};
+		const char *other = NULL;
+		bool found = false;
+		for (size_t j = 0; j < inventory->device_count && !found; j++) {
+			if (!selector_names(&one, inventory, &inventory->devices[j]))
+				continue;
+			other = names[j].text;
+			found = !strcmp(names[j].text, entry->name);
+		}
+		if (found)
+			continue;
+		if (other)
+			*GS_VEC_PUSH(warnings) =
+				gs_printf("%s: device %s is published as %s, not as %s, so it is not shared "
+					  "by this entry",
+					  where, one.list[0], *other ? other : "nothing", entry->name);
+		else
+			*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no device %s now", where, one.list[0]);
+	}
+}
+
+static void warn_entry(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
+		       const struct base_name *names, struct notes *warnings)
+{
+	unsigned available = 0;
+
+	for (size_t i = 0; i < inventory->device_count; i++)
+		available += !strcmp(names[i].text, entry->name);
+	if (!available) {
+		*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no %s now", where, entry->name);
+		return;
+	}
+	if (entry->devices.kind == GS_SELECT_COUNT && available < entry->devices.count)
+		*GS_VEC_PUSH(warnings) = gs_printf("%s: asks for %u devices and this node has %u of %s now", where,
+						   entry->devices.count, available, entry->name);
+	if (entry->devices.kind == GS_SELECT_LIST)
+		warn_selectors(entry, where, inventory, names, warnings);
+}
+
+size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings)
+{
+	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
+	struct notes found = {0};
+
+	*warnings = NULL;
+	if (name_devices(config, inventory, names, NULL))
+		return 0; /* gs_plan_build says why */
+	if (config->flags.mig_strategy == GS_MIG_SINGLE) {
+		struct notes notes = {0}; /* gs_plan_build tells them */
+		make_uniform(inventory, names, &notes);
+		gs_plan_warnings_free(notes.items, notes.count);
+	}
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
+		const struct gs_sharing *sharing = section_of(config, &sections[i]);
+		for (size_t j = 0; sharing->present && j < sharing->resource_count; j++) {
+			char where[96];
+			describe_entry(where, sizeof where, config, sharing, &sharing->resources[j]);
+			warn_entry(&sharing->resources[j], where, inventory, names, &found);
+		}
+	}
+	*warnings = found.items;
+	return found.count;
+}
+
+void gs_plan_warnings_free(char **warnings, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(warnings[i]);
+	free(warnings);
+}

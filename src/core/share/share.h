@@ -1,0 +1,139 @@
+/* Shares, and the plan that turns a configuration and an inventory into them. Pure. */
+#ifndef GPUSHARE_CORE_SHARE_H
+#define GPUSHARE_CORE_SHARE_H
+
+#include "base/error.h"
+#include "core/config/config.h"
+#include "core/share/inventory.h"
+
+enum {
+	GS_SHARE_ID_SIZE = GS_UUID_SIZE + 8,
+	/* A kubelet refuses a ListAndWatch message above this (the default of grpc-go), so a resource may not need more. */
+	GS_RESOURCE_LIST_BYTES_MAX = 4 * 1024 * 1024,
+};
+
+struct gs_strategy;
+struct gs_container_edit;
+
+/* One entitlement to a device. `id` is what the kubelet checkpoints, so its form never changes:
+ * the device's UUID for an exclusive device, "<uuid>::<n>" for a replica. */
+struct gs_share {
+	char id[GS_SHARE_ID_SIZE];
+	uint32_t device;       /* position in the inventory's devices */
+	uint32_t replica;      /* n; 0 for an exclusive device */
+	uint64_t memory_bytes; /* entitlement: for time-slicing the device's memory / replicas, not enforced */
+	uint32_t compute_permille;
+};
+
+/* A device that a resource publishes. Its shares lie side by side: first_share + n is replica n. One resource may hold
+ * devices of several strategies (two shared GPUs and two that are left whole, all nvidia.com/gpu). */
+struct gs_resource_device {
+	uint32_t device; /* position in the inventory's devices */
+	uint32_t gpu;    /* position in the inventory's GPUs */
+	uint32_t first_share, share_count;
+	uint32_t first_replica; /* n of the first share: not 0 where another resource has shares of the device too */
+	const struct gs_strategy *strategy;
+	bool replicated; /* ids end in "::<n>" */
+	bool fail_requests_greater_than_one;
+	/* What a strategy keeps of its entry. */
+	bool own_servers, oversubscribe, overcommit;
+	unsigned priority;
+	int line;
+};
+
+/* What is published under one name. Devices are in the inventory's order, shares by device, then replica. Owns its
+ * arrays. */
+struct gs_resource {
+	char name[GS_RESOURCE_NAME_MAX + 1]; /* "nvidia.com/gpu", "nvidia.com/gpu.shared" */
+	struct gs_share *shares;
+	size_t share_count;
+	size_t share_capacity;
+	struct gs_resource_device *devices;
+	size_t device_count;
+	size_t device_capacity;
+	size_t list_bytes;    /* upper bound of the ListAndWatch message */
+	uint32_t number_from; /* first_replica of the device that is added next */
+	uint32_t *slots;      /* hash of the devices' UUIDs: position in `devices` + 1, 0 is empty */
+	uint32_t slot_mask;
+};
+
+struct gs_plan {
+	struct gs_resource *resources; /* in the order of their first device */
+	size_t resource_count;
+	char **notes; /* sentences: what could not be published as the config wants it, and why */
+	size_t note_count;
+};
+
+/* A sharing strategy: one file implements one of these, and nothing else knows it. */
+struct gs_strategy {
+	const char *name; /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
+	/* The section of the config that selects it; NULL for exclusive. */
+	const struct gs_sharing *(*section)(const struct gs_config *config);
+	/* What an unset failRequestsGreaterThanOne means. */
+	bool one_share_per_request;
+	/* Several entries may divide one device among them, under names of their own. */
+	bool several_entries;
+	/* Adds the shares of one device with one call of gs_resource_add_device, and may change their entitlements.
+	 * `entry` is NULL for exclusive. */
+	void (*plan)(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory, uint32_t device,
+		     struct gs_resource *resource);
+	/* Whether all it planned together fits the hardware; NULL: it always does. */
+	int (*check)(const struct gs_inventory *inventory, const struct gs_plan *plan, struct gs_error *err);
+	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. */
+	int (*edit)(const struct gs_config *config, const struct gs_inventory *inventory,
+		    const struct gs_resource *resource, const uint32_t *shares, size_t count,
+		    struct gs_container_edit *edit, struct gs_error *err);
+};
+
+/* Plans every resource.
+ *
+ * A GPU is published as resources.gpus says (first pattern that matches its name), else as nvidia.com/gpu. With
+ * migStrategy none, MIG devices are left out; with single they are published like GPUs (resources.mig, else
+ * nvidia.com/gpu), with mixed as resources.mig says, else as nvidia.com/mig-<profile>, and a GPU with MIG enabled is not
+ * published itself. Single promises that all devices of one name are alike: of several kinds (whole GPUs, a profile on a
+ * GPU model) the one that has the most memory is published, and a note tells what is left out. `strategies` holds the ones this build can run, exclusive first. A device that a sharing entry
+ * names goes to that entry, under its `rename`, or name.shared with renameByDefault; what is left stays exclusive under
+ * its own name.
+ *
+ * Errors: two entries claim one device; a sharing section that no strategy runs; a name or a list that got too long.
+ * A selector that names a device the node lacks is no error (it
+ * may come by hot-plug), see gs_plan_unmatched. On failure `plan` is untouched; what it held before is never freed. */
+int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
+		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
+		  struct gs_error *err);
+void gs_plan_free(struct gs_plan *plan);
+/* NULL when there is none of that name. */
+const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *name);
+
+/* Sentences about what the sharing sections name and this node lacks; owned by the caller, freed by
+ * gs_plan_warnings_free. Returns how many. */
+size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings);
+void gs_plan_warnings_free(char **warnings, size_t count);
+
+/* Appends a device with `replicas` equal shares (at most GS_REPLICAS_MAX), or as one exclusive share when 0; used by
+ * strategies. Returns its first share, valid until the next call, so that entitlements can be changed. */
+struct gs_share *gs_resource_add_device(struct gs_resource *resource, const struct gs_inventory *inventory,
+					uint32_t device, uint32_t replicas);
+
+/* Position of the share with this id (any bytes, no NUL needed), or -1. Constant time. */
+int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length);
+/* The same for one of many ids: `hint` (UINT32_MAX at first) keeps the device of the last one, which is often that of
+ * the next. */
+int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint);
+/* The resource's device that a share lives on. */
+const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share);
+
+/* How a new plan differs from an old one, in what a kubelet sees: ids, their order, and NUMA nodes. */
+enum gs_change { GS_CHANGE_SAME, GS_CHANGE_ADDED, GS_CHANGE_REMOVED, GS_CHANGE_CHANGED };
+struct gs_plan_change {
+	enum gs_change change;
+	const char *name;                    /* lives in the plan that has it */
+	const struct gs_resource *from, *to; /* NULL when added or removed */
+};
+/* One entry per resource of either plan: those of `to` in order, then the removed ones. Returns how many; `*changes`
+ * is owned by the caller (free). Entries that are the same still come from another plan: positions of devices may have
+ * moved, so everything must use the new plan's resource from now on. */
+size_t gs_plan_diff(const struct gs_plan *from, const struct gs_inventory *from_inventory, const struct gs_plan *to,
+		    const struct gs_inventory *to_inventory, struct gs_plan_change **changes);
+
+#endif

@@ -1,0 +1,95 @@
+/* One MPS control daemon: its life as a state machine on the loop. Inside of strategy/mps_daemons.h. */
+#ifndef GPUSHARE_STRATEGY_MPS_DAEMON_H
+#define GPUSHARE_STRATEGY_MPS_DAEMON_H
+
+#include "mps/mps_control.h"
+#include "mps/mps_daemons.h"
+#include "mps/mps_process.h"
+
+enum {
+	MPS_SERVERS_MAX = 64,
+	MPS_FAULTS_MAX = 5, /* within ten minutes: one more, and the device is left alone for as long */
+};
+
+/* What a daemon is being asked right now. */
+enum mps_step {
+	MPS_STEP_NONE,
+	MPS_STEP_MODE,     /* waits for the compute mode */
+	MPS_STEP_START,    /* nvidia-cuda-mps-control -d */
+	MPS_STEP_SETTINGS, /* defaults, and the answer that proves it is there */
+	MPS_STEP_SERVERS,  /* get_server_list, for MPS_STEP_APPLY or MPS_STEP_STATES */
+	MPS_STEP_APPLY,    /* settings of servers that run */
+	MPS_STEP_STATES,   /* get_server_status of each */
+	MPS_STEP_END_SERVERS,
+	MPS_STEP_QUIT,
+	MPS_STEP_RESTORE, /* waits for the compute mode as it was */
+};
+
+struct mps_death;
+
+struct mps_daemon {
+	struct mps_daemon *next;
+	struct gs_mps_daemons *all;
+	struct gs_mps_spec spec;
+	char *pipe_directory, *log_directory, *control_socket;
+	enum gs_mps_state state;
+	char reason[512];
+	bool wanted;
+	bool elsewhere; /* below a root that is not the set's any more: it only has to go */
+	bool settings_due, look_due, mode_taken;
+	bool tries_multi_user, multi_user;
+	bool orphans_due; /* an earlier control daemon may have left servers here */
+	enum mps_step step, after_servers;
+	struct mps_run *run;
+	struct mps_death *death; /* of its process; NULL: it does not run */
+	pid_t pid;
+	uv_timer_t timer;
+	uv_fs_event_t log_event, pipe_event;
+	unsigned handles;
+	int servers[MPS_SERVERS_MAX];
+	size_t server_count;
+	struct mps_pidfds orphans; /* servers of a control daemon that died, and that still have the GPU */
+	unsigned retry_ms, starts, faults, unanswered;
+	uint64_t started_ms;                     /* when `-d` ended well, while its process is not known; 0: it is */
+	uint64_t ready_ms;                       /* since when; of the loop's clock */
+	uint64_t fault_ms;                       /* when the server was first seen in FAULT; 0: it is not */
+	uint64_t orphan_fault_ms;                /* the same, of servers that a control daemon left behind */
+	uint64_t set_ms;                         /* when it was last told its settings */
+	uint64_t looked_ms;                      /* when its servers' states were last asked for */
+	uint64_t unanswered_ms;                  /* the first of the unanswered questions */
+	uint64_t quit_ms;                        /* since when its last clients are waited for; 0: they are not */
+	uint64_t fault_times_ms[MPS_FAULTS_MAX]; /* the last ones, as a ring */
+	uint64_t quarantine_ends_ms;             /* 0: it is not in quarantine */
+};
+
+struct gs_mps_daemons {
+	uv_loop_t *loop;
+	struct gs_mps_options options;
+	char *root, *program, *cgroups;
+	struct mps_daemon *first;
+	bool no_multi_user; /* the program does not know -M */
+	bool freeing;
+	void (*done)(void *user);
+	void *done_user;
+};
+
+/* Adds one at the end of the set; nothing is done for it before mps_daemon_wake. */
+struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, const struct gs_mps_spec *spec);
+/* Its process is this one, which runs already. Takes over the descriptor. */
+void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd);
+/* Sees to what is due, soon, unless it is busy: it looks then what it should do next. */
+void mps_daemon_wake(struct mps_daemon *daemon);
+/* Something happened that a client's fault may have caused. */
+void mps_daemon_look(struct mps_daemon *daemon);
+/* The answer to options.set_mode for its GPU; `err` NULL: done. */
+void mps_daemon_mode_set(struct mps_daemon *daemon, const struct gs_error *err);
+/* Takes it out of the set; its process goes on. Its memory goes with its handles, and the set's with the last one when
+ * that is being freed. */
+void mps_daemon_delete(struct mps_daemon *daemon);
+/* Nothing is done for it any more. */
+bool mps_daemon_is_going(const struct mps_daemon *daemon);
+
+/* mps_daemons.c: frees the set, which has no daemons left, and calls what waits for that. */
+void mps_daemons_finish(struct gs_mps_daemons *all);
+
+#endif
