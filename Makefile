@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 HELM ?= helm
 FUZZ_SECONDS ?= 20
 BENCH_IDLE_SECONDS ?= 20
+FLAKY_COUNT ?= 20
 MESON := $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
 CLANG = $(firstword $(shell command -v clang-14 clang) clang)
 CLANG_FORMAT = $(firstword $(shell command -v clang-format-14 clang-format) clang-format)
@@ -14,7 +15,7 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 # The sanitizers' reports fail the test that caused them.
 SANITIZED = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: all build run test unit integration sanitize tsan clang fuzz bench image manifest install install-check format format-check deps clean help
+.PHONY: all build run test unit integration flaky sanitize tsan clang fuzz bench image manifest install install-check format format-check deps clean help
 .DEFAULT_GOAL := all
 all: build
 
@@ -42,6 +43,10 @@ test:
 
 unit integration: build
 	@tests/run --build $(BUILD) --suite $@ $(TESTS)
+
+# Tests of time and state, again and again: one run in twenty that fails is a fault, of the product or of the test.
+flaky: build
+	@tests/flaky --build $(BUILD) --count $(FLAKY_COUNT) $(TESTS)
 
 # The program and the unit tests with ASan and UBSan. The simulated libraries are loaded by programs that have no
 # sanitizer (nvidia-smi, Python), so integration tests take those of the plain build; the unit tests cover their code.
@@ -117,6 +122,7 @@ help:
 	@echo "make test          install what is missing, build, and run all tests"
 	@echo "make unit          the unit tests only; TESTS='NAME...' some of them"
 	@echo "make integration   the integration tests only; TESTS='tests/integration/test_X.py' some of them"
+	@echo "make flaky         the tests of MPS, MIG, health and storms FLAKY_COUNT=$(FLAKY_COUNT) times in a row; TESTS='...' some of them"
 	@echo "make sanitize      all tests with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan          the unit tests with ThreadSanitizer"
 	@echo "make clang         build with clang, warnings as errors, and run the unit tests"
