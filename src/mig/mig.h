@@ -64,8 +64,8 @@ void gs_mig_read_processes(const struct gs_nvml *nvml, const char *proc, nvmlDev
 /* Whether modes and instances are the same, whoever runs on them. */
 bool gs_mig_same_layout(const struct gs_mig_board *a, const struct gs_mig_board *b);
 
-/* Marks the instance with this UUID as in use by `who`, besides what runs there: promised to a container, say. false:
- * no such instance. */
+/* Marks the instance with this UUID as in use by `who`, besides what runs there: allocated to a container, say. A GPU's UUID
+ * stands for all instances that it has. false: there is none. */
 bool gs_mig_mark_busy(struct gs_mig_boards *boards, const char *uuid, const char *who);
 
 /* "process 4711 (python), pod web-0": from PROC/PID. In a container of Kubernetes the pod's name is its host name, else

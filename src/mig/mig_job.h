@@ -25,7 +25,7 @@ struct mig_job {
 	const char *config_path; /* mig-parted's file; NULL or missing: the configurations that the hardware gives */
 	const char *state_dir, *proc;
 	GS_VEC(char *) withdrawn;                /* UUIDs that are not handed out now */
-	GS_VEC(struct mig_job_promise) promised; /* of these: what is in use though no process shows it */
+	GS_VEC(struct mig_job_promise) promised; /* what is in use though perhaps no process shows it */
 	gs_mig_reset *reset;                     /* NULL: a GPU that needs a reset is a failure */
 
 	/* What came of it. */

@@ -150,20 +150,37 @@ void gs_mig_read_processes(const struct gs_nvml *nvml, const char *proc, nvmlDev
 		mark_process(board, &board->processes[i]);
 }
 
+static bool has_process(const struct gs_mig_board *board, uint32_t instance, uint32_t compute)
+{
+	for (size_t i = 0; i < board->process_count; i++)
+		if (board->processes[i].instance == instance && board->processes[i].compute == compute)
+			return true;
+	return false;
+}
+
+/* A process that is seen tells more than who was given the device. */
+static void mark_compute(struct gs_mig_board *board, size_t instance, size_t compute, const char *who)
+{
+	struct gs_mig_instance *on = &board->layout.instances[instance];
+	if (!has_process(board, on->id, on->compute[compute].id))
+		hold(on, who);
+	on->compute[compute].busy = true;
+}
+
 bool gs_mig_mark_busy(struct gs_mig_boards *boards, const char *uuid, const char *who)
 {
-	for (size_t i = 0; i < boards->count; i++) {
+	bool found = false;
+	for (size_t i = 0; i < boards->count && !found; i++) {
 		struct gs_mig_board *board = &boards->items[i];
+		bool all = strcmp(board->uuid, uuid) == 0;
 		for (size_t j = 0; j < board->layout.count; j++) {
-			struct gs_mig_instance *instance = &board->layout.instances[j];
-			for (size_t k = 0; k < instance->compute_count; k++) {
-				if (strcmp(board->uuids[j][k], uuid) != 0)
+			for (size_t k = 0; k < board->layout.instances[j].compute_count; k++) {
+				if (!all && strcmp(board->uuids[j][k], uuid) != 0)
 					continue;
-				hold(instance, who);
-				instance->compute[k].busy = true;
-				return true;
+				mark_compute(board, j, k, who);
+				found = true;
 			}
 		}
 	}
-	return false;
+	return found;
 }

@@ -13,7 +13,6 @@ enum {
 	RETRY_FIRST_MS = 2000,
 	RETRY_MOST_MS = 30000,
 	FAILURES_MAX = 5, /* in a row, until the state is failed */
-	ROUNDS_MAX = 8,   /* of withdrawing other devices, since those that were chosen had just been handed out */
 };
 
 /* As mig-manager writes them into the label. */
@@ -30,7 +29,7 @@ struct mig_manager {
 	char *job_name;
 	bool working; /* a job is under way, or the kubelet is being asked for it */
 	bool again;   /* something else is wanted by now */
-	unsigned failures, rounds;
+	unsigned failures;
 	uint64_t retry_ms;
 	uv_timer_t retry;
 
@@ -101,6 +100,14 @@ static void release(struct mig_manager *manager)
 	free_withdrawn(manager);
 }
 
+static bool is_listed(char *const *uuids, size_t count, const char *uuid)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(uuids[i], uuid) == 0)
+			return true;
+	return false;
+}
+
 /* These devices instead of those before. */
 static void withdraw(struct mig_manager *manager, char *const *uuids, size_t count)
 {
@@ -123,9 +130,7 @@ static void attempt(struct mig_manager *manager);
 
 static void on_retry(uv_timer_t *timer)
 {
-	struct mig_manager *manager = timer->data;
-	manager->rounds = 0;
-	attempt(manager);
+	attempt(timer->data);
 }
 
 static void retry_later(struct mig_manager *manager)
@@ -144,6 +149,23 @@ static void on_blocked(struct mig_manager *manager)
 	retry_later(manager);
 }
 
+/* The job's devices besides those before. None comes back before the change is over, so each round adds one at least, and
+ * there are no more rounds than devices. */
+static void withdraw_more(struct mig_manager *manager)
+{
+	GS_VEC(char *) all = {0};
+	struct mig_job *job = &manager->job;
+	for (size_t i = 0; i < job->devices.count; i++)
+		*GS_VEC_PUSH(&all) = gs_strdup(job->devices.items[i]);
+	for (size_t i = 0; i < manager->withdrawn.count; i++)
+		if (!is_listed(all.items, all.count, manager->withdrawn.items[i]))
+			*GS_VEC_PUSH(&all) = gs_strdup(manager->withdrawn.items[i]);
+	withdraw(manager, all.items, all.count);
+	for (size_t i = 0; i < all.count; i++)
+		free(all.items[i]);
+	GS_VEC_FREE(&all);
+}
+
 static void settle(struct mig_manager *manager)
 {
 	struct mig_job *job = &manager->job;
@@ -154,11 +176,7 @@ static void settle(struct mig_manager *manager)
 		tell(manager, STATE_SUCCESS, job->text);
 		break;
 	case MIG_JOB_NEEDS:
-		if (++manager->rounds > ROUNDS_MAX) {
-			on_blocked(manager);
-			break;
-		}
-		withdraw(manager, job->devices.items, job->devices.count);
+		withdraw_more(manager);
 		attempt(manager);
 		break;
 	case MIG_JOB_BLOCKED:
@@ -222,8 +240,9 @@ static void start_job(struct node *node, struct withdrawal *withdrawal, void *us
 	job->state_dir = node->options->state_dir;
 	job->proc = "/proc";
 	job->reset = gs_mig_reset_by_smi;
-	if (withdrawal)
-		node_promises(node, withdrawal, add_promise, job);
+	/* Of all devices, not of those that are withdrawn now: a plan that knows only these would avoid what is in use
+	 * among them by taking what is in use elsewhere. */
+	node_promises(node, NULL, add_promise, job);
 	for (size_t i = 0; i < manager->withdrawn.count; i++)
 		*GS_VEC_PUSH(&job->withdrawn) = gs_strdup(manager->withdrawn.items[i]);
 	gpus_work(node->gpus, run_job, on_job_done, manager);
@@ -245,10 +264,7 @@ static void attempt(struct mig_manager *manager)
 	if (manager->state != STATE_PENDING)
 		tell(manager, STATE_PENDING, "");
 	manager->working = true;
-	if (manager->withdrawal)
-		node_withdrawal_settle(manager->node, manager->withdrawal, start_job, manager);
-	else
-		start_job(manager->node, NULL, manager);
+	node_withdrawal_settle(manager->node, NULL, start_job, manager);
 }
 
 /* --- what an earlier change left --- */
@@ -304,7 +320,7 @@ void mig_manager_want(struct node *node, const char *name)
 		return;
 	free(manager->wanted);
 	manager->wanted = name ? gs_strdup(name) : NULL;
-	manager->failures = manager->rounds = 0;
+	manager->failures = 0;
 	manager->retry_ms = RETRY_FIRST_MS;
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
 	attempt(manager);

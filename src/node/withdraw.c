@@ -22,7 +22,8 @@ enum {
 /* Waits for the kubelet's word on who holds what. */
 struct asking {
 	struct node *node;
-	struct withdrawal *withdrawal; /* NULL: it is gone */
+	struct withdrawal *withdrawal; /* NULL: of none */
+	bool cancelled;                /* since the withdrawal is gone */
 	node_withdrawal_ready *ready;
 	void *user;
 };
@@ -53,7 +54,7 @@ struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, si
 static void free_withdrawal(struct withdrawal *withdrawal)
 {
 	if (withdrawal->asking)
-		withdrawal->asking->withdrawal = NULL;
+		withdrawal->asking->cancelled = true;
 	free(withdrawal->reason);
 	free(withdrawal->uuids);
 	free(withdrawal);
@@ -148,7 +149,7 @@ void node_promises(const struct node *node, const struct withdrawal *withdrawal,
 		for (size_t j = 0; j < resource->share_count; j++) {
 			const struct gs_share *share = &resource->shares[j];
 			const struct gs_device *device = &node->inventory.devices[share->device];
-			if (!covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
+			if (withdrawal && !covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
 				continue;
 			GS_AUTO_FREE char *who = holder_of(node, resource, share);
 			if (who)
@@ -160,12 +161,12 @@ void node_promises(const struct node *node, const struct withdrawal *withdrawal,
 static void on_pods(void *user)
 {
 	struct asking *asking = user;
-	struct withdrawal *withdrawal = asking->withdrawal;
-	if (withdrawal) {
+	struct withdrawal *withdrawal = asking->cancelled ? NULL : asking->withdrawal;
+	bool over = asking->cancelled || asking->node->stopping || (withdrawal && withdrawal->ended);
+	if (withdrawal)
 		withdrawal->asking = NULL;
-		if (!withdrawal->ended && !asking->node->stopping)
-			asking->ready(asking->node, withdrawal, asking->user);
-	}
+	if (!over)
+		asking->ready(asking->node, withdrawal, asking->user);
 	free(asking);
 }
 
@@ -173,7 +174,8 @@ void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, no
 {
 	struct asking *asking = gs_calloc(1, sizeof *asking);
 	*asking = (struct asking){.node = node, .withdrawal = withdrawal, .ready = ready, .user = user};
-	withdrawal->asking = asking;
+	if (withdrawal)
+		withdrawal->asking = asking;
 	if (node->pods)
 		kube_pods_refresh(node->pods, on_pods, asking);
 	else

@@ -25,12 +25,13 @@ void node_withdrawals_stop(struct node *node);
 /* Frees what is left, at the end. */
 void node_withdrawals_free(struct node *node);
 
-/* Calls `ready` once it is known who holds what of the devices: the kubelet is asked, for two seconds at most. Not when the
- * withdrawal ends before. */
+/* Calls `ready` once it is known who holds what: the kubelet is asked, for two seconds at most. Not when the withdrawal
+ * (NULL: of none) ends before. */
 typedef void node_withdrawal_ready(struct node *node, struct withdrawal *withdrawal, void *user);
 void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, node_withdrawal_ready *ready, void *user);
 
-/* After that: what of the devices is handed out, though perhaps no process runs on it. Calls `tell` for each share. */
+/* After that: what of the withdrawal's devices (NULL: of all) is handed out, though perhaps no process runs on it. Calls
+ * `tell` for each share. */
 typedef void node_promise(void *user, const char *device, const char *share, const char *who);
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user);
 

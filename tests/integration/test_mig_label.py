@@ -208,6 +208,53 @@ def test_pods_are_named_and_waited_for(make):
     world.plugin(SMALL).wait(lambda list: len(list) == 14 and not sick(list), "fourteen small ones")
 
 
+@pytest.mark.parametrize("kubelet", ["tells", "is silent"])
+def test_an_idle_pod_on_a_slice_is_planned_around(make, kubelet):
+    """The first plan would destroy the pod's slice. What is allocated is known before anything is planned, so no plan is
+    made that another round has to take back."""
+    world = make(mig="1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb")
+    small = world.plugin(SMALL)
+    ids = healthy(small.wait(lambda list: len(list) == 14))
+    first = world.node.status()["gpus"][0]["uuid"]
+    shares = [s for g in world.node.status()["gpus"] if g["uuid"] == first for s in g["shares"]]
+    held = [s["id"] for s in shares][0]
+    pods = PodResources(world.node.kubelet_dir)
+    if kubelet == "tells":
+        pods.pods = [("team-a", "idle-0", "main", SMALL, [held])]
+        pods.start()
+    else:
+        small.allocate([held])
+    try:
+        world.want("all-balanced")
+        world.wait_state("success")
+        left = world.plugin(SMALL).wait(lambda list: len(list) == 4 and not sick(list), "two small ones of each GPU")
+        assert held in left and held in ids
+        assert len(healthy(world.plugin(LARGE).wait(lambda list: len(list) == 2))) == 2
+    finally:
+        pods.stop()
+
+
+def test_pods_that_leave_no_room_are_all_named(make):
+    """Each slice of a GPU is held by an idle pod: nothing is changed, and those in the way are named and withheld."""
+    world = make(mig="1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb")
+    small = world.plugin(SMALL)
+    small.wait(lambda list: len(list) == 14)
+    first = world.node.status()["gpus"][0]
+    pods = PodResources(world.node.kubelet_dir)
+    pods.pods = [("team-a", f"idle-{i}", "main", SMALL, [s["id"]]) for i, s in enumerate(first["shares"])]
+    pods.start()
+    try:
+        world.want("all-3g.40gb")
+        note = world.api.wait_event("MIGConfigPending")["note"]
+        assert all(f"pod team-a/idle-{i}" in note for i in range(7)), note
+        small.wait(lambda list: sorted(sick(list)) == sorted(s["id"] for s in first["shares"]), "the other GPU given out")
+        pods.pods = []
+        world.wait_state("success")
+    finally:
+        pods.stop()
+    world.plugin(LARGE).wait(lambda list: len(list) == 4 and not sick(list), "four halves")
+
+
 def test_the_mode_changes_once_nothing_runs(make):
     world = make()
     gpus = world.plugin("nvidia.com/gpu")
