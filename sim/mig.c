@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "gpushare/abi.h"
 #include "sim/layout.h"
 
 #define CAP_NODE "nvidia-caps/nvidia-cap"
@@ -472,7 +473,7 @@ uint32_t sim_mig_cap_minor(uint32_t gpu_minor, uint32_t gpu_instance, uint32_t c
 /* Whether the container has a device node. Without the variable there is no container: everything is there. */
 static bool has_node(const char *kind, uint32_t minor)
 {
-	const char *directory = getenv("GPUSHARE_SIM_DEVICES");
+	const char *directory = getenv(GPUSHARE_ENV_SIM_DEVICES);
 	if (!directory || !directory[0])
 		return true;
 	char name[48];

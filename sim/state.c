@@ -6,8 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -220,24 +220,24 @@ static int init_lock(struct sim_state *state, struct gs_error *err)
 	return errno ? gs_fail_errno(err, "cannot make the node's lock") : 0;
 }
 
-/* Only an empty directory, or one that held a node before, may become a node: its files are replaced. */
+enum { FOUND_A_FILE = 1 };
+
+static int stop_at_a_file(const char *path, const struct stat *info, int kind, struct FTW *walk)
+{
+	return kind == FTW_D || kind == FTW_DP ? 0 : FOUND_A_FILE;
+}
+
+/* Only a directory without files, or one that held a node before, may become a node: its files are replaced. Folders may
+ * be what a program that had joined an earlier node made there. */
 static int check_directory(int fd, const char *dir, struct gs_error *err)
 {
 	if (faccessat(fd, "state", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
 	    faccessat(fd, "clients", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = copy >= 0 ? fdopendir(copy) : NULL;
-	if (!listing) {
-		if (copy >= 0)
-			close(copy);
+	int found = nftw(dir, stop_at_a_file, 16, FTW_PHYS | FTW_MOUNT);
+	if (found < 0)
 		return gs_fail_errno(err, "cannot read %s", dir);
-	}
-	bool empty = true;
-	for (struct dirent *entry; empty && (entry = readdir(listing));)
-		empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-	closedir(listing);
-	if (!empty)
+	if (found == FOUND_A_FILE)
 		return gs_fail(err, GS_ERROR_INPUT, EEXIST,
 			       "%s is not empty and holds no simulated node; give an empty or new directory", dir);
 	return 0;
@@ -482,9 +482,14 @@ int sim_node_remove(const char *dir, struct gs_error *err)
 		if (unlink(path) < 0 && errno != ENOENT)
 			return gs_fail_errno(err, "cannot remove %s", path);
 	}
-	if (rmdir(dir) < 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
+	if (rmdir(dir) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != ENOTEMPTY && errno != EEXIST)
 		return gs_fail_errno(err, "cannot remove %s", dir);
-	return 0;
+	/* What others put there stays, and the next node may still begin here: this tells it so. */
+	GS_AUTO_FREE char *mark = gs_printf("%s/clients", dir);
+	GS_AUTO_CLOSE int fd = open(mark, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? gs_fail_errno(err, "cannot create %s", mark) : 0;
 }
 
 uint32_t sim_gpu_count(struct sim_node *node)

@@ -7,5 +7,7 @@
 #define GPUSHARE_ENV_SHARES "GPUSHARE_SHARES"
 /* The directory of the simulated node a process runs on. */
 #define GPUSHARE_ENV_SIM "GPUSHARE_SIM"
+/* Where a container of a simulated node has its device nodes: it sees only what it has nodes of. */
+#define GPUSHARE_ENV_SIM_DEVICES "GPUSHARE_SIM_DEVICES"
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "gpushare/abi.h"
 #include "base/file.h"
 
 /* The oldest version that allows hostPath and names that begin with a digit, so that every runtime with CDI reads it. */
@@ -117,6 +118,22 @@ static void append_argument(json_t *hook, const char *option, const char *value)
 }
 
 /* Options as NVIDIA's toolkit sets them: nothing that a container could use to change the node. */
+/* A container joins a simulated node by its state and its clients' locks, which it writes; all else there (the libraries
+ * and programs, which other containers and the daemon run) it may only read. */
+static void add_sim_mounts(json_t *mounts, const char *sim_dir)
+{
+	static const struct {
+		const char *name, *access;
+	} parts[] = {{"", "ro"}, {"/state", "rw"}, {"/clients", "rw"}};
+
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(parts); i++) {
+		GS_AUTO_FREE char *path = gs_printf("%s%s", sim_dir, parts[i].name);
+		json_array_append_new(mounts,
+				      json_pack("{s:s, s:s, s:[s,s,s,s,s]}", "hostPath", path, "containerPath", path,
+						"options", parts[i].access, "nosuid", "nodev", "rbind", "rprivate"));
+	}
+}
+
 static json_t *driver_mounts(const struct gs_driver_files *driver)
 {
 	json_t *mounts = json_array();
@@ -129,10 +146,8 @@ static json_t *driver_mounts(const struct gs_driver_files *driver)
 		json_array_append_new(mounts, json_pack("{s:s, s:s, s:o}", "hostPath", mount->host, "containerPath",
 							mount->container, "options", options));
 	}
-	if (driver->shared)
-		json_array_append_new(mounts, json_pack("{s:s, s:s, s:[s,s,s,s,s]}", "hostPath", driver->shared,
-							"containerPath", driver->shared, "options", "rw", "nosuid",
-							"nodev", "rbind", "rprivate"));
+	if (driver->sim_dir)
+		add_sim_mounts(mounts, driver->sim_dir);
 	return mounts;
 }
 
@@ -140,8 +155,11 @@ static void add_driver(json_t *edits, const struct gs_driver_files *driver)
 {
 	json_t *hooks = json_array();
 
-	if (driver->variable)
-		json_array_append_new(json_object_get(edits, "env"), json_string(driver->variable));
+	if (driver->sim_dir) {
+		GS_AUTO_FREE char *node = gs_printf(GPUSHARE_ENV_SIM "=%s", driver->sim_dir);
+		json_array_append_new(json_object_get(edits, "env"), json_string(node));
+		json_array_append_new(json_object_get(edits, "env"), json_string(GPUSHARE_ENV_SIM_DEVICES "=/dev"));
+	}
 	json_object_set_new(edits, "mounts", driver_mounts(driver));
 	if (driver->hook && driver->links.count) {
 		json_t *hook = new_hook(driver->hook, "create-symlinks");

@@ -244,10 +244,7 @@ int gs_driver_files_find(const struct gs_driver_places *places, struct gs_driver
 	add_firmware(files, places);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(sockets); i++)
 		add_mount(files, places, sockets[i], sockets[i], S_IFSOCK);
-	if (places->sim_dir) {
-		files->shared = gs_strdup(places->sim_dir);
-		files->variable = gs_printf(GPUSHARE_ENV_SIM "=%s", places->sim_dir);
-	}
+	files->sim_dir = places->sim_dir ? gs_strdup(places->sim_dir) : NULL;
 	return 0;
 }
 
@@ -266,7 +263,6 @@ void gs_driver_files_free(struct gs_driver_files *files)
 	free(files->version);
 	free(files->folder);
 	free(files->hook);
-	free(files->shared);
-	free(files->variable);
+	free(files->sim_dir);
 	*files = (struct gs_driver_files){0};
 }

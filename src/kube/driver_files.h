@@ -21,9 +21,8 @@ struct gs_driver_files {
 	char *folder;                          /* of the libraries, in the container */
 	GS_VEC(struct gs_driver_mount) mounts; /* libraries, programs, firmware, sockets */
 	GS_VEC(struct gs_driver_link) links;   /* names that programs load the libraries by */
-	char *hook;   /* program on the node that makes the links and tells the loader; NULL: none, links are mounts */
-	char *shared; /* folder that containers get writable, under its own name; NULL: none */
-	char *variable; /* of the environment, "NAME=value"; NULL: none */
+	char *hook;    /* program on the node that makes the links and tells the loader; NULL: none, links are mounts */
+	char *sim_dir; /* of a simulated node, which containers join; NULL: a real one */
 };
 
 struct gs_driver_places {

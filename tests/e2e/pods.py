@@ -10,13 +10,14 @@ SIM = "/run/gpushare-sim/node"
 counter = itertools.count(1)
 
 
-def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False):
-    """A pod whose container runs tests/e2e/programs/gpus.c, and sees of the simulated node what its device nodes allow.
-    With host_pid its processes have the node's numbers: a driver in the kernel tells them so of every process, while the
-    simulated one is told the numbers by the processes themselves."""
+def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False, plain=False):
+    """A pod whose container runs tests/e2e/programs/gpus.c on the simulated driver, which it is given here unless it is
+    plain, as anybody's pod is. With host_pid its processes have the node's numbers: a driver in the kernel tells them so of
+    every process, while the simulated one is told the numbers by the processes themselves."""
     limits = {resource: gpus} if gpus else {}
-    variables = {"GPUSHARE_SIM": SIM, "GPUSHARE_SIM_DEVICES": "/dev", "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib/x86_64-linux-gnu", **(env or {})}
-    return {"apiVersion": "v1", "kind": "Pod",
+    variables = {"GPUSHARE_SIM": SIM, "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib/x86_64-linux-gnu"} if not plain else {}
+    variables.update(env or {})
+    pod = {"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name or f"pod-{next(counter)}", "namespace": "default", "labels": {"e2e": "workload"}},
             "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False, "hostPID": host_pid,
                      "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "args": list(arguments),
@@ -24,6 +25,9 @@ def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=Non
                                      "env": [{"name": key, "value": value} for key, value in variables.items()],
                                      "volumeMounts": [{"name": "sim", "mountPath": SIM}]}],
                      "volumes": [{"name": "sim", "hostPath": {"path": SIM}}]}}
+    if plain:
+        del pod["spec"]["volumes"], pod["spec"]["containers"][0]["volumeMounts"]
+    return pod
 
 
 class Pods:

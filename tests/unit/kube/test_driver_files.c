@@ -195,11 +195,19 @@ static void test_the_spec(void **state)
 		json_decref(edits);
 	}
 	json_t *edits = edits_with("/x", "/run/node");
-	json_t *shared = json_array_get(json_object_get(edits, "mounts"), 1);
-	assert_string_equal(json_string_value(json_object_get(shared, "hostPath")), "/run/node");
-	assert_string_equal(json_string_value(json_array_get(json_object_get(shared, "options"), 0)), "rw");
-	assert_string_equal(json_string_value(json_array_get(json_object_get(edits, "env"), 1)),
-			    "GPUSHARE_SIM=/run/node");
+	static const char *const shared[][2] = {
+		{"/run/node", "ro"}, {"/run/node/state", "rw"}, {"/run/node/clients", "rw"}};
+	json_t *mounts = json_object_get(edits, "mounts"), *env = json_object_get(edits, "env");
+	assert_int_equal(json_array_size(mounts), 4);
+	for (size_t i = 0; i < 3; i++) {
+		json_t *mount = json_array_get(mounts, i + 1);
+		assert_string_equal(json_string_value(json_object_get(mount, "hostPath")), shared[i][0]);
+		assert_string_equal(json_string_value(json_object_get(mount, "containerPath")), shared[i][0]);
+		assert_string_equal(json_string_value(json_array_get(json_object_get(mount, "options"), 0)),
+				    shared[i][1]);
+	}
+	assert_string_equal(json_string_value(json_array_get(env, 1)), "GPUSHARE_SIM=/run/node");
+	assert_string_equal(json_string_value(json_array_get(env, 2)), "GPUSHARE_SIM_DEVICES=/dev");
 	json_decref(edits);
 }
 

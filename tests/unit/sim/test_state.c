@@ -170,6 +170,32 @@ static void a_foreign_directory_is_left_alone(void **state)
 	rmdir(dir);
 }
 
+/* What others left in a node's directory, or made there after its end, keeps no other node from beginning there. */
+static void a_directory_is_used_again(void **state)
+{
+	char dir[] = "/tmp/gpushare-unit-XXXXXX";
+	struct gs_error err;
+	struct sim_node *node;
+	struct sim_spec spec = {.groups = {{.model = 0, .count = 1}}, .group_count = 1};
+	assert_non_null(mkdtemp(dir));
+	GS_AUTO_FREE char *folder = gs_printf("%s/left", dir);
+	GS_AUTO_FREE char *file = gs_printf("%s/log", folder);
+	assert_int_equal(mkdir(folder, 0700), 0);
+	assert_int_equal(sim_node_create(dir, &spec, &node, &err), 0);
+	int fd = open(file, O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	sim_node_close(node);
+	assert_int_equal(sim_node_remove(dir, &err), 0);
+	assert_int_equal(access(file, F_OK), 0);
+	assert_int_equal(sim_node_create(dir, &spec, &node, &err), 0);
+	sim_node_close(node);
+	unlink(file);
+	rmdir(folder);
+	assert_int_equal(sim_node_remove(dir, &err), 0);
+	assert_int_equal(access(dir, F_OK), -1);
+}
+
 /* Replaces DIR/state by `length` bytes of `filler`, then reads back the error of joining. */
 static void join_after_damage(struct world *world, size_t length, char filler, const char *says)
 {
@@ -341,6 +367,7 @@ int main(void)
 		cmocka_unit_test(numa_nodes_and_memory_follow_the_spec),
 		WITH_WORLD(one_owner_at_a_time),
 		cmocka_unit_test(a_foreign_directory_is_left_alone),
+		cmocka_unit_test(a_directory_is_used_again),
 		WITH_WORLD(a_damaged_state_is_refused),
 		WITH_WORLD(another_version_is_refused),
 		WITH_WORLD(garbage_does_not_crash),
