@@ -31,13 +31,13 @@ struct request {
 struct node_mps {
 	struct node *node;
 	struct gs_mps_daemons *daemons;
-	struct gs_mps_record record;
+	struct gs_mps_record record; /* the worker's, from the first request on */
 
 	struct request *first; /* waiting; the first one is under way while `working` */
 	bool working;
 	struct gs_error err;
 	bool failed;
-	bool settled; /* what an earlier daemon left was looked at */
+	json_t *left; /* the modes that an earlier daemon changed, as the loop's own copy; NULL: they were looked at */
 
 	json_t *unrestored; /* by the GPU's UUID: why its mode is not yet as it was before */
 	uv_timer_t retry;
@@ -47,7 +47,7 @@ struct node_mps {
 
 enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000 };
 
-/* --- setting a mode, on a worker thread; the loop does not touch the record meanwhile --- */
+/* --- setting a mode, on a worker thread --- */
 
 static void set_mode(const struct gs_nvml *nvml, void *user)
 {
@@ -117,6 +117,7 @@ static void free_mps(struct node_mps *mps)
 	}
 	gs_mps_record_free(&mps->record);
 	json_decref(mps->unrestored);
+	json_decref(mps->left);
 	free(mps);
 }
 
@@ -205,15 +206,17 @@ static struct node_mps *start(struct node *node)
 	};
 	mps->daemons = gs_mps_new(&node->loop, &options);
 	record_root(mps);
+	mps->left = json_deep_copy(mps->record.modes);
 	return mps;
 }
 
-/* GPUs whose mode was changed and that nobody wants so any more. */
+/* GPUs whose mode was changed by an earlier daemon and that nobody wants so any more; once. Each request may be carried out
+ * while the next one is made, so this goes through a copy of the record. */
 static void restore_others(struct node_mps *mps, const struct gs_mps_specs *specs)
 {
 	const char *gpu;
 	json_t *mode;
-	json_object_foreach(mps->record.modes, gpu, mode)
+	json_object_foreach(mps->left, gpu, mode)
 	{
 		bool used = false;
 		for (size_t i = 0; i < specs->count; i++)
@@ -221,6 +224,8 @@ static void restore_others(struct node_mps *mps, const struct gs_mps_specs *spec
 		if (!used && !gs_mps_holds(mps->daemons, gpu, gpu))
 			request_mode(mps, gpu, false);
 	}
+	json_decref(mps->left);
+	mps->left = NULL;
 }
 
 void node_mps_apply(struct node *node)
@@ -233,9 +238,7 @@ void node_mps_apply(struct node *node)
 	struct gs_mps_specs specs;
 	gs_mps_specs_of(&node->plan, &node->inventory, &specs);
 	gs_mps_want(mps->daemons, specs.items, specs.count);
-	if (!mps->settled)
-		restore_others(mps, &specs);
-	mps->settled = true;
+	restore_others(mps, &specs);
 	GS_VEC_FREE(&specs);
 }
 

@@ -284,3 +284,24 @@ def test_one_client_more_than_a_gpu_takes(make):
     assert {client("run(1000)") for client in clients} == {SUCCESS}
     clients[0].stop()
     wait_until(lambda: late("create()") == SUCCESS, "there is room again")
+
+
+def test_modes_that_an_earlier_daemon_left_are_restored_while_the_list_of_them_is_read(make):
+    """Each is restored by a worker as soon as it is asked for, so the record shrinks meanwhile."""
+    world = make(spec="8xA100-80GB", config="""version: v1
+flags: {mpsRoot: %s}
+sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 2, devices: [0]}]}}
+""")
+    world.start()
+    world.plugin().wait(lambda devices: len(healthy(devices)) == 9, "two shares and seven GPUs")
+    uuids = [gpu["uuid"] for gpu in world.node.status()["gpus"]]
+    world.node.stop()
+    record = pathlib.Path(world.node.state, "mps.json")
+    for _ in range(6):
+        record.write_text(json.dumps({"version": 1, "computeModes": {uuid: DEFAULT for uuid in uuids[1:]}}), encoding="ascii")
+        for gpu in range(1, 8):
+            world.mode(gpu, EXCLUSIVE)
+        world.start()
+        wait_until(lambda: not set(json.loads(record.read_text(encoding="ascii"))["computeModes"]) & set(uuids[1:]), "the others to be as before")
+        assert [world.mode(gpu) for gpu in range(8)] == [EXCLUSIVE] + [DEFAULT] * 7
+        assert world.node.stop() == 0, world.node.read_log()
