@@ -1,6 +1,7 @@
 #include "hook/ldcache.h"
 
 #include <elf.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,6 @@ enum {
 	EXTENSION_MAGIC = (int)0xEAA42174,
 	SECTION_HWCAPS = 1, /* an array of offsets of strings */
 	SECTIONS_MAX = 64,
-	ENTRIES_MAX = 1 << 20,
 	BYTE_ORDER_SET = 2, /* little endian; 3 is big, 0 was written before glibc 2.33 */
 #ifdef __aarch64__
 	FLAGS = 0x0a03,
@@ -99,11 +99,14 @@ struct cache {
 	struct header header;
 };
 
-/* Behind the entries: what lies there moves as a whole. */
-static bool is_string(const struct cache *cache, uint32_t offset)
+/* Behind the entries: what lies there moves as a whole. It ends within `room` bytes, its NUL included: many entries may
+ * share one text, so its length counts once for each of them. */
+static bool is_string(const struct cache *cache, uint32_t offset, size_t room)
 {
-	return offset >= sizeof cache->header + cache->header.count * sizeof(struct entry) && offset < cache->size &&
-	       memchr(cache->data + offset, 0, cache->size - offset);
+	if (offset < sizeof cache->header + cache->header.count * sizeof(struct entry) || offset >= cache->size)
+		return false;
+	size_t rest = cache->size - offset;
+	return memchr(cache->data + offset, 0, rest < room ? rest : room);
 }
 
 static struct entry entry_at(const struct cache *cache, size_t i)
@@ -120,7 +123,7 @@ static bool read_cache(const void *data, size_t size, struct cache *cache)
 		uint32_t count;
 		memcpy(&count, cache->data + OLD_HEADER_BYTES - sizeof count, sizeof count);
 		size_t skip = (OLD_HEADER_BYTES + (size_t)count * OLD_ENTRY_BYTES + 7) & ~(size_t)7;
-		if (count > ENTRIES_MAX || skip > size)
+		if (count > LDCACHE_ENTRIES_MAX || skip > size)
 			return false;
 		cache->data += skip;
 		cache->size -= skip;
@@ -129,12 +132,13 @@ static bool read_cache(const void *data, size_t size, struct cache *cache)
 		return false;
 	memcpy(&cache->header, cache->data, sizeof cache->header);
 	const struct header *header = &cache->header;
-	if (header->count > ENTRIES_MAX || cache->size < sizeof *header + header->count * sizeof(struct entry) ||
+	if (header->count > LDCACHE_ENTRIES_MAX ||
+	    cache->size < sizeof *header + header->count * sizeof(struct entry) ||
 	    (header->byte_order != 0 && header->byte_order != BYTE_ORDER_SET))
 		return false;
 	for (size_t i = 0; i < header->count; i++) {
 		struct entry entry = entry_at(cache, i);
-		if (!is_string(cache, entry.name) || !is_string(cache, entry.path))
+		if (!is_string(cache, entry.name, NAME_MAX + 1) || !is_string(cache, entry.path, PATH_MAX))
 			return false;
 	}
 	return true;
@@ -150,13 +154,16 @@ static bool move_extension(uint8_t *data, size_t size, uint32_t offset, uint32_t
 	if (extension.magic != (uint32_t)EXTENSION_MAGIC || extension.count > SECTIONS_MAX ||
 	    size - offset - sizeof extension < extension.count * sizeof(struct section))
 		return false;
+	size_t unread = size; /* sections may lie over each other: together they have no more than all bytes */
 	for (size_t i = 0; i < extension.count; i++) {
 		struct section section;
 		uint8_t *place = data + offset + sizeof extension + i * sizeof section;
 		memcpy(&section, place, sizeof section);
 		section.offset += by;
-		if (section.offset < by || section.offset > size || section.size > size - section.offset)
+		if (section.offset < by || section.offset > size || section.size > size - section.offset ||
+		    section.size > unread)
 			return false;
+		unread -= section.size;
 		memcpy(place, &section, sizeof section);
 		for (size_t j = 0; section.tag == SECTION_HWCAPS && j + sizeof(uint32_t) <= section.size;
 		     j += sizeof(uint32_t)) {
@@ -169,12 +176,28 @@ static bool move_extension(uint8_t *data, size_t size, uint32_t offset, uint32_t
 	return true;
 }
 
-static bool is_replaced(const char *name, int32_t flags, const struct ldcache_library *libraries, size_t count)
+static int compare_libraries(const void *a, const void *b)
 {
-	for (size_t i = 0; i < count; i++)
-		if (flags == FLAGS && !strcmp(libraries[i].name, name))
-			return true;
-	return false;
+	const struct ldcache_library *const *one = a, *const *other = b;
+	return strcmp((*one)->name, (*other)->name);
+}
+
+/* The libraries by name, owned by the caller; NULL without memory. */
+static const struct ldcache_library **sort_libraries(const struct ldcache_library *libraries, size_t count)
+{
+	const struct ldcache_library **sorted = calloc(count + 1, sizeof *sorted);
+	for (size_t i = 0; sorted && i < count; i++)
+		sorted[i] = &libraries[i];
+	if (sorted)
+		qsort(sorted, count, sizeof *sorted, compare_libraries);
+	return sorted;
+}
+
+/* Whether a library of ours, in the order of names, takes the place of an old entry. */
+static bool is_replaced(const char *name, int32_t flags, const struct ldcache_library *const *sorted, size_t count)
+{
+	const struct ldcache_library wanted = {.name = name}, *key = &wanted;
+	return flags == FLAGS && bsearch(&key, sorted, count, sizeof *sorted, compare_libraries);
 }
 
 struct sorted {
@@ -190,14 +213,11 @@ static int compare_entries(const void *a, const void *b)
 	return order ? order : (one->position > other->position) - (one->position < other->position);
 }
 
-/* Fills in the entries, sorted, and the strings of the new ones; false without memory. */
-static bool write_entries(uint8_t *data, size_t strings, const struct cache *old, uint32_t by, size_t kept,
-			  const struct ldcache_library *libraries, size_t count)
+/* The entries of the old cache that stay, in their order. They point behind `by` more bytes. Returns how many. */
+static size_t keep_entries(struct sorted *kept, const struct cache *old, uint32_t by,
+			   const struct ldcache_library *const *libraries, size_t count)
 {
-	struct sorted *sorted = calloc(kept + count + 1, sizeof *sorted);
 	size_t n = 0;
-	if (!sorted)
-		return false;
 	for (size_t i = 0; i < old->header.count; i++) {
 		struct entry entry = entry_at(old, i);
 		const char *name = (const char *)old->data + entry.name;
@@ -205,9 +225,16 @@ static bool write_entries(uint8_t *data, size_t strings, const struct cache *old
 			continue;
 		entry.name += by;
 		entry.path += by;
-		sorted[n] = (struct sorted){entry, name, n};
+		kept[n] = (struct sorted){entry, name, n};
 		n++;
 	}
+	return n;
+}
+
+/* Fills in the entries, the first n of which are there, sorted, and the strings of the new ones. */
+static void write_entries(uint8_t *data, size_t strings, struct sorted *sorted, size_t n,
+			  const struct ldcache_library *libraries, size_t count)
+{
 	for (size_t i = 0; i < count; i++) {
 		struct entry entry = {.flags = FLAGS, .name = (uint32_t)strings};
 		strings += strlen(strcpy((char *)data + strings, libraries[i].name)) + 1;
@@ -219,36 +246,29 @@ static bool write_entries(uint8_t *data, size_t strings, const struct cache *old
 	qsort(sorted, n, sizeof *sorted, compare_entries);
 	for (size_t i = 0; i < n; i++)
 		memcpy(data + sizeof(struct header) + i * sizeof(struct entry), &sorted[i].entry, sizeof(struct entry));
-	free(sorted);
-	return true;
 }
 
-void *ldcache_add(const void *old, size_t old_size, const struct ldcache_library *libraries, size_t count, size_t *size)
+/* Makes the new cache of the `kept` old entries and the new ones. */
+static void *make_cache(const struct cache *cache, struct sorted *sorted, size_t kept,
+			const struct ldcache_library *libraries, size_t count, size_t *size)
 {
-	struct cache cache = {.header = {.byte_order = BYTE_ORDER_SET}};
-	size_t kept = 0, added = 0;
-	if (old && !read_cache(old, old_size, &cache))
-		return NULL;
-	for (size_t i = 0; i < cache.header.count; i++) {
-		struct entry entry = entry_at(&cache, i);
-		kept += !is_replaced((const char *)cache.data + entry.name, entry.flags, libraries, count);
-	}
+	size_t added = 0;
 	for (size_t i = 0; i < count; i++)
 		added += strlen(libraries[i].name) + strlen(libraries[i].path) + 2;
 	/* The old strings and extension follow the entries as they were, so all offsets into them move alike. Room that
 	 * replaced entries leave is kept, so that they never move down and stay aligned. */
-	size_t entries = cache.header.count + count;
-	size_t before = sizeof cache.header + cache.header.count * sizeof(struct entry);
-	size_t tail = cache.size > before ? cache.size - before : 0;
-	size_t strings = sizeof cache.header + entries * sizeof(struct entry) + tail;
+	size_t entries = cache->header.count + count;
+	size_t before = sizeof cache->header + cache->header.count * sizeof(struct entry);
+	size_t tail = cache->size > before ? cache->size - before : 0;
+	size_t strings = sizeof cache->header + entries * sizeof(struct entry) + tail;
 	uint32_t by = (uint32_t)(count * sizeof(struct entry));
 	*size = strings + added;
 	uint8_t *data = calloc(1, *size);
 	if (!data)
 		return NULL;
 	if (tail)
-		memcpy(data + strings - tail, cache.data + before, tail);
-	struct header header = cache.header;
+		memcpy(data + strings - tail, cache->data + before, tail);
+	struct header header = cache->header;
 	memcpy(header.magic, magic, sizeof header.magic);
 	header.count = (uint32_t)(kept + count);
 	header.strings_size = (uint32_t)(*size - sizeof header - header.count * sizeof(struct entry));
@@ -260,9 +280,24 @@ void *ldcache_add(const void *old, size_t old_size, const struct ldcache_library
 		}
 	}
 	memcpy(data, &header, sizeof header);
-	if (!write_entries(data, strings, &cache, by, kept, libraries, count)) {
-		free(data);
-		return NULL;
-	}
+	write_entries(data, strings, sorted, kept, libraries, count);
 	return data;
+}
+
+void *ldcache_add(const void *old, size_t old_size, const struct ldcache_library *libraries, size_t count, size_t *size)
+{
+	struct cache cache = {.header = {.byte_order = BYTE_ORDER_SET}};
+	if ((old && !read_cache(old, old_size, &cache)) || count > LDCACHE_ENTRIES_MAX)
+		return NULL;
+	struct sorted *sorted = calloc(cache.header.count + count + 1, sizeof *sorted);
+	const struct ldcache_library **names = sort_libraries(libraries, count);
+	void *made = NULL;
+	if (sorted && names) {
+		uint32_t by = (uint32_t)(count * sizeof(struct entry));
+		size_t kept = keep_entries(sorted, &cache, by, names, count);
+		made = make_cache(&cache, sorted, kept, libraries, count, size);
+	}
+	free(names);
+	free(sorted);
+	return made;
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+enum { LDCACHE_ENTRIES_MAX = 32768 };
+
 struct ldcache_library {
 	const char *name; /* "libcuda.so.1" */
 	const char *path; /* "/usr/lib/x86_64-linux-gnu/libcuda.so.1" */
@@ -13,7 +15,8 @@ struct ldcache_library {
 
 /* A cache that has what the old one has (NULL: nothing) and these libraries, which must be of this machine's own kind;
  * where both name one, the new path counts. Owned by the caller. NULL when the old one is not a whole cache of this
- * byte order, or there is no memory. */
+ * byte order, is larger than any image needs (LDCACHE_ENTRIES_MAX, names of NAME_MAX, paths of PATH_MAX), or there is no
+ * memory. The work is bounded by what these limits allow, whatever the old one holds: entries may share their texts. */
 void *ldcache_add(const void *old, size_t old_size, const struct ldcache_library *libraries, size_t count,
 		  size_t *size);
 

@@ -5,80 +5,33 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "hook/ldcache.h"
 #include "hook/root.h"
+#include "hook/state.h"
 
 enum {
-	STATE_BYTES_MAX = 1024 * 1024,
-	SPEC_BYTES_MAX = 16 * 1024 * 1024,
-	CACHE_BYTES_MAX = 64 * 1024 * 1024,
+	CACHE_BYTES_MAX = 16 * 1024 * 1024,
 	LIBRARIES_MAX = 16384,
+	NAMES_MAX = 131072, /* that are looked at in all folders */
+	CPU_SECONDS_MAX = 20,
 	OPTIONS_MAX = 256,
 };
-
-static int complain(const char *what, const char *which)
-{
-	fprintf(stderr, "gpushare-cdi-hook: %s %s: %s\n", what, which, strerror(errno));
-	return -1;
-}
-
-/* A text member of the JSON object in a file, owned by the caller. */
-static char *member(int fd, size_t limit, const char *object, const char *name)
-{
-	size_t size;
-	char *text = read_whole(fd, limit, &size), *copy = NULL;
-	if (!text)
-		return NULL;
-	json_t *root = json_loadb(text, size, 0, NULL);
-	const char *value = json_string_value(json_object_get(object ? json_object_get(root, object) : root, name));
-	if (value)
-		copy = strdup(value);
-	else
-		errno = EINVAL;
-	json_decref(root);
-	free(text);
-	return copy;
-}
-
-/* The container's root, by its state and its bundle's config.json; -1 when they do not say. */
-static int open_container(void)
-{
-	char path[PATH_MAX];
-	char *bundle = member(STDIN_FILENO, STATE_BYTES_MAX, NULL, "bundle");
-	if (!bundle)
-		return complain("cannot read the container's state from", "standard input");
-	snprintf(path, sizeof path, "%s/config.json", bundle);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *root = fd < 0 ? NULL : member(fd, SPEC_BYTES_MAX, "root", "path");
-	if (fd >= 0)
-		close(fd);
-	if (!root)
-		complain("cannot find the container's root in", path);
-	if (root)
-		snprintf(path, sizeof path, "%s%s%s", *root == '/' ? "" : bundle, *root == '/' ? "" : "/", root);
-	fd = root ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (root && fd < 0)
-		complain("cannot open the container's root", path);
-	free(root);
-	free(bundle);
-	return fd;
-}
 
 /* Each "TARGET::PATH". */
 static int create_symlinks(int root, char *const *links, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		char *path = strstr(links[i], "::");
-		if (!path) {
+		if (!path || path - links[i] >= PATH_MAX) {
 			fprintf(stderr, "gpushare-cdi-hook: --link %s is not TARGET::PATH\n", links[i]);
 			return -1;
 		}
@@ -93,6 +46,7 @@ static int create_symlinks(int root, char *const *links, size_t count)
 struct found {
 	struct ldcache_library *libraries;
 	size_t count;
+	size_t names; /* that were looked at */
 };
 
 static void add_library(struct found *found, const char *folder, const char *name)
@@ -127,36 +81,62 @@ static bool is_library(int root, const char *folder, const char *name)
 	if (strncmp(name, "lib", 3) != 0 || !suffix || (suffix[3] && suffix[3] != '.'))
 		return false;
 	snprintf(path, sizeof path, "%s/%s", folder, name);
-	int fd = root_open(root, path, O_RDONLY | O_NONBLOCK);
+	int fd = root_open(root, path, O_PATH);
+	if (fd >= 0 && !is_mounted(fd)) {
+		close(fd);
+		return false;
+	}
+	fd = root_open_regular(fd);
 	if (fd < 0)
 		return false;
-	ssize_t size = is_mounted(fd) ? read(fd, head, sizeof head) : 0;
+	ssize_t size = read(fd, head, sizeof head);
 	close(fd);
 	return size > 0 && ldcache_is_library(head, (size_t)size);
 }
 
-/* What was mounted into a folder, under all its names; a folder that is missing has nothing. */
-static void scan(int root, const char *folder, struct found *found)
+/* What was mounted into a folder, under all its names; a folder that is missing has nothing. An image can hold any
+ * number of files: -1 with more than can be looked at. */
+static int scan(int root, const char *folder, struct found *found)
 {
 	int fd = root_open(root, folder, O_RDONLY | O_DIRECTORY);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir)
-		return;
-	for (struct dirent *entry; (entry = readdir(dir)) && found->count < LIBRARIES_MAX;)
+		return 0;
+	for (struct dirent *entry; found->names <= NAMES_MAX && found->count <= LIBRARIES_MAX && (entry = readdir(dir));
+	     found->names++)
 		if (is_library(root, folder, entry->d_name))
 			add_library(found, folder, entry->d_name);
 	closedir(dir);
+	if (found->names <= NAMES_MAX && found->count <= LIBRARIES_MAX)
+		return 0;
+	fprintf(stderr,
+		"gpushare-cdi-hook: the folder %s of the image has too many files: at most %d are looked at, and %d "
+		"libraries\n",
+		folder, NAMES_MAX, LIBRARIES_MAX);
+	return -1;
+}
+
+/* The image's cache with the libraries that were found; NULL when it cannot be read. An image without one gets one. */
+static void *make_cache(int root, const struct found *found, size_t *size)
+{
+	size_t old_size = 0;
+	int fd = root_open_regular(root_open(root, "etc/ld.so.cache", O_PATH));
+	if (fd < 0 && errno != ENOENT)
+		return NULL;
+	char *old = fd < 0 ? NULL : read_whole(fd, CACHE_BYTES_MAX, &old_size);
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 && !old)
+		return NULL;
+	void *cache = ldcache_add(old_size ? old : NULL, old_size, found->libraries, found->count, size);
+	free(old);
+	return cache;
 }
 
 static int write_cache(int root, const struct found *found)
 {
-	size_t old_size = 0, size;
-	int fd = root_open(root, "etc/ld.so.cache", O_RDONLY | O_NONBLOCK);
-	char *old = fd < 0 ? NULL : read_whole(fd, CACHE_BYTES_MAX, &old_size);
-	if (fd >= 0)
-		close(fd);
-	void *cache = ldcache_add(old_size ? old : NULL, old_size, found->libraries, found->count, &size);
-	free(old);
+	size_t size;
+	void *cache = make_cache(root, found, &size);
 	if (!cache) {
 		fprintf(stderr, "gpushare-cdi-hook: the image's /etc/ld.so.cache is not one that can be read; "
 				"libraries in folders that the loader does not know by itself are not found\n");
@@ -188,10 +168,10 @@ static int write_configuration(int root, char *const *folders, size_t count)
 static int update_ldcache(int root, char *const *folders, size_t count)
 {
 	struct found found = {0};
-	for (size_t i = 0; i < count; i++)
-		scan(root, folders[i], &found);
 	int result = 0;
-	if (found.count)
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = scan(root, folders[i], &found);
+	if (found.count && result == 0)
 		result = write_cache(root, &found) < 0 || write_configuration(root, folders, count) < 0 ? -1 : 0;
 	for (size_t i = 0; i < found.count; i++)
 		free((char *)(uintptr_t)found.libraries[i].path);
@@ -227,14 +207,22 @@ static int run(const struct command *command, int argc, char **argv)
 			return usage();
 		values[count++] = apart ? argv[i] : argv[i] + length + 1;
 	}
-	int root = open_container();
+	int root = state_open_root(STDIN_FILENO);
 	if (root < 0)
 		return 1;
 	return command->run(root, values, count) < 0;
 }
 
+/* What is done for an image is bounded step by step. This holds whatever a step forgot. */
+static void bound_work(void)
+{
+	const struct rlimit seconds = {CPU_SECONDS_MAX, CPU_SECONDS_MAX};
+	setrlimit(RLIMIT_CPU, &seconds);
+}
+
 int main(int argc, char **argv)
 {
+	bound_work();
 	for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return run(&commands[i], argc - 2, argv + 2);

@@ -22,6 +22,27 @@ int root_open(int root, const char *path, int flags)
 	return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
+int root_open_regular(int at)
+{
+	struct stat about;
+	char path[64];
+	int fd = -1;
+	if (at < 0 || fstat(at, &about) < 0)
+		about.st_mode = 0;
+	else if (!S_ISREG(about.st_mode))
+		errno = EINVAL;
+	if (S_ISREG(about.st_mode)) {
+		/* By its descriptor, so that no other file can take its place in between. */
+		snprintf(path, sizeof path, "/proc/self/fd/%d", at);
+		fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	int error = errno;
+	if (at >= 0)
+		close(at);
+	errno = error;
+	return fd;
+}
+
 int root_open_folder(int root, const char *path)
 {
 	char part[PATH_MAX];

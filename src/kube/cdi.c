@@ -16,7 +16,10 @@
 /* The oldest version that allows hostPath and names that begin with a digit, so that every runtime with CDI reads it. */
 #define CDI_VERSION "0.5.0"
 
-enum { CDI_FILE_BYTES_MAX = 4 * 1024 * 1024 };
+enum {
+	CDI_FILE_BYTES_MAX = 4 * 1024 * 1024,
+	HOOK_SECONDS_MAX = 60, /* after which the runtime ends a hook: much more than one needs, on a busy node too */
+};
 
 const char *const gs_cdi_classes[] = {"gpu", "imex-channel", "gdrcopy", "gds", "mofed", NULL};
 
@@ -106,7 +109,8 @@ static json_t *new_hook(const char *path, const char *command)
 	if (!strcmp(name, "nvidia-ctk"))
 		json_array_append_new(arguments, json_string("hook"));
 	json_array_append_new(arguments, json_string(command));
-	return json_pack("{s:s, s:s, s:o}", "hookName", "createContainer", "path", path, "args", arguments);
+	return json_pack("{s:s, s:s, s:o, s:i}", "hookName", "createContainer", "path", path, "args", arguments,
+			 "timeout", HOOK_SECONDS_MAX);
 }
 
 static void append_argument(json_t *hook, const char *option, const char *value)

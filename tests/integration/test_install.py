@@ -61,6 +61,34 @@ def test_the_installed_program_simulates_a_node(installed, tmp_path):
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 
 
+def programs(root):
+    """What is installed and runs: programs and libraries."""
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF":
+            yield path
+
+
+def test_everything_is_hardened(installed):
+    """Placed at random addresses, nothing both writable and executable, links that are fixed before the first instruction, and
+    libc's checks of buffers' sizes."""
+    if not shutil.which("readelf"):
+        pytest.skip("readelf is not installed")
+    found = list(programs(installed))
+    assert {"gpushare", "gpushare-cdi-hook", "libnvidia-ml.so.1", "libcuda.so.1"} <= {path.name for path in found}
+    for path in found:
+        told = subprocess.run(["readelf", "--wide", "--file-header", "--segments", "--dynamic", "--syms", path], capture_output=True,
+                              text=True, check=True, timeout=PATIENCE).stdout
+        if "__asan_init" in told or "__tsan_init" in told:
+            pytest.skip("a build with sanitizers is not hardened")
+        assert "Type:                              DYN" in told, path
+        stack = [line.split() for line in told.splitlines() if line.strip().startswith("GNU_STACK")]
+        assert len(stack) == 1 and stack[0][-2] == "RW", path
+        assert not [line for line in told.splitlines() if line.strip().startswith("LOAD") and "RWE" in line], path
+        assert "GNU_RELRO" in told and "BIND_NOW" in told, path
+        assert "__stack_chk_fail" in told, path
+        assert "__snprintf_chk" in told or "__vsnprintf_chk" in told, path
+
+
 def test_the_program_is_small(installed, tmp_path):
     if not shutil.which("strip"):
         pytest.skip("strip is not installed")

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,71 @@ static void test_broken_caches(void **state)
 	free(good);
 }
 
+/* `count` entries that share one text of `length` characters. Owned by the caller. */
+static uint8_t *shared_names(uint32_t count, size_t length, size_t *size)
+{
+	uint32_t text = HEADER + count * ENTRY;
+	*size = text + length + 1;
+	uint8_t *data = calloc(1, *size);
+	assert_non_null(data);
+	memcpy(data, "glibc-ld.so.cache1.1", 20);
+	memcpy(data + 20, &count, sizeof count);
+	data[28] = 2; /* little endian */
+	for (uint32_t i = 0; i < count; i++) {
+		static const int32_t flags = 0x0303;
+		memcpy(data + HEADER + i * ENTRY, &flags, sizeof flags);
+		memcpy(data + HEADER + i * ENTRY + 4, &text, sizeof text);
+		memcpy(data + HEADER + i * ENTRY + 8, &text, sizeof text);
+	}
+	memset(data + text, 'l', length);
+	return data;
+}
+
+/* A small file can ask for much work: each entry may have the same long name. */
+static void test_names_that_are_shared(void **state)
+{
+	static const struct ldcache_library driver[] = {{"libcuda.so.1", "/usr/lib64/libcuda.so.1"}};
+	static const struct {
+		uint32_t count;
+		size_t length;
+		bool accepted;
+	} cases[] = {{4, 255, true},
+		     {4, 256, false},
+		     {1000, 4000000, false},
+		     {20000, 8, true},
+		     {LDCACHE_ENTRIES_MAX + 1, 8, false}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t size, more;
+		uint8_t *old = shared_names(cases[i].count, cases[i].length, &size);
+		void *cache = ldcache_add(old, size, driver, 1, &more);
+		assert_int_equal(cache != NULL, cases[i].accepted);
+		if (cache)
+			assert_string_equal(look_up(cache, "libcuda.so.1"), "/usr/lib64/libcuda.so.1");
+		free(cache);
+		free(old);
+	}
+}
+
+/* Sections of an extension that lie over each other, each as large as the file. */
+static void test_sections_that_are_shared(void **state)
+{
+	static const struct ldcache_library driver[] = {{"libcuda.so.1", "/usr/lib64/libcuda.so.1"}};
+	size_t size, more;
+	for (uint32_t count = 1; count <= 4; count++) {
+		uint8_t *old = shared_names(1, 255, &size);
+		const uint32_t at = HEADER + ENTRY + 16, extension[] = {0xEAA42174, count};
+		const uint32_t section[] = {1, 0, (uint32_t)size - 160, 160};
+		memcpy(old + 32, &at, sizeof at);
+		memcpy(old + at, extension, sizeof extension);
+		for (size_t i = 0; i < count; i++)
+			memcpy(old + at + sizeof extension + i * sizeof section, section, sizeof section);
+		void *cache = ldcache_add(old, size, driver, 1, &more);
+		assert_int_equal(cache != NULL, count < 3);
+		free(cache);
+		free(old);
+	}
+}
+
 /* The root of a container whose image tries to get out of it. */
 static void test_links_do_not_lead_out(void **state)
 {
@@ -156,6 +222,30 @@ static void test_links_do_not_lead_out(void **state)
 	assert_int_equal(system(path), 0);
 }
 
+/* Opening a FIFO waits for its other end, and opening a device can make it act. */
+static void test_regular_files_only(void **state)
+{
+	char dir[] = "/tmp/gpushare-test-XXXXXX", path[128];
+	assert_non_null(mkdtemp(dir));
+	int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof path, "%s/fifo", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(root_write(root, "", "file", "text", 4), 0);
+	assert_int_equal(root_open_regular(root_open(root, "fifo", O_PATH)), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(root_open_regular(root_open(root, ".", O_PATH)), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(root_open_regular(root_open(root, "missing", O_PATH)), -1);
+	assert_int_equal(errno, ENOENT);
+	int fd = root_open_regular(root_open(root, "file", O_PATH));
+	assert_int_equal(read(fd, path, sizeof path), 4);
+	assert_memory_equal(path, "text", 4);
+	close(fd);
+	close(root);
+	snprintf(path, sizeof path, "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 static void test_libraries(void **state)
 {
 	char head[64] = {0};
@@ -177,7 +267,10 @@ int main(void)
 		cmocka_unit_test(test_what_was_there_stays_and_ours_win),
 		cmocka_unit_test(test_the_machines_own_cache),
 		cmocka_unit_test(test_broken_caches),
+		cmocka_unit_test(test_names_that_are_shared),
+		cmocka_unit_test(test_sections_that_are_shared),
 		cmocka_unit_test(test_links_do_not_lead_out),
+		cmocka_unit_test(test_regular_files_only),
 		cmocka_unit_test(test_libraries),
 	};
 	return cmocka_run_group_tests_name("ldcache", tests, NULL, NULL);

@@ -184,6 +184,7 @@ static void test_the_spec(void **state)
 		json_t *hooks = json_object_get(edits, "hooks"), *hook = json_array_get(hooks, 1);
 		assert_int_equal(json_array_size(hooks), 2);
 		assert_string_equal(json_string_value(json_object_get(hook, "path")), cases[i].hook);
+		assert_in_range(json_integer_value(json_object_get(hook, "timeout")), 1, 600);
 		json_t *arguments = json_object_get(hook, "args");
 		assert_string_equal(json_string_value(json_array_get(arguments, 0)), cases[i].name);
 		assert_string_equal(json_string_value(json_array_get(arguments, 1)), cases[i].word);
