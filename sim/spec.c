@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/quantity.h"
 #include "base/suggest.h"
+#include "base/text.h"
 #include "sim/mig.h"
 #include "sim/models.h"
 
@@ -380,13 +381,32 @@ static int yaml_failure(const yaml_parser_t *parser, const char *file, struct gs
 		       parser->problem_mark.column + 1, parser->problem ? parser->problem : "it cannot be read");
 }
 
-int sim_spec_parse_yaml(const char *text, size_t length, const char *file, struct sim_spec *spec, struct gs_error *err)
+/* Behind the node's description: nothing, or documents with nothing in them. */
+static int read_rest(struct reader *reader, yaml_parser_t *parser)
+{
+	for (;;) {
+		if (!yaml_parser_load(parser, reader->document))
+			return yaml_failure(parser, reader->file, reader->err);
+		const yaml_node_t *root = yaml_document_get_root_node(reader->document);
+		bool blank = root && root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0;
+		int result =
+			root && !blank ? complain(reader, root, "a second document; the file holds one node only") : 0;
+		yaml_document_delete(reader->document);
+		if (result < 0 || !root)
+			return result;
+	}
+}
+
+int sim_spec_parse_yaml(const char *bytes, size_t length, const char *file, struct sim_spec *spec, struct gs_error *err)
 {
 	yaml_parser_t parser;
 	yaml_document_t document;
 	struct reader reader = {.document = &document, .file = file, .err = err};
 	int result = -1;
 	spec->group_count = 0;
+	GS_AUTO_FREE char *text = gs_text_decode(bytes, &length, err);
+	if (!text)
+		return gs_error_prefix(err, "%s", file);
 	if (!yaml_parser_initialize(&parser))
 		return gs_fail(err, GS_ERROR_INTERNAL, 0, "%s: no memory for the YAML parser", file);
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
@@ -396,16 +416,8 @@ int sim_spec_parse_yaml(const char *text, size_t length, const char *file, struc
 	}
 	result = read_document(&reader, spec);
 	yaml_document_delete(&document);
-	if (result < 0)
-		goto out;
-	if (!yaml_parser_load(&parser, &document)) {
-		result = yaml_failure(&parser, file, err);
-		goto out;
-	}
-	const yaml_node_t *second = yaml_document_get_root_node(&document);
-	if (second)
-		result = complain(&reader, second, "a second document; the file holds one node only");
-	yaml_document_delete(&document);
+	if (result == 0)
+		result = read_rest(&reader, &parser);
 out:
 	yaml_parser_delete(&parser);
 	return result;

@@ -24,7 +24,9 @@ static const struct gs_option options[] = {
 	 "dir"},
 	{"default-config", 0, "NAME", "DEFAULT_CONFIG", NULL, "of --config-dir, for a node without the label", NULL},
 	{"fallback-strategies", 0, "LIST", "FALLBACK_STRATEGIES", SELECTION_FALLBACKS,
-	 "without label and default: named (the config \"default\"), single (the only one there is), empty (none)",
+	 "without label and default, the first that applies: named (the config \"default\"), single (the only one "
+	 "there "
+	 "is), empty (none: every GPU is published whole)",
 	 "named single empty"},
 	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
 	 "the kubelet's directory; its sockets are in device-plugins below", "dir"},

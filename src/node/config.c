@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "base/text.h"
 #include "core/config/config_parse.h"
 #include "node/node_internal.h"
 #include "node/selection.h"
@@ -62,8 +63,11 @@ static int load(const struct node *node, const char *path, bool first, char **te
 	else
 		*text = first ? gs_read_file(path, GS_CONFIG_BYTES_MAX, &length, &err)
 			      : gs_read_file_again(path, GS_CONFIG_BYTES_MAX, &length, &err);
-	if (!*text) {
-		*problem = gs_strdup(err.text);
+	char *decoded = *text ? gs_text_decode(*text, &length, &err) : NULL;
+	free(*text);
+	*text = decoded;
+	if (!decoded) {
+		*problem = path ? gs_printf("%s: %s", path, err.text) : gs_strdup(err.text);
 		return -1;
 	}
 	return parse(node, path ? path : "(no file)", *text, length, config, problem);

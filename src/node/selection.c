@@ -68,10 +68,24 @@ static char *missing(const struct selection_rules *rules, const char *what, cons
 	return NULL;
 }
 
+/* The next word of a list with commas, without the spaces around it; NULL behind the last one. */
+static const char *next_word(const char **list, size_t *length)
+{
+	if (!**list)
+		return NULL;
+	const char *word = *list + strspn(*list, " \t");
+	const char *end = word + strcspn(word, ",");
+	*list = end + (*end == ',');
+	while (end > word && (end[-1] == ' ' || end[-1] == '\t'))
+		end--;
+	*length = (size_t)(end - word);
+	return word;
+}
+
 int selection_check_fallbacks(const char *fallbacks, struct gs_error *err)
 {
-	for (const char *at = fallbacks; *at; at += *at == ',') {
-		size_t word = strcspn(at, ",");
+	size_t word;
+	for (const char *at; (at = next_word(&fallbacks, &word));) {
 		bool known = false;
 		for (size_t i = 0; i < GS_ARRAY_LENGTH(strategies); i++)
 			known |= strlen(strategies[i]) == word && strncmp(at, strategies[i], word) == 0;
@@ -79,7 +93,6 @@ int selection_check_fallbacks(const char *fallbacks, struct gs_error *err)
 			return gs_fail(err, GS_ERROR_INPUT, 0,
 				       "unknown fallback strategy \"%.*s\"; use named, single and empty, with commas",
 				       (int)word, at);
-		at += word;
 	}
 	return 0;
 }
@@ -98,15 +111,15 @@ char *selection_choose(const struct selection_rules *rules, const char *label, s
 	GS_AUTO_STRBUF struct gs_strbuf names = {0};
 	GS_AUTO_FREE char *one = NULL;
 	size_t count = list(rules->directory, &names, &one);
-	for (const char *at = rules->fallbacks; *at; at += *at == ',') {
-		size_t word = strcspn(at, ",");
+	const char *fallbacks = rules->fallbacks;
+	size_t word;
+	for (const char *at; (at = next_word(&fallbacks, &word));) {
 		if (strncmp(at, "named", word) == 0 && word == 5 && exists(rules->directory, "default"))
 			return gs_strdup("default");
 		if (strncmp(at, "single", word) == 0 && word == 6 && count == 1)
 			return GS_STEAL(one);
 		if (strncmp(at, "empty", word) == 0 && word == 5)
 			return gs_strdup("");
-		at += word;
 	}
 	gs_fail(err, GS_ERROR_INPUT, ENOENT,
 		"the node has no label " SELECTION_LABEL

@@ -4,13 +4,14 @@
 
 #include "base/error.h"
 
-#define SELECTION_LABEL     "nvidia.com/device-plugin.config"
-#define SELECTION_FALLBACKS "named,single"
+#define SELECTION_LABEL "nvidia.com/device-plugin.config"
+/* As the GPU operator has it: a node that nobody chose a configuration for is not shared. */
+#define SELECTION_FALLBACKS "empty"
 
 struct selection_rules {
 	const char *directory;
 	const char *default_name; /* NULL or "": none */
-	const char *fallbacks;    /* "named,single,empty": see selection_choose */
+	const char *fallbacks;    /* words with commas: see selection_choose */
 };
 
 /* The name that the node's label (NULL: it has none) or the rules choose; "" for the empty configuration; owned by the

@@ -114,6 +114,17 @@ def test_both_charts_names_of_the_configuration(helm, values):
     assert {"name": "config", "configMap": {"name": "mine", "optional": True}} in pod_of(objects)["volumes"]
 
 
+@pytest.mark.parametrize("values, expected", [
+    (["config.name=mine"], "named,single,empty"),
+    (["config.map.four=version: v1"], "named,single,empty"),
+    (["devicePlugin.config.name=mine"], "empty"),
+    (["devicePlugin.config.create=true", "devicePlugin.config.data.four=version: v1"], "empty"),
+    (["devicePlugin.config.name=mine", "config.fallbackStrategies={single}"], "single"),
+])
+def test_a_node_without_the_label_is_as_nvidias_chart_of_the_same_values_has_it(helm, values, expected):
+    assert environment_of(render(helm, *values))["FALLBACK_STRATEGIES"] == expected
+
+
 @pytest.mark.parametrize("values, name", [
     (["config.map.four=version: v1"], "gpushare-config"),
     (["devicePlugin.config.create=true", "devicePlugin.config.name=mine", "devicePlugin.config.data.four=version: v1"], "mine"),

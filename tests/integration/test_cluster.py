@@ -67,7 +67,7 @@ def volume(tmp_path):
 
 @pytest.fixture
 def daemon(tmp_path, sim, api, volume):
-    made = Node(tmp_path, sim, env=api.environment(), arguments=["--config-dir", volume.directory, *ALONE])
+    made = Node(tmp_path, sim, env=api.environment(), arguments=["--config-dir", volume.directory, "--default-config", "default", *ALONE])
     yield made
     if made.process:
         made.stop()
@@ -171,8 +171,11 @@ def test_the_default_is_taken_when_the_server_is_away_at_the_first_start(daemon,
 
 
 @pytest.mark.parametrize("files, arguments, count", [
-    ({"default": 2, "b": 3}, [], 4),
-    ({"only": 3}, [], 6),
+    ({"default": 2, "b": 3}, [], 2),
+    ({"only": 3}, [], 2),
+    ({"a": 2, "b": 3}, [], 2),
+    ({"default": 2, "b": 3}, ["--fallback-strategies", "named, single"], 4),
+    ({"only": 3}, ["--fallback-strategies", " named ,single "], 6),
     ({"a": 2, "b": 3}, ["--default-config", "b"], 6),
     ({"default": 2, "b": 3}, ["--default-config", "b"], 6),
     ({"a": 2, "b": 3}, ["--fallback-strategies", "empty"], 2),
@@ -189,7 +192,7 @@ def test_defaults_and_fallbacks_of_a_node_without_the_label(tmp_path, sim, api, 
 
 
 @pytest.mark.parametrize("files, arguments, reason", [
-    ({"a": 2, "b": 3}, [], "none of the fallbacks"),
+    ({"a": 2, "b": 3}, ["--fallback-strategies", "named,single"], "none of the fallbacks"),
     ({"a": 2, "b": 3}, ["--default-config", "c"], 'the default is "c"'),
     ({"a": 2}, ["--fallback-strategies", ""], "none of the fallbacks"),
 ])
@@ -229,7 +232,7 @@ def test_a_label_that_leads_out_of_the_directory_is_refused(daemon, api, volume)
 def test_a_mounted_configmap_is_followed(tmp_path, sim, volume, way):
     node = Node(tmp_path, sim, arguments=ALONE)
     if way == "directory":
-        node.arguments += ["--config-dir", volume.directory]
+        node.arguments += ["--config-dir", volume.directory, "--default-config", "default"]
     elif way == "file":
         node.config = volume.path("default")
     else:
@@ -250,7 +253,7 @@ def test_a_mounted_configmap_is_followed(tmp_path, sim, volume, way):
 
 
 def test_a_volume_that_is_mounted_anew(tmp_path, sim, volume):
-    node = Node(tmp_path, sim, arguments=["--config-dir", volume.directory, *ALONE])
+    node = Node(tmp_path, sim, arguments=["--config-dir", volume.directory, "--default-config", "default", *ALONE])
     node.start()
     try:
         wait_shares(node, 4)
@@ -300,7 +303,7 @@ def test_a_sick_gpu_is_told_and_its_recovery(daemon, api, sim):
 
 
 def test_a_node_without_a_driver_says_so(tmp_path, api, volume):
-    node = Node(tmp_path, env=api.environment(), arguments=["--config-dir", volume.directory, *ALONE])
+    node = Node(tmp_path, env=api.environment(), arguments=["--config-dir", volume.directory, "--default-config", "default", *ALONE])
     node.start()
     try:
         api.wait_condition("GPUShareHealthy", "False", "DriverMissing")

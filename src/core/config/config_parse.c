@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/suggest.h"
+#include "base/text.h"
 #include "core/config/config_check.h"
 #include "core/config/config_manifest.h"
 #include "core/config/config_tree.h"
@@ -337,10 +338,18 @@ static void read_manifest(struct parser *p, const struct gs_node *root, const st
 static void read_source(struct parser *p, const struct gs_config_source *source, struct gs_config *config)
 {
 	struct gs_tree tree;
-	if (gs_tree_parse(source->name, source->text, source->length, (struct gs_tree_place){0}, &tree, p->diags) ==
-	    0) {
+	struct gs_error err;
+	struct gs_config_source plain = *source;
+	/* Here already: a manifest looks its parts' lines up in the text. */
+	GS_AUTO_FREE char *text = gs_text_decode(source->text, &plain.length, &err);
+	if (!text) {
+		gs_diagnostics_add(p->diags, false, source->name, 1, 1, "%s", err.text);
+		return;
+	}
+	plain.text = text;
+	if (gs_tree_parse(plain.name, plain.text, plain.length, (struct gs_tree_place){0}, &tree, p->diags) == 0) {
 		if (gs_manifest_is(tree.root))
-			read_manifest(p, tree.root, source, config);
+			read_manifest(p, tree.root, &plain, config);
 		else
 			read_text(p, tree.root, config);
 	}

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "base/vec.h"
 
@@ -23,8 +24,9 @@ struct builder {
 	struct gs_diagnostics *diags;
 	yaml_parser_t yaml;
 	GS_VEC(struct anchor) anchors;
-	size_t weight; /* of everything so far */
-	bool stopped;  /* an error after which reading on makes no sense */
+	size_t weight;        /* of everything so far */
+	yaml_mark_t document; /* where the document that is read begins */
+	bool stopped;         /* an error after which reading on makes no sense */
 };
 
 #define AT(builder, mark) (builder)->place.line + (int)(mark).line + 1, (builder)->place.column + (int)(mark).column + 1
@@ -345,9 +347,27 @@ static struct gs_node *read_node(struct builder *b, yaml_event_t *event, int dep
 	return map ? read_map(b, node, depth + 1) : read_list(b, node, depth + 1);
 }
 
+/* Nothing between two `---`, or behind the last one. */
+static bool is_blank(const struct gs_node *node)
+{
+	return node->kind == GS_NODE_SCALAR && !node->is_string && !*node->text;
+}
+
+static void read_document(struct builder *b, yaml_event_t *event)
+{
+	struct gs_node *root = read_node(b, event, 0);
+	if (!root || is_blank(root))
+		return;
+	if (b->tree->root) {
+		gs_diagnostics_add(b->diags, false, b->name, AT(b, b->document),
+				   "a second YAML document begins here; keep one configuration in one file");
+		stop(b);
+	}
+	b->tree->root = root;
+}
+
 static void read_stream(struct builder *b)
 {
-	int documents = 0;
 	for (bool more = true; more && !b->stopped;) {
 		yaml_event_t event;
 		if (!yaml_parser_parse(&b->yaml, &event)) {
@@ -362,15 +382,10 @@ static void read_stream(struct builder *b)
 		case YAML_DOCUMENT_END_EVENT:
 			break;
 		case YAML_DOCUMENT_START_EVENT:
-			if (++documents == 2) {
-				gs_diagnostics_add(
-					b->diags, false, b->name, AT(b, event.start_mark),
-					"a second YAML document begins here; keep one configuration in one file");
-				stop(b);
-			}
+			b->document = event.start_mark;
 			break;
 		default:
-			b->tree->root = read_node(b, &event, 0);
+			read_document(b, &event);
 		}
 		yaml_event_delete(&event);
 	}
@@ -379,19 +394,11 @@ static void read_stream(struct builder *b)
 /* What YAML cannot be made of, said more clearly than its parser would. */
 static bool bytes_are_text(const struct builder *b)
 {
-	static const char wide_marks[][2] = {{'\xff', '\xfe'}, {'\xfe', '\xff'}};
 	if (b->length > GS_TREE_BYTES_MAX) {
 		gs_diagnostics_add(b->diags, false, b->name, 0, 0,
 				   "the file has %zu bytes and at most %d are read; is this the right file?", b->length,
 				   GS_TREE_BYTES_MAX);
 		return false;
-	}
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(wide_marks); i++) {
-		if (b->length >= 2 && memcmp(b->text, wide_marks[i], 2) == 0) {
-			gs_diagnostics_add(b->diags, false, b->name, 1, 1,
-					   "this is UTF-16 text; save the file as UTF-8");
-			return false;
-		}
 	}
 	int line = 1, column = 1;
 	for (size_t i = 0; i < b->length;) {
@@ -413,13 +420,21 @@ static bool bytes_are_text(const struct builder *b)
 int gs_tree_parse(const char *name, const char *text, size_t length, struct gs_tree_place place, struct gs_tree *tree,
 		  struct gs_diagnostics *diags)
 {
-	struct builder b = {.name = name, .text = text, .length = length, .place = place, .tree = tree, .diags = diags};
+	struct builder b = {.name = name, .place = place, .tree = tree, .diags = diags};
+	struct gs_error err;
 	*tree = (struct gs_tree){0};
+	GS_AUTO_FREE char *decoded = gs_text_decode(text, &length, &err);
+	if (!decoded) {
+		gs_diagnostics_add(diags, false, name, place.line + 1, place.column + 1, "%s", err.text);
+		return -1;
+	}
+	b.text = decoded;
+	b.length = length;
 	if (!bytes_are_text(&b))
 		return -1;
 	if (!yaml_parser_initialize(&b.yaml))
 		abort(); /* out of memory */
-	yaml_parser_set_input_string(&b.yaml, (const unsigned char *)text, length);
+	yaml_parser_set_input_string(&b.yaml, (const unsigned char *)b.text, b.length);
 	yaml_parser_set_encoding(&b.yaml, YAML_UTF8_ENCODING);
 	read_stream(&b);
 	yaml_parser_delete(&b.yaml);

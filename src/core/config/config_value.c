@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/quantity.h"
 #include "base/suggest.h"
+#include "base/text.h"
 #include "base/utf8.h"
 
 enum { STRING_MAX = 4095 };
@@ -309,15 +310,17 @@ static int add_device(struct gs_device_selector *selector, const struct gs_node 
 {
 	if (item->kind != GS_NODE_SCALAR)
 		return FAIL(err, "devices holds a list or a mapping; write indices (0, 0:1) and UUIDs");
-	if (!is_device(item->text))
+	GS_AUTO_FREE char *copy = gs_strdup(item->text);
+	const char *text = gs_trim(copy);
+	if (!is_device(text))
 		return FAIL(err,
 			    "\"%.80s\" is no device; write an index (0, or 0:1 for a MIG device) or a UUID (GPU-... or "
 			    "MIG-...)",
-			    item->text);
+			    text);
 	for (size_t i = 0; i < selector->list_length; i++)
-		if (strcasecmp(selector->list[i], item->text) == 0)
-			return FAIL(err, "device %s is listed twice; remove one of them", item->text);
-	selector->list[selector->list_length++] = gs_strdup(item->text);
+		if (strcasecmp(selector->list[i], text) == 0)
+			return FAIL(err, "device %s is listed twice; remove one of them", text);
+	selector->list[selector->list_length++] = gs_strdup(text);
 	return 0;
 }
 
@@ -396,7 +399,7 @@ static int choices_from_text(const struct gs_config_key *key, void *field, const
 	GS_AUTO_FREE char *copy = gs_strdup(text);
 	char *rest = copy;
 	for (char *word; (word = strsep(&rest, ","));) {
-		const struct gs_config_choice *choice = choose(key, word, err);
+		const struct gs_config_choice *choice = choose(key, gs_trim(word), err);
 		if (!choice)
 			return -1;
 		bits |= (unsigned)choice->value;
@@ -416,7 +419,8 @@ static int choices_from_node(const struct gs_config_key *key, void *field, const
 		*at = node->kind == GS_NODE_LIST ? node->items[i] : node;
 		if ((*at)->kind != GS_NODE_SCALAR)
 			return FAIL(err, "%s must be a word or a list of words", gs_config_key_name(key));
-		const struct gs_config_choice *choice = choose(key, (*at)->text, err);
+		GS_AUTO_FREE char *copy = gs_strdup((*at)->text);
+		const struct gs_config_choice *choice = choose(key, gs_trim(copy), err);
 		if (!choice)
 			return -1;
 		bits |= (unsigned)choice->value;
@@ -432,9 +436,17 @@ static int check_version(const char *text, struct gs_error *err)
 	return FAIL(err, "unknown version \"%.80s\"; this program reads version v1", text);
 }
 
-int gs_value_from_text(const struct gs_config_key *key, void *base, const char *text, struct gs_error *err)
+/* What is written around a word, a number or a name means nothing; in a free text and in a path it may. */
+static bool is_trimmed(enum gs_key_type type)
+{
+	return type != GS_KEY_STRING && type != GS_KEY_PATH && type != GS_KEY_PATTERN;
+}
+
+int gs_value_from_text(const struct gs_config_key *key, void *base, const char *given, struct gs_error *err)
 {
 	void *field = field_of(key, base);
+	GS_AUTO_FREE char *copy = gs_strdup(given);
+	const char *text = is_trimmed(key->type) ? gs_trim(copy) : given;
 	bool value;
 	switch (key->type) {
 	case GS_KEY_VERSION:

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/text.h"
 
 /* Ordered by number. Classes follow the immediate action of NVIDIA's catalogue (restart the application or ignore:
  * contained; reset: needs reset) at https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html; the class
@@ -213,8 +214,7 @@ static int apply_list(struct gs_xid_filter *filter, const char *name, const char
 	GS_AUTO_FREE char *copy = gs_strdup(value);
 	char *rest = copy, *item;
 	while ((item = strsep(&rest, ","))) {
-		item += strspn(item, " \t\r\n");
-		item[strcspn(item, " \t\r\n")] = '\0';
+		item = gs_trim(item);
 		if (!*item || apply(filter, item, on))
 			continue;
 		if (!result)

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "base/suggest.h"
+#include "base/text.h"
 #include "base/timestamp.h"
 #include "base/utf8.h"
 
@@ -199,6 +200,64 @@ static void test_log_json_is_json(void **state)
 	}
 }
 
+static void assert_decoded(const char *bytes, size_t length, const char *expected)
+{
+	struct gs_error err = {0};
+	GS_AUTO_FREE char *text = gs_text_decode(bytes, &length, &err);
+	if (!text)
+		fail_msg("%s", err.text);
+	assert_string_equal(text, expected);
+	assert_int_equal(length, strlen(expected));
+}
+
+#define DECODED(bytes, expected) assert_decoded(bytes, sizeof bytes - 1, expected)
+
+static void test_text_of_other_editors(void **state)
+{
+	DECODED("", "");
+	DECODED("a\xff", "a\xff");
+	DECODED("\xEF\xBB\xBFversion: v1\r\n", "version: v1\r\n");
+	DECODED("\xFF\xFE", "");
+	DECODED("\xFF\xFE"
+		"a\0\n\0\xE4\0\xAC\x20\x3D\xD8\x00\xDE",
+		"a\n\u00e4\u20ac\U0001F600");
+	DECODED("\xFE\xFF\0a\x20\xAC\xD8\x3D\xDE\x00", "a\u20ac\U0001F600");
+}
+
+static void test_text_that_cannot_be_read(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t length;
+		const char *words;
+	} cases[] = {
+		{"\xFF\xFE\0\0a\0\0\0", 8, "UTF-32"},
+		{"\0\0\xFE\xFF\0\0\0a", 8, "UTF-32"},
+		{"\xFF\xFE"
+		 "a\0b",
+		 5, "cut off"},
+		{"\xFF\xFE\n\0\x3D\xD8", 6, "half a character on line 2"},
+		{"\xFF\xFE\x3D\xD8"
+		 "a\0",
+		 6, "half a character on line 1"},
+		{"\xFE\xFF\xDE\0\0a", 6, "half a character on line 1"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t length = cases[i].length;
+		struct gs_error err = {0};
+		assert_null(gs_text_decode(cases[i].bytes, &length, &err));
+		assert_non_null(strstr(err.text, cases[i].words));
+	}
+}
+
+static void test_trim(void **state)
+{
+	char text[] = " \t a b\r\n", blank[] = "  ", none[] = "";
+	assert_string_equal(gs_trim(text), "a b");
+	assert_string_equal(gs_trim(blank), "");
+	assert_string_equal(gs_trim(none), "");
+}
+
 static void test_log_levels(void **state)
 {
 	enum gs_log_level level = GS_LOG_ERROR;
@@ -212,11 +271,18 @@ static void test_log_levels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_strbuf),     cmocka_unit_test(test_suggest),
-		cmocka_unit_test(test_utf8),       cmocka_unit_test(test_timestamp),
-		cmocka_unit_test(test_errors),     cmocka_unit_test(test_errors_are_cut_between_characters),
-		cmocka_unit_test(test_log_text),   cmocka_unit_test(test_log_json_is_json),
+		cmocka_unit_test(test_strbuf),
+		cmocka_unit_test(test_suggest),
+		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_timestamp),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_errors_are_cut_between_characters),
+		cmocka_unit_test(test_log_text),
+		cmocka_unit_test(test_log_json_is_json),
 		cmocka_unit_test(test_log_levels),
+		cmocka_unit_test(test_text_of_other_editors),
+		cmocka_unit_test(test_text_that_cannot_be_read),
+		cmocka_unit_test(test_trim),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,13 @@ static void test_empty_is_defaults(void **state)
 					    "null",
 					    "version:\n",
 					    "\xef\xbb\xbfversion: v1\n",
+					    "\xef\xbb\xbfversion: v1\nflags: {}\n",
+					    "version: v1\r\nflags: {}\r\n",
+					    "version: v1 \t\n",
+					    "version: v1\n---\n",
+					    "version: v1\n---\n# the end\n---\n...\n",
+					    "# a chart's\n---\n---\nversion: v1\n",
+					    "kind: ConfigMap\ndata: {a: \"\\uFEFFversion: v1\\nflags: {}\\n---\\n\"}\n",
 					    "version: \"\"\n",
 					    "flags: {plugin: {}}\n"};
 	struct gs_config defaults, config;
@@ -124,6 +131,40 @@ static void test_values(void **state)
 	assert_int_equal(config.imex_channel_ids[0], 0);
 	assert_true(config.imex_required);
 	gs_config_free(&config);
+}
+
+static void test_space_around_words_means_nothing(void **state)
+{
+	struct gs_config config;
+	assert_valid("version: \"v1 \"\nflags:\n  migStrategy: \" mixed\"\n  plugin: {deviceListStrategy: "
+		     "[\"envvar\", \" cdi-cri\\t\"]}\n"
+		     "  gfd: {sleepInterval: \" 5s \"}\n" SLICING
+		     "    - {name: \" gpu \", replicas: 2, devices: [\" 0\", \"1 \"]}\n",
+		     &config);
+	assert_int_equal(config.flags.mig_strategy, GS_MIG_MIXED);
+	assert_int_equal(config.flags.plugin.device_list_strategy, GS_DEVICE_LIST_ENVVAR | GS_DEVICE_LIST_CDI_CRI);
+	assert_int_equal(config.flags.gfd.sleep_interval_ns, 5000000000);
+	assert_string_equal(config.time_slicing.resources[0].name, "nvidia.com/gpu");
+	assert_string_equal(config.time_slicing.resources[0].devices.list[1], "1");
+	gs_config_free(&config);
+}
+
+static void test_utf16_is_read(void **state)
+{
+	static const char ascii[] = "version: v1\r\nkind: ConfigMap\r\ndata:\r\n  a: |\r\n    versio: v1\r\n";
+	char wide[2 * sizeof ascii] = "\xff\xfe";
+	for (size_t i = 0; ascii[i]; i++)
+		wide[2 + 2 * i] = ascii[i];
+	struct gs_config config;
+	struct gs_diagnostics diags = {0};
+	struct gs_config_source source = {.name = "f", .text = wide, .length = 2 * strlen(ascii) + 2};
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags), -1);
+	assert_non_null(strstr(diags.items[0].text, "f:5:5: unknown key \"versio\""));
+	gs_diagnostics_free(&diags);
+	source.length--;
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags), -1);
+	assert_non_null(strstr(diags.items[0].text, "f:1:1: the file is UTF-16 that is cut off"));
+	gs_diagnostics_free(&diags);
 }
 
 static void test_sharing_entries(void **state)
@@ -245,6 +286,7 @@ static void test_refusals(void **state)
 		{"a: [1", "f:2:1:", "this is not YAML"}, /* where the input ends */
 		{"flags:\n\tmigStrategy: none\n", "f:2:1:", "a tab is used"},
 		{"version: v1\n---\nversion: v1\n", "f:2:1:", "second YAML document"},
+		{"version: v1\n---\n\n---\nversion: v1\n", "f:4:1:", "second YAML document"},
 		{"version: \xff\n", "f:1:10:", "not UTF-8"},
 		{"version: !thing v1\n", "f:1:10:", "tag !thing"},
 		{"version: \"\\0\"\n", "f:1:10:", "NUL"},
@@ -567,6 +609,8 @@ int main(void)
 		cmocka_unit_test(test_main_job),
 		cmocka_unit_test(test_empty_is_defaults),
 		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_space_around_words_means_nothing),
+		cmocka_unit_test(test_utf16_is_read),
 		cmocka_unit_test(test_sharing_entries),
 		cmocka_unit_test(test_anchors_and_merge_keys),
 		cmocka_unit_test(test_refusals),

@@ -131,6 +131,14 @@ static void test_what_mig_parted_takes(void **state)
 	gs_mig_config_free(&config);
 }
 
+static void test_files_of_other_editors(void **state)
+{
+	struct gs_mig_config config = parse(
+		"\xef\xbb\xbfversion: v1\r\nmig-configs:\r\n  a: [{devices: all, mig-enabled: false}]\r\n---\r\n");
+	assert_int_equal(config.count, 1);
+	gs_mig_config_free(&config);
+}
+
 static void test_find(void **state)
 {
 	(void)state;
@@ -358,6 +366,7 @@ int main(void)
 		cmocka_unit_test(test_errors_have_a_place),
 		cmocka_unit_test(test_errors_of_an_entry),
 		cmocka_unit_test(test_what_mig_parted_takes),
+		cmocka_unit_test(test_files_of_other_editors),
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_targets),
 		cmocka_unit_test(test_targets_refused),

@@ -100,6 +100,24 @@ static void good_files(void **state)
 	assert_int_equal(spec.groups[1].count, 1);
 }
 
+static void files_of_other_editors(void **state)
+{
+	static const char *const texts[] = {
+		"\xef\xbb\xbfgpus:\n- model: T4\nseed: 7\n",
+		"gpus:\r\n- model: T4\r\nseed: 7\r\n---\r\n",
+		"gpus:\n- model: T4\nseed: 7\n---\n---\n...\n",
+	};
+	struct gs_error err;
+	struct sim_spec spec;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		if (parse(texts[i], &spec, &err))
+			fail_msg("%s", err.text);
+		assert_int_equal(spec.seed, 7);
+	}
+	assert_int_equal(parse("gpus:\n- model: T4\n---\n---\nseed: 7\n", &spec, &err), -1);
+	assert_non_null(strstr(err.text, "node.yaml:5:1: a second document"));
+}
+
 static void bad_files_say_where_and_what(void **state)
 {
 	static const struct {
@@ -221,6 +239,7 @@ int main(void)
 		cmocka_unit_test(bad_specs_say_where_and_what),
 		cmocka_unit_test(a_long_name_is_refused),
 		cmocka_unit_test(good_files),
+		cmocka_unit_test(files_of_other_editors),
 		cmocka_unit_test(bad_files_say_where_and_what),
 		cmocka_unit_test(layouts_are_of_each_group),
 		cmocka_unit_test(aliases_do_not_multiply_gpus),

@@ -81,6 +81,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* What a node without label and default takes. The operator shares no GPU that nobody labelled; the plugin's own chart, whose
+users give one configuration for all nodes, takes that. Neither leaves a node without GPUs. */}}
+{{- define "gpushare.fallbacks" -}}
+{{- if .Values.config.fallbackStrategies -}}
+{{- join "," .Values.config.fallbackStrategies -}}
+{{- else if or .Values.devicePlugin.config.name .Values.devicePlugin.config.data -}}
+empty
+{{- else -}}
+named,single,empty
+{{- end -}}
+{{- end -}}
+
 {{- define "gpushare.driverRoot" -}}
 {{- if .Values.simulatedNode.enabled -}}
 {{ .Values.simulatedNode.dir }}/node/root
