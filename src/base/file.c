@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,31 @@ char *gs_read_file_again(const char *path, size_t limit, size_t *length, struct 
 	return read_all(fd, path, limit, length, err);
 }
 
+char *gs_read_own_file(const char *path, size_t limit, size_t *length, struct gs_error *err)
+{
+	struct stat about;
+	GS_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY);
+	if (fd < 0 && errno == ELOOP) {
+		gs_fail(err, GS_ERROR_INPUT, ELOOP, "%s is a link and no file; remove it", path);
+		return NULL;
+	}
+	if (fd < 0 || fstat(fd, &about) < 0) {
+		gs_fail_errno(err, "cannot read %s", path);
+		return NULL;
+	}
+	if (!S_ISREG(about.st_mode)) {
+		gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s is no regular file; remove it", path);
+		return NULL;
+	}
+	if (about.st_uid != 0 && about.st_uid != geteuid()) {
+		gs_fail(err, GS_ERROR_INPUT, EPERM,
+			"%s belongs to user %u, and only root or user %u may write it; remove it", path, about.st_uid,
+			geteuid());
+		return NULL;
+	}
+	return read_all(fd, path, limit, length, err);
+}
+
 static int write_all(int fd, const char *bytes, size_t length)
 {
 	while (length > 0) {
@@ -81,10 +107,11 @@ static int write_all(int fd, const char *bytes, size_t length)
 int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mode, struct gs_error *err)
 {
 	GS_AUTO_FREE char *temporary = gs_printf("%s.tmp-%d", path, (int)getpid());
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	unlink(temporary); /* of a writer with this number that was killed, or put there by somebody else */
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return gs_fail_errno(err, "cannot write %s", path);
-	int failed = write_all(fd, bytes, length) < 0 || fsync(fd) < 0;
+	int failed = fchmod(fd, mode) < 0 || write_all(fd, bytes, length) < 0 || fsync(fd) < 0;
 	int saved = errno;
 	if (close(fd) < 0 && !failed) {
 		failed = 1;
@@ -116,8 +143,11 @@ int gs_make_directories(const char *path, mode_t mode, struct gs_error *err)
 			continue;
 		char kept = *slash;
 		*slash = '\0';
-		if (mkdir(partial, mode) < 0 && errno != EEXIST)
+		bool made = mkdir(partial, mode) == 0;
+		if (!made && errno != EEXIST)
 			return gs_fail_errno(err, "cannot make the directory %s", partial);
+		if (made && chmod(partial, mode) < 0) /* mkdir takes the umask's bits away */
+			return gs_fail_errno(err, "cannot set the mode of the directory %s", partial);
 		if (kept == '\0')
 			break;
 		*slash = kept;
@@ -130,6 +160,25 @@ int gs_make_directories(const char *path, mode_t mode, struct gs_error *err)
 		return gs_fail_errno(err, "cannot use the directory %s", path);
 	}
 	return 0;
+}
+
+char *gs_find_closed_directory(const char *path)
+{
+	GS_AUTO_FREE char *partial = gs_strdup(path);
+	struct stat status;
+	for (char *slash = partial + 1;; slash++) {
+		if (*slash != '/' && *slash != '\0')
+			continue;
+		char kept = *slash;
+		*slash = '\0';
+		if (stat(partial, &status) < 0)
+			return NULL;
+		if (!(status.st_mode & S_IXOTH))
+			return gs_strdup(partial);
+		if (kept == '\0')
+			return NULL;
+		*slash = kept;
+	}
 }
 
 int gs_lock_directory(const char *path, struct gs_error *err)

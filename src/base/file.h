@@ -12,13 +12,19 @@
 char *gs_read_file(const char *path, size_t limit, size_t *length, struct gs_error *err);
 /* The same for what may be read more than once, and never waits: a pipe is an error. */
 char *gs_read_file_again(const char *path, size_t limit, size_t *length, struct gs_error *err);
+/* The same for a file that only this program writes, in a folder that others may reach: it must be a regular file that belongs
+ * to root or to this user. A link is not followed, and a pipe, a socket or a device never waits: each is an error. */
+char *gs_read_own_file(const char *path, size_t limit, size_t *length, struct gs_error *err);
 
 /* Writes PATH.tmp-<pid>, syncs, renames over PATH and syncs the directory. On failure PATH is as it was and nothing
- * is left behind. */
+ * is left behind. The mode is `mode` whatever the umask is. A link with either name is replaced and not followed. */
 int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mode, struct gs_error *err);
 
-/* Makes a directory and its parents, each with `mode` when new. */
+/* Makes a directory and its parents, each with `mode` when new, whatever the umask is. */
 int gs_make_directories(const char *path, mode_t mode, struct gs_error *err);
+/* The first directory on the way to `path`, or `path` itself, that users other than its owner and group cannot enter; owned by
+ * the caller. NULL: they can enter all of them, or one of them is not there. Links are followed. */
+char *gs_find_closed_directory(const char *path);
 
 /* Locks a directory: no file to leave behind, and the lock dies with its holder. A holder that ends now may keep it for a
  * moment longer (a child that was forked and has not run its program yet), so this waits for up to a second. The

@@ -33,7 +33,7 @@ static char *read_minors(const char *const *driver_roots)
 	for (size_t i = 0; driver_roots[i]; i++) {
 		GS_AUTO_FREE char *path = gs_printf("%s/proc/driver/nvidia-caps/mig-minors", driver_roots[i]);
 		size_t length;
-		char *text = gs_read_file(path, MINORS_BYTES_MAX, &length, NULL);
+		char *text = gs_read_file_again(path, MINORS_BYTES_MAX, &length, NULL);
 		if (text)
 			return text;
 	}

@@ -55,7 +55,7 @@ static int refresh_token(struct api *api, struct gs_error *err)
 	    status.st_mtim.tv_nsec == api->token_time.tv_nsec)
 		return 0;
 	size_t length;
-	char *text = gs_read_file(api->token_path, TOKEN_BYTES_MAX, &length, err);
+	char *text = gs_read_file_again(api->token_path, TOKEN_BYTES_MAX, &length, err);
 	if (!text)
 		return -1;
 	while (length > 0 && strchr(" \t\r\n", text[length - 1]))

@@ -298,7 +298,7 @@ int gs_cdi_write(const char *dir, const char *class_name, const char *text, stru
 			return 0;
 		return gs_fail_errno(err, "cannot remove %s", path);
 	}
-	GS_AUTO_FREE char *before = gs_read_file(path, CDI_FILE_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *before = gs_read_own_file(path, CDI_FILE_BYTES_MAX, &length, NULL);
 	if (before && length == strlen(text) && !memcmp(before, text, length))
 		return 0;
 	if (gs_make_directories(dir, 0755, err))

@@ -24,7 +24,7 @@ static int take_lock(const char *state_dir, struct gs_error *err)
 	char holder[32] = "";
 	if (gs_make_directories(state_dir, 0700, err) < 0)
 		return -1;
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (fd < 0)
 		return gs_fail_errno(err, "cannot open %s", path);
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {

@@ -167,7 +167,7 @@ int gs_mig_record_read(const char *dir, struct gs_mig_record *record, struct gs_
 	struct gs_error why;
 	size_t length;
 	*record = (struct gs_mig_record){0};
-	GS_AUTO_FREE char *text = gs_read_file(path, RECORD_BYTES_MAX, &length, &why);
+	GS_AUTO_FREE char *text = gs_read_own_file(path, RECORD_BYTES_MAX, &length, &why);
 	if (!text && why.source == GS_ERROR_SYSTEM && why.code == ENOENT)
 		return 0;
 	if (!text)

@@ -15,7 +15,7 @@ void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, str
 	struct gs_error err = {0};
 	size_t length;
 	record->path = gs_printf("%s/mps.json", state_dir);
-	GS_AUTO_FREE char *text = gs_read_file(record->path, RECORD_BYTES_MAX, &length, &err);
+	GS_AUTO_FREE char *text = gs_read_own_file(record->path, RECORD_BYTES_MAX, &length, &err);
 	json_t *document = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	json_t *modes = json_object_get(document, "computeModes");
 	bool good = json_integer_value(json_object_get(document, "version")) == RECORD_VERSION && json_is_object(modes);

@@ -52,7 +52,7 @@ static char *install_hook(const char *state_dir, struct gs_error *err)
 	GS_AUTO_FREE char *path = gs_printf("%s/" HOOK_NAME, state_dir);
 	if (!content)
 		return NULL;
-	GS_AUTO_FREE char *installed = gs_read_file(path, HOOK_BYTES_MAX, &installed_length, NULL);
+	GS_AUTO_FREE char *installed = gs_read_own_file(path, HOOK_BYTES_MAX, &installed_length, NULL);
 	if (installed && installed_length == length && !memcmp(installed, content, length) && access(path, X_OK) == 0)
 		return GS_STEAL(path);
 	if (gs_make_directories(state_dir, 0755, err) < 0 || gs_write_file(path, content, length, 0755, err) < 0)

@@ -47,7 +47,7 @@ void node_read_machine(const char *path, char *machine, size_t size)
 	/* A pipe of that name would hang its reader. */
 	if (!path || stat(path, &status) < 0 || !S_ISREG(status.st_mode))
 		return;
-	GS_AUTO_FREE char *text = gs_read_file(path, MACHINE_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *text = gs_read_file_again(path, MACHINE_BYTES_MAX, &length, NULL);
 	if (text)
 		snprintf(machine, size, "%.*s", (int)strcspn(text, "\n"), text);
 }
@@ -66,7 +66,7 @@ int node_feature_file_write(const char *path, const char *text, bool *written, s
 {
 	size_t length;
 	*written = false;
-	GS_AUTO_FREE char *old = gs_read_file(path, FILE_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *old = gs_read_own_file(path, FILE_BYTES_MAX, &length, NULL);
 	if (old && strcmp(old, text) == 0)
 		return 0;
 	GS_AUTO_FREE char *hidden = hidden_name(path);
@@ -184,7 +184,7 @@ char *node_own_namespace(const char *service_account_dir)
 	if (given && *given)
 		return gs_strdup(given);
 	GS_AUTO_FREE char *path = gs_printf("%s/namespace", service_account_dir);
-	GS_AUTO_FREE char *text = gs_read_file(path, NAMESPACE_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *text = gs_read_file_again(path, NAMESPACE_BYTES_MAX, &length, NULL);
 	if (text)
 		text[strcspn(text, "\n")] = '\0';
 	return gs_strdup(text && *text ? text : "default");

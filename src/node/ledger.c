@@ -21,7 +21,7 @@ struct ledger {
 static json_t *read_allocations(const char *path, struct gs_error *err)
 {
 	size_t length;
-	GS_AUTO_FREE char *text = gs_read_file(path, LEDGER_BYTES_MAX, &length, err);
+	GS_AUTO_FREE char *text = gs_read_own_file(path, LEDGER_BYTES_MAX, &length, err);
 	if (!text)
 		return NULL;
 	json_error_t where;

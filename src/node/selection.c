@@ -141,7 +141,7 @@ int selection_recall(const char *state_dir, char **name, char **text)
 	GS_AUTO_FREE char *path = path_in(state_dir);
 	GS_AUTO_FREE char *bytes = NULL;
 	size_t length;
-	bytes = gs_read_file(path, REMEMBERED_BYTES_MAX, &length, NULL);
+	bytes = gs_read_own_file(path, REMEMBERED_BYTES_MAX, &length, NULL);
 	json_t *root = bytes ? json_loadb(bytes, length, 0, NULL) : NULL;
 	const char *said_name = json_string_value(json_object_get(root, "name"));
 	const char *said_text = json_string_value(json_object_get(root, "text"));

@@ -298,10 +298,8 @@ sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 2, devices: [0]}]}}
     world.node.stop()
     record = pathlib.Path(world.node.state, "mps.json")
     for _ in range(6):
-        record.write_text(json.dumps({"version": 1, "computeModes": {uuid: DEFAULT for uuid in uuids[1:]}}), encoding="ascii")
-        for gpu in range(1, 8):
-            world.mode(gpu, EXCLUSIVE)
+        record.write_text(json.dumps({"version": 1, "computeModes": {uuid: PROHIBITED for uuid in uuids[1:]}}), encoding="ascii")
         world.start()
         wait_until(lambda: not set(json.loads(record.read_text(encoding="ascii"))["computeModes"]) & set(uuids[1:]), "the others to be as before")
-        assert [world.mode(gpu) for gpu in range(8)] == [EXCLUSIVE] + [DEFAULT] * 7
         assert world.node.stop() == 0, world.node.read_log()
+    assert [world.mode(0), world.mode(7)] == [EXCLUSIVE, PROHIBITED]
