@@ -26,6 +26,8 @@ struct mig_call {
 	char *promised[GS_GPUS_MAX]; /* who was given the GPU as a whole; see mig_mark_promised */
 	struct node_withdrawal
 		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
+	bool noted;          /* what a configuration says that is of no concern here was said */
+	bool unmatched;      /* the configuration leaves out what it should speak of; see gs_mig_config_is_matched */
 	void *user;          /* of the planner */
 };
 

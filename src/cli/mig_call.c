@@ -224,7 +224,10 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 	if (call->json)
 		gs_json_print(GS_STEAL(list));
 	else
-		fputs(text.length ? text.data : "nothing to do: every GPU is as wanted\n", stdout);
+		fputs(text.length       ? text.data
+		      : call->unmatched ? "nothing to do on the GPUs that the configuration names\n"
+					: "nothing to do: every GPU is as wanted\n",
+		      stdout);
 	json_decref(list);
 }
 

@@ -166,7 +166,11 @@ static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs
 		mig_fail(call, "%s", err.text);
 	else if (gs_mig_config_resolve(config, named, gpus, call->boards.count, targets, &diags) == 0)
 		outcome = MIG_DONE;
-	gs_print_diagnostics(&diags);
+	call->unmatched = outcome == MIG_DONE && !gs_mig_config_is_matched(named, gpus, call->boards.count, targets);
+	/* It is planned again in each round. */
+	if (outcome != MIG_DONE || !call->noted)
+		gs_print_diagnostics(&diags);
+	call->noted = true;
 	gs_diagnostics_free(&diags);
 	gs_mig_config_free(&generated);
 	return outcome;
@@ -215,6 +219,11 @@ static enum mig_outcome plan_assert(struct mig_call *call, struct gs_mig_task *t
 	bool done = true;
 	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
 		done &= gs_mig_task_is_done(&tasks[i]);
+	if (outcome == MIG_DONE && done && call->unmatched) {
+		mig_fail(call,
+			 "the configuration leaves out GPUs of this node, so nobody can say that they are as wanted");
+		return MIG_FAILED;
+	}
 	if (outcome != MIG_DONE || done)
 		return outcome;
 	mig_print_tasks(call, tasks, false);

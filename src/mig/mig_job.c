@@ -18,7 +18,8 @@ struct work {
 	struct gs_mig_boards boards;
 	struct gs_mig_target *targets;
 	struct gs_mig_task *tasks;
-	char *file_problem; /* why the file is not used; NULL: it is, or there is none */
+	struct gs_strbuf notes; /* what of the configuration is not about this node; each begins with "; " */
+	bool matched;           /* the configuration is about this node */
 };
 
 static void free_strings(char **items, size_t count)
@@ -75,10 +76,25 @@ static struct gs_mig_node_gpu *node_gpus(const struct gs_mig_boards *boards)
 	return gpus;
 }
 
+static const char *first_error(const struct gs_diagnostics *diags)
+{
+	for (size_t i = 0; i < diags->count; i++)
+		if (!diags->items[i].warning)
+			return diags->items[i].text;
+	return "the configuration is not valid";
+}
+
+static void keep_notes(struct work *work, struct gs_diagnostics *diags, bool matched)
+{
+	for (size_t i = 0; i < diags->count; i++)
+		gs_strbuf_printf(&work->notes, "; %s", diags->items[i].message);
+	work->matched = matched;
+	gs_diagnostics_free(diags);
+}
+
 static bool refuse_by(struct mig_job *job, struct gs_diagnostics *diags)
 {
-	bool ok = stop(job, MIG_JOB_REFUSED, "%s",
-		       diags->count ? diags->items[0].text : "the configuration is not valid");
+	bool ok = stop(job, MIG_JOB_REFUSED, "%s", first_error(diags));
 	gs_diagnostics_free(diags);
 	return ok;
 }
@@ -97,17 +113,11 @@ static bool find_targets(struct work *work)
 					  : NULL;
 	if (!text && job->config_path && access(job->config_path, F_OK) == 0)
 		return stop(job, MIG_JOB_FAILED, "%s", err.text);
+	/* Nobody can say whether a file that is not valid has something of its own by that name, so it is refused whatever the
+	 * name is. */
+	if (text && gs_mig_config_parse(job->config_path, text, length, &file, &diags) < 0)
+		return refuse_by(job, &diags);
 	gs_mig_config_generate(gpus, work->boards.count, &generated);
-	if (text && gs_mig_config_parse(job->config_path, text, length, &file, &diags) < 0) {
-		/* What the hardware gives needs no file, unless this one has something of its own by that name. */
-		if (strstr(text, job->name) || !gs_mig_config_find(&generated, job->name, &err)) {
-			gs_mig_config_free(&generated);
-			return refuse_by(job, &diags);
-		}
-		work->file_problem = gs_strdup(diags.count ? diags.items[0].text : "it is not valid");
-	}
-	gs_diagnostics_free(&diags);
-	diags = (struct gs_diagnostics){0};
 	const struct gs_mig_config *from = &file;
 	const struct gs_mig_named *named = gs_mig_config_find(&file, job->name, &err);
 	if (!named) {
@@ -122,7 +132,7 @@ static bool find_targets(struct work *work)
 	else
 		ok = true;
 	if (ok)
-		gs_diagnostics_free(&diags);
+		keep_notes(work, &diags, gs_mig_config_is_matched(named, gpus, work->boards.count, work->targets));
 	gs_mig_config_free(&file);
 	gs_mig_config_free(&generated);
 	return ok;
@@ -211,12 +221,12 @@ static char *summary(const struct work *work)
 		created += work->tasks[i].plan.created;
 		destroyed += work->tasks[i].plan.destroyed;
 	}
-	const char *but = work->file_problem ? "; the file of configurations is not used: " : "";
-	const char *problem = work->file_problem ? work->file_problem : "";
+	const char *notes = work->notes.length ? work->notes.data : "";
 	if (!gpus)
-		return gs_printf("nothing was to do%s%s", but, problem);
-	return gs_printf("%zu GPU%s changed: %zu instances created, %zu destroyed%s%s", gpus, gpus == 1 ? "" : "s",
-			 created, destroyed, but, problem);
+		return gs_printf("nothing was to do%s%s",
+				 work->matched ? "" : " on the GPUs that the configuration names", notes);
+	return gs_printf("%zu GPU%s changed: %zu instances created, %zu destroyed%s", gpus, gpus == 1 ? "" : "s",
+			 created, destroyed, notes);
 }
 
 static void change(struct work *work, struct gs_mig_session *session)
@@ -270,6 +280,6 @@ void mig_job_run(struct mig_job *job, const struct gs_nvml *nvml)
 	gs_mig_boards_free(&work.boards);
 	free(work.targets);
 	free(work.tasks);
-	free(work.file_problem);
+	gs_strbuf_free(&work.notes);
 	free(recovered);
 }

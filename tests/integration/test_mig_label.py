@@ -101,19 +101,47 @@ def test_a_file_of_configurations(make):
     world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
 
 
-def test_a_file_that_is_not_valid_costs_only_what_is_in_it(make):
+INVALID = """version: v1
+mig-configs:
+  %s:
+  - devices: all
+    mig-enabled: maybe
+"""
+
+
+def test_a_file_that_is_not_valid_is_refused_whatever_is_wanted(make):
+    """Nobody can say what it has of its own; a comment decides nothing."""
     world = make()
-    world.file.write_text(OWN.replace("mig-enabled: false", "mig-enable: false"), encoding="utf-8")
-    world.want("mine")
-    world.wait_state("failed")
-    assert "mig-enable" in world.api.wait_event("MIGConfigFailed")["note"]
-    world.want("all-1g.10gb")  # what the hardware gives needs no file
+    notes = []
+    for text in [INVALID % "all-balanced", "# all-balanced comes from the hardware\n" + INVALID % "other", INVALID % "other"]:
+        world.want(None)
+        wait_until(lambda: STATE not in world.api.labels(), "no state without a label")
+        world.file.write_text(text, encoding="utf-8")
+        world.want("all-balanced")
+        world.wait_state("failed")
+        notes.append(world.node.status()["mig"]["reason"])
+    assert all("mig-enabled must be true or false" in note for note in notes), notes
+    world.file.write_text(OWN, encoding="utf-8")
+    world.want("all-1g.10gb")
     world.wait_state("success")
-    assert "the file of configurations is not used: " in world.node.status()["mig"]["reason"]
     world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
-    world.file.write_text(OWN.replace("mine", "all-disabled").replace("mig-enabled: false", "mig-enable: false"), encoding="utf-8")
-    world.want("all-disabled")  # of which this file has one of its own
-    world.wait_state("failed")
+
+
+def test_gpus_that_the_node_lacks_are_noted(make):
+    world = make()
+    world.file.write_text("""apiVersion: v1
+kind: ConfigMap
+metadata: {name: mig-parted-config}
+data:
+  config.yaml: |
+    version: v1
+    mig-configs:
+      seven: [{devices: [0,1,2,3,4,5,6,7], mig-enabled: true, mig-devices: {"1g.10gb": 7}}]
+""", encoding="utf-8")
+    world.want("seven")
+    world.wait_state("success")
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
+    assert "this node has no GPU 2, 3, 4, 5, 6, 7" in world.node.status()["mig"]["reason"]
 
 
 def test_a_name_that_does_not_exist_fails_and_changes_nothing(make):

@@ -285,7 +285,8 @@ def test_a_uuid_of_another_gpu_than_the_named_one_stays(make):
     ("version: v1\nmig-configs:\n  a:\n  - devices: all\n    mig-enabled: true\n    mig-devices: {1g.5gb: 1}\n", "6:19",
      'no MIG profile "1g.5gb"'),
     ("version: v1\nmig-configs:\n  a:\n  - devices: all\n    mig-enabled: true\n    mig-devices: {3g.40gb: 3}\n", "6:19", "at most 2"),
-    ("version: v1\nmig-configs:\n  a:\n  - devices: [4]\n    mig-enabled: false\n", "4:15", "there is no GPU 4"),
+    ("version: v1\nmig-configs:\n  a:\n  - devices: all\n    mig-enabled: true\n    mig-devices: {7x1g.10gb: 1}\n", "6:19",
+     'did you mean "1g.10gb": 7?'),
     ("version: v1\nmig-configs:\n  a:\n  - devices: all\n    mig-enable: true\n", "5:5", "mig-enable"),
     ("version: v2\nmig-configs: {}\n", "1:10", "v1"),
     ("version: v1\nmig-configs: [\n", "", ""),
@@ -294,6 +295,48 @@ def test_mistakes_in_files_have_their_place(tool, tmp_path, text, place, said):
     path = write(tmp_path / "mig.yaml", text)
     text = tool.refused("apply", "-f", path)
     assert re.search(r"^%s:%s: .*%s" % (re.escape(path), place or r"\d+:\d+", re.escape(said)), text, re.MULTILINE), text
+
+
+def test_gpus_that_the_node_lacks_are_noted(make, tmp_path):
+    tool = make("2xA100-80GB")
+    path = write(tmp_path / "mig.yaml", """version: v1
+mig-configs:
+  seven: [{devices: [0,1,2,3,4,5,6,7], mig-enabled: true, mig-devices: {"1g.10gb": 7}}]
+  far: [{devices: [5], mig-enabled: false}]
+""")
+    done = tool("apply", "-f", path, "-c", "seven")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this node has no GPU 2, 3, 4, 5, 6, 7, and these are passed over") == 1, done.stderr
+    assert [len(g["instances"]) for g in tool.gpus()] == [7, 7]
+    assert tool("assert", "-f", path, "-c", "seven").returncode == 0
+    assert "nothing to do on the GPUs that the configuration names" in tool.ok("apply", "-f", path, "-c", "far")
+    assert "leaves out GPUs of this node" in tool.refused("assert", "-f", path, "-c", "far")
+
+
+def test_a_filter_that_matches_nothing_is_not_as_wanted(tool, tmp_path):
+    path = write(tmp_path / "mig.yaml", """version: v1
+mig-configs:
+  a: [{devices: all, device-filter: "0x233010DE", mig-enabled: true, mig-devices: {"1g.10gb": 7}}]
+""")
+    said = tool.refused("assert", "-f", path)
+    assert "3:7: warning: the device-filter of this entry matches no GPU of this node" in said and "leaves out" in said
+    assert "as wanted" not in tool.ok("apply", "-f", path)
+
+
+def test_a_config_map_around_a_file(tool, tmp_path):
+    path = write(tmp_path / "mig.yaml", """apiVersion: v1
+kind: ConfigMap
+metadata: {name: mig-parted-config}
+data:
+  config.yaml: |
+    version: v1
+    mig-configs:
+      three: [{devices: all, mig-enabled: true, mig-devices: {"2g.20gb": 3}}]
+      bad: [{devices: all, mig-enabled: true, mig-devices: {"2g.20gb": 8}}]
+""")
+    tool.ok("apply", "-f", path, "-c", "three")
+    assert len(tool.gpus()[0]["instances"]) == 3
+    assert f"{path}:9:61: " in tool.refused("apply", "-f", path, "-c", "bad")
 
 
 def test_usage(tool):

@@ -72,6 +72,8 @@ struct resolver {
 #define ERROR(r, place, ...) \
 	gs_diagnostics_add((r)->diags, false, (r)->file, (place)->line, (place)->column, __VA_ARGS__)
 
+#define NOTE(r, place, ...) gs_diagnostics_add((r)->diags, true, (r)->file, (place)->line, (place)->column, __VA_ARGS__)
+
 static bool passes_filter(const struct gs_mig_entry *entry, const struct gs_mig_node_gpu *gpu)
 {
 	for (size_t i = 0; i < entry->filter_count; i++) {
@@ -133,6 +135,8 @@ static void apply(struct resolver *r, const struct gs_mig_entry *entry, size_t g
 static void apply_entry(struct resolver *r, const struct gs_mig_entry *entry)
 {
 	bool concerned = concerns_node(r, entry);
+	GS_AUTO_STRBUF struct gs_strbuf absent = {0};
+	const struct gs_mig_index *first = NULL;
 	for (size_t i = 0; entry->all_devices && i < r->count; i++)
 		if (passes_filter(entry, &r->gpus[i]))
 			apply(r, entry, i, NULL);
@@ -141,8 +145,37 @@ static void apply_entry(struct resolver *r, const struct gs_mig_entry *entry)
 		if (index->gpu < r->count && passes_filter(entry, &r->gpus[index->gpu]))
 			apply(r, entry, index->gpu, index);
 		else if (index->gpu >= r->count && concerned)
-			ERROR(r, index, "there is no GPU %u; this node has %zu, numbered from 0", index->gpu, r->count);
+			gs_strbuf_printf(&absent, "%s%u", absent.length ? ", " : "", index->gpu);
+		if (absent.length && !first)
+			first = index;
 	}
+	if (first)
+		NOTE(r, first, "this node has no GPU %s, and these are passed over; it has %zu, numbered from 0",
+		     absent.data, r->count);
+}
+
+bool gs_mig_config_is_matched(const struct gs_mig_named *named, const struct gs_mig_node_gpu *gpus, size_t count,
+			      const struct gs_mig_target *targets)
+{
+	const struct resolver r = {.gpus = gpus, .count = count};
+	bool any = false, all = true, filtered = false;
+	for (size_t i = 0; i < count; i++) {
+		any |= targets[i].named;
+		all &= targets[i].named || !gpus[i].mig;
+	}
+	for (size_t i = 0; i < named->entry_count; i++)
+		filtered |= !concerns_node(&r, &named->entries[i]);
+	return any && (all || !filtered);
+}
+
+/* A file for several models has entries that are of no concern here; they are told where a GPU is left out. */
+static void note_unmatched(struct resolver *r, const struct gs_mig_named *named)
+{
+	if (gs_mig_config_is_matched(named, r->gpus, r->count, r->targets))
+		return;
+	for (size_t i = 0; i < named->entry_count; i++)
+		if (!concerns_node(r, &named->entries[i]))
+			NOTE(r, &named->entries[i], "the device-filter of this entry matches no GPU of this node");
 }
 
 int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mig_named *named,
@@ -162,6 +195,8 @@ int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mi
 	memset(targets, 0, count * sizeof *targets);
 	for (size_t i = 0; i < named->entry_count; i++)
 		apply_entry(&r, &named->entries[i]);
+	if (r.diags->error_count == errors)
+		note_unmatched(&r, named);
 	gs_diagnostics_sort(r.diags);
 	bool failed = r.diags->error_count > errors;
 	gs_diagnostics_free(&own);

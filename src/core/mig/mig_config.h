@@ -9,6 +9,8 @@
  *           mig-enabled: true
  *           mig-devices: {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
  *
+ * A ConfigMap that has such a file among its data, or one only, is read as that file.
+ *
  * Pure: files are read, and GPUs looked at, elsewhere. */
 #ifndef GPUSHARE_CORE_MIG_CONFIG_H
 #define GPUSHARE_CORE_MIG_CONFIG_H
@@ -93,13 +95,18 @@ struct gs_mig_target {
 };
 
 /* What a configuration wants of each GPU of a node; `targets` has room for `count`. Entries with "devices: all" and
- * entries that turn MIG off pass over GPUs that can't do MIG, as mig-parted does. Errors, each with its place in
- * `config->file`: a GPU index that the node does not have (unless the entry's filter matches no GPU here), MIG on for a
- * GPU that can't do it, a profile that the GPU does not have, more instances than fit, two entries that want different
+ * entries that turn MIG off pass over GPUs that can't do MIG, and GPU indexes that the node does not have are passed over too,
+ * as mig-parted does. Warnings, each with its place in `config->file`: those indexes; a device-filter that matches no GPU
+ * here, when gs_mig_config_is_matched is false. Errors: MIG on for a GPU that can't do it, a profile that the GPU does not have, more instances than fit, two entries that want different
  * things of one GPU. Whether the profiles fit together is the planner's to say. -1 when there were errors. */
 int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mig_named *named,
 			  const struct gs_mig_node_gpu *gpus, size_t count, struct gs_mig_target *targets,
 			  struct gs_diagnostics *diags);
+
+/* After that: whether the configuration says something of this node. false: it names none of its GPUs, or it leaves out one
+ * that can do MIG while the filter of one of its entries matches none. Nobody can say of such a node that it is as wanted. */
+bool gs_mig_config_is_matched(const struct gs_mig_named *named, const struct gs_mig_node_gpu *gpus, size_t count,
+			      const struct gs_mig_target *targets);
 
 /* The configurations that every node with MIG has, made from its hardware, with the names that NVIDIA's mig-manager
  * gives them: all-disabled, all-enabled, all-balanced, and for each profile all-PROFILE with as many as fit ('+' in a

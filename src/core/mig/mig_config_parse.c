@@ -5,8 +5,10 @@
 #include "base/cleanup.h"
 #include "base/suggest.h"
 #include "base/vec.h"
+#include "core/config/config_manifest.h"
 #include "core/config/config_tree.h"
 #include "core/mig/mig_config.h"
+#include "core/mig/mig_name.h"
 
 struct parser {
 	const char *file;
@@ -31,9 +33,7 @@ static void check_keys(struct parser *p, const struct gs_node *map, const char *
 		if (meant)
 			ERROR(p, map->keys[i], "unknown key \"%.60s\" in %s; did you mean \"%s\"?", key, where, meant);
 		else
-			ERROR(p, map->keys[i], "unknown key \"%.60s\" in %s%s", key, where,
-			      gs_node_get(map, "kind") ? ": this is a Kubernetes object; give the file that is in it"
-						       : "");
+			ERROR(p, map->keys[i], "unknown key \"%.60s\" in %s", key, where);
 	}
 	for (size_t k = 0; k < required; k++)
 		if (!gs_node_get(map, keys[k]))
@@ -59,32 +59,18 @@ static bool read_count(struct parser *p, const struct gs_node *node, const char 
 	return false;
 }
 
-/* Digits and the unit behind them. */
-static bool take_field(const char **text, const char *unit)
+/* Says what was probably meant, and how often if the text says that too: "7x1g.10gb". */
+static void refuse_profile(struct parser *p, const struct gs_node *key)
 {
-	size_t digits = strspn(*text, "0123456789"), length = strlen(unit);
-	if (!digits || digits > 6 || strncmp(*text + digits, unit, length) != 0)
-		return false;
-	*text += digits + length;
-	return true;
-}
-
-/* 3g.40gb, 1c.3g.40gb, 1g.10gb+me, 1g.24gb+me.all, 1g.24gb-me */
-static bool is_profile(const char *text)
-{
-	static const char attribute[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,";
-	if (strlen(text) >= GS_MIG_NAME_SIZE)
-		return false;
-	const char *rest = text;
-	if (take_field(&rest, "c."))
-		text = rest;
+	struct gs_mig_name_meant meant;
+	if (!gs_mig_name_meant(key->text, &meant))
+		ERROR(p, key, "\"%.60s\" is no MIG profile; write one such as 1g.10gb, 1g.10gb+me or 1c.3g.40gb",
+		      key->text);
+	else if (meant.count)
+		ERROR(p, key, "\"%.60s\" is no MIG profile; did you mean \"%s\": %u?", key->text, meant.name,
+		      meant.count);
 	else
-		rest = text;
-	if (!take_field(&rest, "g.") || !take_field(&rest, "gb"))
-		return false;
-	if (!*rest)
-		return true;
-	return (*rest == '+' || *rest == '-') && rest[1] && !rest[1 + strspn(rest + 1, attribute)];
+		ERROR(p, key, "\"%.60s\" is no MIG profile; did you mean \"%s\"?", key->text, meant.name);
 }
 
 static void read_counts(struct parser *p, const struct gs_node *node, struct gs_mig_entry *entry)
@@ -98,10 +84,8 @@ static void read_counts(struct parser *p, const struct gs_node *node, struct gs_
 	for (size_t i = 0; i < node->count; i++) {
 		const struct gs_node *key = node->keys[i];
 		uint32_t count;
-		if (!is_profile(key->text)) {
-			ERROR(p, key,
-			      "\"%.60s\" is no MIG profile; write one such as 1g.10gb, 1g.10gb+me or 1c.3g.40gb",
-			      key->text);
+		if (!gs_mig_name_is_formed(key->text)) {
+			refuse_profile(p, key);
 			continue;
 		}
 		if (!read_count(p, node->items[i], key->text, GS_MIG_CONFIG_COUNT_MAX, &count))
@@ -268,6 +252,35 @@ static void read_root(struct parser *p, const struct gs_node *root, struct gs_mi
 		read_named(p, configs->keys[i], configs->items[i], config);
 }
 
+static void read_tree(struct parser *p, const struct gs_tree *tree, struct gs_mig_config *config)
+{
+	config->file = gs_strdup(p->file);
+	if (tree->root)
+		read_root(p, tree->root, config);
+	else
+		gs_diagnostics_add(p->diags, false, p->file, 0, 0,
+				   "the file is empty; write version: v1 and mig-configs");
+}
+
+/* The ConfigMap that such files are mounted from. */
+static void read_manifest(struct parser *p, const struct gs_node *root, const char *text, size_t length,
+			  struct gs_mig_config *config)
+{
+	const struct gs_config_source source = {.name = p->file, .text = text, .length = length};
+	struct gs_manifest manifest;
+	if (gs_manifest_read(&source, root, &manifest, p->diags))
+		return;
+	if (manifest.chosen < manifest.count) {
+		const struct gs_manifest_part *part = &manifest.items[manifest.chosen];
+		struct parser inner = {.file = part->name, .diags = p->diags};
+		struct gs_tree tree;
+		if (gs_tree_parse(part->name, part->text, strlen(part->text), part->place, &tree, p->diags) == 0)
+			read_tree(&inner, &tree, config);
+		gs_tree_free(&tree);
+	}
+	gs_manifest_free(&manifest);
+}
+
 int gs_mig_config_parse(const char *file, const char *text, size_t length, struct gs_mig_config *config,
 			struct gs_diagnostics *diags)
 {
@@ -276,13 +289,12 @@ int gs_mig_config_parse(const char *file, const char *text, size_t length, struc
 	struct gs_tree tree;
 	size_t errors = parser.diags->error_count;
 
-	*config = (struct gs_mig_config){.file = gs_strdup(file)};
+	*config = (struct gs_mig_config){0};
 	if (gs_tree_parse(file, text, length, (struct gs_tree_place){0}, &tree, parser.diags) == 0) {
-		if (tree.root)
-			read_root(&parser, tree.root, config);
+		if (tree.root && gs_manifest_is(tree.root))
+			read_manifest(&parser, tree.root, text, length, config);
 		else
-			gs_diagnostics_add(parser.diags, false, file, 0, 0,
-					   "the file is empty; write version: v1 and mig-configs");
+			read_tree(&parser, &tree, config);
 	}
 	gs_tree_free(&tree);
 	gs_diagnostics_sort(parser.diags);

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "base/suggest.h"
+#include "core/mig/mig_name.h"
 
 enum { ENTRY_MAX = 80 };
 
@@ -83,24 +84,19 @@ static int fail_too_many(const struct gs_mig_gpu *gpu, const struct gs_mig_profi
 		    profile->name, profile->id, count, hint);
 }
 
-/* Names of resources and labels have ".me" where profiles have "+me", which Kubernetes does not allow there. */
-static char *without_label(const char *name)
-{
-	char *text = gs_strdup(name), *dot = strstr(text, ".me");
-	if (dot)
-		*dot = '+';
-	return text;
-}
-
 /* `profile` is the end of `name` that names the profile, behind the size of a compute instance. */
 static int fail_unknown(const struct gs_mig_gpu *gpu, const char *name, const char *profile, struct gs_error *err)
 {
 	GS_AUTO_FREE char *known = list_profiles(gpu);
-	GS_AUTO_FREE char *unlabelled = without_label(profile);
-	int exact = gs_mig_profile_by_name(gpu, unlabelled);
-	const char *meant = exact >= 0 ? gpu->profiles[exact].name : suggest_profile(gpu, unlabelled);
+	struct gs_mig_name_meant formed;
+	const char *like = gs_mig_name_meant(profile, &formed) ? formed.name : profile;
+	int exact = gs_mig_profile_by_name(gpu, like);
+	const char *meant = exact >= 0 ? gpu->profiles[exact].name : suggest_profile(gpu, like);
 	if (!meant)
 		return FAIL(err, "this GPU has no MIG profile \"%.60s\"; it has %s", name, known);
+	if (like == formed.name && formed.count > 1)
+		return FAIL(err, "\"%.60s\" is no MIG profile; did you mean \"%s\", %u times with commas?", name, meant,
+			    formed.count);
 	return FAIL(err, "this GPU has no MIG profile \"%.60s\"; did you mean \"%.*s%s\"? It has %s", name,
 		    (int)(profile - name), name, meant, known);
 }

@@ -41,10 +41,10 @@ static void test_errors_have_a_place(void **state)
 		      "mig.yaml:2:18: configuration a must be a list with at least one entry; begin each with \"- \"");
 	EXPECT_ERRORS(
 		"apiVersion: v1\nkind: ConfigMap\nversion: v1\nmig-configs: {a: [{devices: all, mig-enabled: false}]}",
-		"mig.yaml:1:1: unknown key \"apiVersion\" in the file: this is a Kubernetes object; give the file that "
-		"is in it",
-		"mig.yaml:2:1: unknown key \"kind\" in the file: this is a Kubernetes object; give the file that is in "
-		"it");
+		"mig.yaml:2:7: this ConfigMap has no data; add data with a key such as config.yaml that holds the "
+		"configuration");
+	EXPECT_ERRORS("kind: ConfigMap\ndata:\n  config.yaml: |\n    version: v1\n    mig-configs:\n      a: []\n",
+		      "mig.yaml:6:10: configuration a must be a list with at least one entry; begin each with \"- \"");
 }
 
 static void test_errors_of_an_entry(void **state)
@@ -71,6 +71,13 @@ static void test_errors_of_an_entry(void **state)
 		      "mig.yaml:4:53: \"1g.10\" is no MIG profile; write one such as 1g.10gb, 1g.10gb+me or 1c.3g.40gb",
 		      "mig.yaml:4:72: 1g.10gb must be a whole number in digits, not \"many\"",
 		      "mig.yaml:4:86: 1g.5gb must be a whole number in digits, not \"-1\"");
+	EXPECT_ERRORS(
+		ENTRY("{devices: all, mig-enabled: true, mig-devices: {7x1g.10gb: 1, 1g.10gb.me: 1, 1g.5gb x 2: 1, "
+		      "nvidia.com/mig-1C.3G.40GB: 1}}"),
+		"mig.yaml:4:53: \"7x1g.10gb\" is no MIG profile; did you mean \"1g.10gb\": 7?",
+		"mig.yaml:4:67: \"1g.10gb.me\" is no MIG profile; did you mean \"1g.10gb+me\"?",
+		"mig.yaml:4:82: \"1g.5gb x 2\" is no MIG profile; did you mean \"1g.5gb\": 2?",
+		"mig.yaml:4:97: \"nvidia.com/mig-1C.3G.40GB\" is no MIG profile; did you mean \"1c.3g.40gb\"?");
 	EXPECT_ERRORS(ENTRY("{devices: all, mig-enabled: true, mig-devices: {1g.10gb: 0}}"),
 		      "mig.yaml:4:52: every count in mig-devices is 0; write {} for MIG without instances");
 	EXPECT_ERRORS(ENTRY("{devices: all, mig-enabled: false, device-filter: [A100, 0x20B010DE]}"),
@@ -122,6 +129,16 @@ static void test_what_mig_parted_takes(void **state)
 	assert_int_equal(mixed->counts[1].count, 3);
 	assert_int_equal(mixed->counts[1].line, 12);
 	assert_int_equal(mixed[1].count_count + mixed[1].filter_count, 0);
+
+	/* As it is mounted from a ConfigMap. */
+	struct gs_mig_config wrapped =
+		parse("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mig}\ndata:\n  config.yaml: |\n"
+		      "    version: v1\n    mig-configs:\n      a:\n      - devices: all\n"
+		      "        mig-enabled: false\n");
+	assert_int_equal(wrapped.count, 1);
+	assert_int_equal(wrapped.items[0].line, 8);
+	assert_string_equal(wrapped.file, "mig.yaml");
+	gs_mig_config_free(&wrapped);
 
 	GS_AUTO_FREE char *text = gs_mig_config_text(&config);
 	struct gs_mig_config again = parse(text);
@@ -212,11 +229,53 @@ static void test_targets(void **state)
 		"1x 1g.10gb", "as it is", "as it is");
 }
 
+/* The notes of a configuration, and whether it is about this node. */
+static void expect_notes(const char *file, bool matched, const char *const *notes)
+{
+	struct node node;
+	struct gs_mig_target targets[3];
+	struct gs_mig_config config = parse(file);
+	struct gs_diagnostics diags = {0};
+	node_open(&node);
+	assert_int_equal(gs_mig_config_resolve(&config, &config.items[0], node.gpus, 3, targets, &diags), 0);
+	for (size_t i = 0; i < diags.count; i++) {
+		assert_true(diags.items[i].warning);
+		assert_string_equal(diags.items[i].text, notes[i]);
+	}
+	assert_null(notes[diags.count]);
+	assert_int_equal(gs_mig_config_is_matched(&config.items[0], node.gpus, 3, targets), matched);
+	gs_diagnostics_free(&diags);
+	gs_mig_config_free(&config);
+}
+
+#define EXPECT_NOTES(file, matched, ...) expect_notes((file), (matched), (const char *const[]){__VA_ARGS__, NULL})
+
+static void test_what_a_node_lacks_is_noted(void **state)
+{
+	(void)state;
+	static const char several[] = ENTRY("{devices: [0, 3, 1, 4], mig-enabled: true, mig-devices: {1g.10gb: 4}}");
+	EXPECT_TARGETS(several, "4x 1g.10gb", "4x 1g.10gb", "as it is");
+	EXPECT_NOTES(several, true,
+		     "mig.yaml:4:19: warning: this node has no GPU 3, 4, and these are passed over; it has 3, numbered "
+		     "from 0");
+	EXPECT_NOTES(
+		ENTRY("{devices: [7], mig-enabled: false}"), false,
+		"mig.yaml:4:16: warning: this node has no GPU 7, and these are passed over; it has 3, numbered from 0");
+	/* A filter that matches nothing is told where a GPU is left out; a file for several models is no news. */
+	EXPECT_NOTES(ENTRY("{devices: all, device-filter: 0x233010DE, mig-enabled: false}"), false,
+		     "mig.yaml:4:5: warning: the device-filter of this entry matches no GPU of this node");
+	EXPECT_NOTES(ENTRY("{devices: [0], mig-enabled: false}\n  - {devices: [1], device-filter: 0x233010DE, "
+			   "mig-enabled: false}"),
+		     false, "mig.yaml:5:5: warning: the device-filter of this entry matches no GPU of this node");
+	EXPECT_NOTES(ENTRY("{devices: all, device-filter: [0x20B210DE, 0x20B010DE], mig-enabled: false}\n"
+			   "  - {devices: all, device-filter: 0x233010DE, mig-enabled: false}"),
+		     true, NULL);
+	EXPECT_NOTES(ENTRY("{devices: [0], mig-enabled: false}"), true, NULL);
+}
+
 static void test_targets_refused(void **state)
 {
 	(void)state;
-	EXPECT_TARGETS(ENTRY("{devices: [0, 3], mig-enabled: false}"),
-		       "mig.yaml:4:19: there is no GPU 3; this node has 3, numbered from 0");
 	EXPECT_TARGETS(ENTRY("{devices: [2], mig-enabled: true, mig-devices: {}}"),
 		       "mig.yaml:4:16: GPU 2 can't do MIG; remove it from devices");
 	EXPECT_TARGETS(ENTRY("{devices: [0], mig-enabled: true, mig-devices: {1g.5gb: 1}}"),
@@ -369,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_files_of_other_editors),
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_what_a_node_lacks_is_noted),
 		cmocka_unit_test(test_targets_refused),
 		cmocka_unit_test(test_generated),
 		cmocka_unit_test(test_generated_fit),

@@ -109,6 +109,8 @@ static void test_errors_say_what_was_meant(void **state)
 	expect_error("A30", "1g.5gb.me",
 		     "this GPU has no MIG profile \"1g.5gb.me\"; did you mean \"1g.6gb+me\"? It has 1g.6gb (id 14), "
 		     "1g.6gb+me (id 21), 2g.12gb (id 5), 2g.12gb+me (id 6), 4g.24gb (id 0)");
+	expect_error("A30", "4x1g.6gb",
+		     "\"4x1g.6gb\" is no MIG profile; did you mean \"1g.6gb\", 4 times with commas?");
 	expect_error("A30", "2g.12gb:1", "2g.12gb can't begin at memory slice 1; it can at: 0, 2");
 	expect_error("A30", "5:x", "\"x\" is no memory slice; write a number behind the colon, such as 5:4");
 	expect_error("A30", "5:", "\"\" is no memory slice; write a number behind the colon, such as 5:4");
