@@ -13,7 +13,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 18, DELETE_SECONDS = 120 };
+enum { OWN_OPTIONS = 19, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -28,6 +28,12 @@ static const struct gs_option options[] = {
 	 "there "
 	 "is), empty (none: every GPU is published whole)",
 	 "named single empty"},
+	{"trust-config", 0, "[BOOL]", "GPUSHARE_TRUST_CONFIG", NULL,
+	 "the config may name files and programs of the node, as this command line does; without the option, one may "
+	 "not "
+	 "in a pod or with --config-dir, since who can edit a ConfigMap need not be root on nodes, and a plain file "
+	 "may",
+	 "true false"},
 	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
 	 "the kubelet's directory; its sockets are in device-plugins below", "dir"},
 	{"kubelet-socket", 0, "PATH", NULL, NULL,
@@ -134,6 +140,17 @@ static int configure_log(const struct gs_arguments *arguments)
 	return 0;
 }
 
+/* --trust-config; -1 after saying that it is neither true nor false. */
+static int read_trust(const struct gs_arguments *arguments, bool fallback, bool *trusted)
+{
+	const char *value = gs_option_value(&gs_command_node, arguments, "trust-config");
+	*trusted = value ? strcmp(value, "true") == 0 || !*value : fallback;
+	if (!value || *trusted || strcmp(value, "false") == 0)
+		return 0;
+	fprintf(stderr, "gpushare node: --trust-config is \"%s\"; write true or false\n", value);
+	return -1;
+}
+
 /* `words` are the arguments as they were given. NODE_HANGS as node_run has it. */
 static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, char *const *words,
 			    struct gs_error *err)
@@ -169,6 +186,11 @@ static int run(int argc, char **argv)
 	if (configure_log(&arguments) < 0)
 		return GS_EXIT_USAGE;
 
+	const char *config_dir = gs_option_value(&gs_command_node, &arguments, "config-dir");
+	bool has_config_dir = config_dir && *config_dir, trust_config;
+	if (read_trust(&arguments, !has_config_dir && !getenv("KUBERNETES_SERVICE_HOST"), &trust_config) < 0)
+		return GS_EXIT_USAGE;
+
 	struct gs_config_override overrides[GS_ARRAY_LENGTH(options)];
 	size_t override_count = 0;
 	for (size_t i = OWN_OPTIONS; options[i].name; i++)
@@ -186,10 +208,10 @@ static int run(int argc, char **argv)
 	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
 	if (!kubelet_socket)
 		kubelet_socket = getenv("KUBELET_SOCKET");
-	const char *config_dir = gs_option_value(&gs_command_node, &arguments, "config-dir");
 	struct node_options node = {
 		.config_path = gs_option_value(&gs_command_node, &arguments, "config"),
-		.config_dir = config_dir && *config_dir ? config_dir : NULL,
+		.config_dir = has_config_dir ? config_dir : NULL,
+		.trust_config = trust_config,
 		.default_config = gs_option_value(&gs_command_node, &arguments, "default-config"),
 		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,

@@ -38,7 +38,8 @@ static char *join(const struct gs_diagnostics *diagnostics)
 static int parse(const struct node *node, const char *name, const char *text, size_t length, struct gs_config *config,
 		 char **problem)
 {
-	const struct gs_config_source source = {.name = name, .text = text, .length = length};
+	const struct gs_config_source source = {
+		.name = name, .text = text, .length = length, .untrusted = !node->options->trust_config};
 	struct gs_diagnostics diagnostics = {0};
 	int result = gs_config_parse(&source, environment, NULL, node->options->overrides,
 				     node->options->override_count, config, &diagnostics);

@@ -132,6 +132,47 @@ def test_a_bad_config_keeps_the_last_good_one_also_over_a_restart(daemon, api, v
     api.wait_condition("GPUShareConfigured", "True", "ConfigInForce")
 
 
+OF_NODE = {"nvidiaCTKPath": "flags: {plugin: {nvidiaCTKPath: /tmp/evil}}\n",
+           "containerDriverRoot": "flags: {plugin: {containerDriverRoot: /tmp}}\n",
+           "outputFile": "flags: {gfd: {outputFile: %s}}\n"}
+
+
+@pytest.mark.parametrize("key", sorted(OF_NODE))
+def test_a_configmap_names_no_files_or_programs_of_the_node(daemon, api, volume, tmp_path, key):
+    """Who can edit it need not be root there: the daemon's own arguments name them."""
+    target = tmp_path / "other-file"
+    target.write_text("mine\n")
+    evil = OF_NODE[key].replace("%s", str(target))
+    api.label(**{LABEL: "large"})
+    daemon.start()
+    wait_shares(daemon, 10)
+    volume.write(default=config(2), large=config(6, evil))
+    note = api.wait_event("ConfigRejected")["note"]
+    assert key in note and "only the daemon's --" in note
+    assert shares(daemon) == 10 and target.read_text() == "mine\n"
+    daemon.kill()
+    volume.write(default=config(2), large=config(6, evil))
+    daemon.arguments += ["--trust-config"]
+    daemon.start()
+    wait_shares(daemon, 12)
+
+
+def test_a_config_in_a_pod_is_not_trusted_and_a_plain_file_is(tmp_path, sim, api):
+    text = config(5, "flags: {gfd: {machineTypeFile: /etc/hostname}}\n")
+    for environment, refused in ((api.environment(), True), ({}, False)):
+        node = Node(tmp_path / str(refused), sim, env=environment, arguments=ALONE)
+        node.start()
+        try:
+            wait_shares(node, 8)
+            node.write_config(text)
+            if refused:
+                wait_until(lambda: "flags.gfd.machineTypeFile names what is the node's own" in node.read_log(), "the problem")
+            else:
+                wait_shares(node, 10)
+        finally:
+            node.stop()
+
+
 def test_without_any_good_config_it_shares_nothing_and_says_so(daemon, api, volume):
     api.label(**{LABEL: "large"})
     volume.write(large="version: v9\n")

@@ -184,6 +184,8 @@ void gs_config_markdown(struct gs_strbuf *text)
 		for (size_t f = 0; f < GS_ARRAY_LENGTH(key->flags) && key->flags[f]; f++)
 			gs_strbuf_printf(text, ", `--%s`", key->flags[f]);
 		gs_strbuf_printf(text, " | %s | %s", key->since, key->help);
+		if (key->of_node)
+			gs_strbuf_add(text, "; [the node's own](#what-a-configmap-may-not-say)");
 		if (key->unavailable)
 			gs_strbuf_printf(text, ". Refused: %s", key->unavailable);
 		gs_strbuf_add(text, " |\n");

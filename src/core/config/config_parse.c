@@ -15,7 +15,8 @@
 struct parser {
 	const char *name;
 	struct gs_diagnostics *diags;
-	struct gs_config_origin *origins; /* NULL: nobody asks */
+	struct gs_config_origin *origins; /* NULL: of a text that is only checked */
+	bool manifest;
 };
 
 #define ERROR(parser, node, ...) \
@@ -348,7 +349,8 @@ static void read_source(struct parser *p, const struct gs_config_source *source,
 	}
 	plain.text = text;
 	if (gs_tree_parse(plain.name, plain.text, plain.length, (struct gs_tree_place){0}, &tree, p->diags) == 0) {
-		if (gs_manifest_is(tree.root))
+		p->manifest = gs_manifest_is(tree.root);
+		if (p->manifest)
 			read_manifest(p, tree.root, &plain, config);
 		else
 			read_text(p, tree.root, config);
@@ -356,17 +358,51 @@ static void read_source(struct parser *p, const struct gs_config_source *source,
 	gs_tree_free(&tree);
 }
 
+/* Whether a key has the value that it has without the file. */
+static bool is_default(const struct gs_config_key *key, const struct gs_config *config,
+		       const struct gs_config *defaults)
+{
+	GS_AUTO_STRBUF struct gs_strbuf value = {0}, other = {0};
+	gs_value_format(key, config, &value);
+	gs_value_format(key, defaults, &other);
+	return value.length == other.length && (!value.length || memcmp(value.data, other.data, value.length) == 0);
+}
+
+/* A flag or a variable wins over the file, so only what comes from the file is looked at. A manifest that somebody checks
+ * by hand is going to be one of those files, so it is told. */
+static void check_trust(struct parser *p, const struct gs_config_source *source, const struct gs_config *config)
+{
+	if (!source->untrusted && !p->manifest)
+		return;
+	struct gs_config defaults;
+	gs_config_init(&defaults);
+	/* Unset, it is the driver root, wherever that comes from. */
+	free(defaults.flags.nvidia_dev_root);
+	defaults.flags.nvidia_dev_root = gs_strdup(config->flags.nvidia_driver_root);
+	for (size_t i = 0; i < gs_config_key_count; i++) {
+		const struct gs_config_key *key = &gs_config_keys[i];
+		const struct gs_config_origin *origin = &p->origins[i];
+		if (!key->of_node || origin->kind != GS_ORIGIN_FILE || is_default(key, config, &defaults))
+			continue;
+		gs_diagnostics_add(
+			p->diags, !source->untrusted, p->name, origin->line, origin->column,
+			"%s names what is the node's own, and a ConfigMap may not: only the daemon's --%s or "
+			"%s does; remove it here",
+			key->path, key->flags[0], key->env[0]);
+	}
+	gs_config_free(&defaults);
+}
+
 int gs_config_parse_origins(const struct gs_config_source *source, const char *(*env)(const char *name, void *user),
 			    void *env_user, const struct gs_config_override *overrides, size_t override_count,
 			    struct gs_config *out, struct gs_config_origin *origins, struct gs_diagnostics *diags)
 {
 	struct gs_diagnostics own = {0};
-	struct parser p = {.name = source->name, .diags = diags ? diags : &own, .origins = origins};
+	GS_AUTO_FREE struct gs_config_origin *places = gs_calloc(gs_config_key_count, sizeof *places);
+	struct parser p = {.name = source->name, .diags = diags ? diags : &own, .origins = places};
 	size_t errors = p.diags->error_count;
 	struct gs_config config;
 	gs_config_init(&config);
-	if (origins)
-		memset(origins, 0, gs_config_key_count * sizeof *origins);
 	read_source(&p, source, &config);
 	GS_AUTO_FREE char *mps_root = gs_strdup(config.flags.mps_root);
 	if (env)
@@ -376,6 +412,9 @@ int gs_config_parse_origins(const struct gs_config_source *source, const char *(
 		gs_config_check_mps_root(&config, "environment or command line", 0, 0, p.diags);
 	if (!config.flags.nvidia_dev_root)
 		config.flags.nvidia_dev_root = gs_strdup(config.flags.nvidia_driver_root);
+	check_trust(&p, source, &config);
+	if (origins)
+		memcpy(origins, places, gs_config_key_count * sizeof *places);
 	gs_diagnostics_sort(p.diags);
 	bool failed = p.diags->error_count > errors;
 	if (failed)

@@ -13,7 +13,8 @@ struct gs_config_source {
 	const char *text; /* YAML or JSON; needs no NUL at the end */
 	size_t length;
 	const char *entry; /* which data key of a ConfigMap manifest; NULL: the only one, "default" or "config.yaml" */
-	bool any_entry;    /* no error when it is not clear which key is meant: all are only checked, none is used */
+	bool untrusted; /* who wrote it may say how GPUs are shared, and nothing of the node (of_node in the table) */
+	bool any_entry; /* no error when it is not clear which key is meant: all are only checked, none is used */
 };
 
 /* A flag given on the command line, without dashes: {"mig-strategy", "none"}. A boolean's "" is true. */

@@ -48,6 +48,9 @@ struct gs_config_key {
 	const char *fallback;      /* the default, as in a file; NULL: unset */
 	const char *fallback_note; /* what unset means */
 	bool required;
+	/* It names a file, a folder or a program of the node, or who the daemon is in the cluster: more than how GPUs are
+	 * shared. A file that is not trusted may say only what holds without it. */
+	bool of_node;
 	const char *env[3];      /* first defined one counts */
 	const char *flags[3];    /* long options without dashes; the first is the one to show */
 	const char *since;       /* version of gpushare */

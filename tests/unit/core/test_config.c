@@ -495,6 +495,84 @@ static void test_precedence(void **state)
 	gs_config_free(&config);
 }
 
+/* Who can edit a ConfigMap need not be root on the nodes. */
+static void test_a_file_that_is_not_trusted(void **state)
+{
+	static const struct {
+		const char *text, *said; /* NULL: it is valid */
+	} cases[] = {
+		{"flags: {plugin: {nvidiaCTKPath: /tmp/evil}}",
+		 "f:1:33: flags.plugin.nvidiaCTKPath names what is the node's own, and a ConfigMap may not: only the "
+		 "daemon's --nvidia-cdi-hook-path or NVIDIA_CDI_HOOK_PATH does; remove it here"},
+		{"flags: {plugin: {containerDriverRoot: /tmp}}", "flags.plugin.containerDriverRoot"},
+		{"flags: {nvidiaDriverRoot: /tmp}", "flags.nvidiaDriverRoot"},
+		{"flags: {nvidiaDevRoot: /tmp}", "flags.nvidiaDevRoot"},
+		{"flags: {mpsRoot: /etc}", "flags.mpsRoot"},
+		{"flags: {gfd: {outputFile: /etc/passwd}}", "flags.gfd.outputFile"},
+		{"flags: {gfd: {machineTypeFile: /etc/shadow}}", "flags.gfd.machineTypeFile"},
+		{"kubernetes: {nodeName: other}", "kubernetes.nodeName"},
+		{"kubernetes: {serviceAccountDir: /tmp}", "kubernetes.serviceAccountDir"},
+		{"flags: {gfd: {outputFile: \"\"}}", "flags.gfd.outputFile"},
+		/* What holds without the file, and what a flag or a variable says in any case. */
+		{"flags: {nvidiaDriverRoot: /, nvidiaDevRoot: /driver, mpsRoot: /run/nvidia/mps}",
+		 "flags.nvidiaDevRoot"},
+		{"flags: {nvidiaDriverRoot: /, mpsRoot: /run/nvidia/mps, plugin: {nvidiaCTKPath: "
+		 "/usr/bin/nvidia-ctk}}"},
+		{"flags: {migStrategy: single, gdsEnabled: true}"},
+		{"v1: x", "unknown key"},
+	};
+	const char *env[] = {"NVIDIA_DRIVER_ROOT=/driver", "MPS_ROOT=/mps", NULL};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++) {
+		struct gs_config_source source = {
+			.name = "f", .text = cases[i].text, .length = strlen(cases[i].text), .untrusted = true};
+		struct gs_diagnostics diags = {0};
+		struct gs_config config;
+		int result = gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags);
+		assert_int_equal(result, cases[i].said ? -1 : 0);
+		if (cases[i].said)
+			assert_non_null(strstr(diags.items[0].text, cases[i].said));
+		if (!result)
+			gs_config_free(&config);
+		gs_diagnostics_free(&diags);
+	}
+	/* A variable wins over the file, as ever, and says what may be said. */
+	static const char text[] = "flags: {nvidiaDriverRoot: /tmp, nvidiaDevRoot: /driver, mpsRoot: /tmp}";
+	struct gs_config_source source = {.name = "f", .text = text, .length = strlen(text), .untrusted = true};
+	struct gs_config config;
+	assert_int_equal(gs_config_parse(&source, look_up, env, NULL, 0, &config, NULL), 0);
+	assert_string_equal(config.flags.nvidia_driver_root, "/driver");
+	assert_string_equal(config.flags.mps_root, "/mps");
+	gs_config_free(&config);
+	source.untrusted = false;
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, NULL), 0);
+	assert_string_equal(config.flags.mps_root, "/tmp");
+	gs_config_free(&config);
+}
+
+/* Each key that is a path is the node's own: a new one must be thought about. */
+static void test_every_path_is_the_nodes_own(void **state)
+{
+	for (size_t i = 0; i < gs_config_key_count; i++)
+		if (gs_config_keys[i].type == GS_KEY_PATH)
+			assert_true(gs_config_keys[i].of_node);
+}
+
+/* A manifest is checked by hand before it goes to a cluster. */
+static void test_a_manifest_is_told_what_it_may_not_say(void **state)
+{
+	static const char text[] = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: c}\ndata:\n  config.yaml: |\n"
+				   "    flags:\n      mpsRoot: /etc\n";
+	struct gs_config_source source = {.name = "f", .text = text, .length = strlen(text)};
+	struct gs_diagnostics diags = {0};
+	struct gs_config config;
+	assert_int_equal(gs_config_parse(&source, NULL, NULL, NULL, 0, &config, &diags), 0);
+	gs_config_free(&config);
+	assert_int_equal(diags.count, 1);
+	assert_true(diags.items[0].warning);
+	assert_int_equal(diags.items[0].line, 7);
+	gs_diagnostics_free(&diags);
+}
+
 static void test_bad_environment_and_flags(void **state)
 {
 	struct gs_config_source source = {.name = "f", .text = "", .length = 0};
@@ -622,6 +700,9 @@ int main(void)
 		cmocka_unit_test(test_config_map),
 		cmocka_unit_test(test_precedence),
 		cmocka_unit_test(test_mps_root_needs_room_for_sockets),
+		cmocka_unit_test(test_a_file_that_is_not_trusted),
+		cmocka_unit_test(test_every_path_is_the_nodes_own),
+		cmocka_unit_test(test_a_manifest_is_told_what_it_may_not_say),
 		cmocka_unit_test(test_bad_environment_and_flags),
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_table),
