@@ -8,12 +8,13 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "core/config/config_parse.h"
+#include "node/hardware.h"
 #include "node/node.h"
 #include "node/selection.h"
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 19, DELETE_SECONDS = 120 };
+enum { OWN_OPTIONS = 23, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -59,6 +60,13 @@ static const struct gs_option options[] = {
 	 "serve /metrics (for Prometheus), /healthz and /readyz there by HTTP, to whoever can reach it; :9400 is every "
 	 "address of the machine, and without the option nothing is served",
 	 NULL},
+	{"pci-devices", 0, "DIR", "GPUSHARE_PCI_DEVICES", NODE_DEFAULT_PCI_DIR,
+	 "where the machine's PCI devices are listed: where none is a GPU of NVIDIA's, no driver is missed", "dir"},
+	{"device-plugin", 0, "BOOL", "GPUSHARE_DEVICE_PLUGIN", "true",
+	 "false: give no GPU to pods; the node is labelled all the same", "true false"},
+	{"labels", 0, "BOOL", "GPUSHARE_LABELS", "true", "false: set no labels of GPUs on the node", "true false"},
+	{"mig-manager", 0, "BOOL", "GPUSHARE_MIG_MANAGER", "true",
+	 "false: do not follow the node's label nvidia.com/mig.config", "true false"},
 	{"log-level", 0, "LEVEL", "GPUSHARE_LOG_LEVEL", "info", "debug, info, warning or error",
 	 "debug info warning error"},
 	{"log-format", 0, "FORMAT", "GPUSHARE_LOG_FORMAT", "text", "text or json", "text json"},
@@ -151,6 +159,17 @@ static int read_trust(const struct gs_arguments *arguments, bool fallback, bool 
 	return -1;
 }
 
+/* The switches of parts of the daemon: on unless they say false. */
+static int read_switch(const struct gs_arguments *arguments, const char *name, bool *off)
+{
+	const char *value = gs_option_value(&gs_command_node, arguments, name);
+	*off = strcmp(value, "false") == 0;
+	if (*off || strcmp(value, "true") == 0)
+		return 0;
+	fprintf(stderr, "gpushare node: --%s is \"%s\"; use true or false\n", name, value);
+	return -1;
+}
+
 /* `words` are the arguments as they were given. NODE_HANGS as node_run has it. */
 static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, char *const *words,
 			    struct gs_error *err)
@@ -221,6 +240,7 @@ static int run(int argc, char **argv)
 		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
 		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),
 		.host_cgroups = gs_option_value(&gs_command_node, &arguments, "host-cgroups"),
+		.pci_dir = gs_option_value(&gs_command_node, &arguments, "pci-devices"),
 		.metrics_address = gs_option_value(&gs_command_node, &arguments, "metrics-address"),
 		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
@@ -228,6 +248,10 @@ static int run(int argc, char **argv)
 		.overrides = overrides,
 		.override_count = override_count,
 	};
+	if (read_switch(&arguments, "device-plugin", &node.no_device_plugin) < 0 ||
+	    read_switch(&arguments, "labels", &node.no_labels) < 0 ||
+	    read_switch(&arguments, "mig-manager", &node.no_mig_manager) < 0)
+		return GS_EXIT_USAGE;
 	struct gs_error err;
 	int result = run_or_uninstall(&node, &arguments, argv + 1, &err);
 	if (result == NODE_HANGS)

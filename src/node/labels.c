@@ -235,7 +235,8 @@ static void send_labels(struct node_labels *labels)
 void node_labels_update(struct node *node)
 {
 	struct node_labels *labels = node->labels;
-	if (!labels || labels->stopping || !node->config_ready || !node->inventory_known || node->plan_problem)
+	if (!labels || labels->stopping || node->options->no_labels || !node->config_ready || !node->inventory_known ||
+	    node->plan_problem)
 		return;
 	if (labels->built && is_forever(&node->config))
 		return;
@@ -268,6 +269,10 @@ void node_labels_start(struct node *node)
 	node->labels->namespace = node_own_namespace(node->config.kubernetes.service_account_dir);
 	uv_timer_init(&node->loop, &node->labels->timer);
 	node->labels->timer.data = node->labels;
+	/* Those of a daemon that had them switched on go. */
+	const struct cluster_metadata none = {0};
+	if (node->options->no_labels)
+		cluster_set_metadata(node->cluster, NODE_LABELS_MANAGER, &none);
 }
 
 static void on_closed(uv_handle_t *handle)

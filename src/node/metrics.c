@@ -270,16 +270,23 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 	}
 }
 
-/* Ready: the GPUs were read, a configuration is in force, and the kubelet knows every resource, where there is one to tell. */
+/* Ready: the GPUs were read, a configuration is in force, and the kubelet knows every resource, where there is one to tell; or
+ * there is no GPU, and nothing will ever be to do. */
 static void readiness_page(const struct node *node, struct http_answer *answer)
 {
 	answer->content_type = "text/plain; charset=utf-8";
+	if (node_lacks_gpu(node)) {
+		gs_strbuf_add(&answer->body, "ok: this machine has no GPU of NVIDIA's\n");
+		return;
+	}
 	if (gpus_waiting_reason(node->gpus))
 		gs_strbuf_printf(&answer->body, "waiting for the NVIDIA driver: %s\n", gpus_waiting_reason(node->gpus));
 	else if (!node->inventory_known)
 		gs_strbuf_add(&answer->body, "the GPUs were not read yet\n");
 	if (!node->config_ready)
 		gs_strbuf_add(&answer->body, "no configuration is in force yet\n");
+	if (node->serve_problem)
+		gs_strbuf_printf(&answer->body, "%s\n", node->serve_problem);
 	for (size_t i = 0; *node->options->kubelet_socket && i < node->plugins.count; i++)
 		if (!kube_plugin_registered(node->plugins.items[i]))
 			gs_strbuf_printf(&answer->body, "%s is not registered with the kubelet\n",

@@ -9,6 +9,8 @@
 #include "mig/mig_job.h"
 #include "node/withdraw.h"
 
+#define MIG_MANAGER "gpushare-mig" /* as the field's manager */
+
 enum {
 	RETRY_FIRST_MS = 2000,
 	RETRY_MOST_MS = 30000,
@@ -39,6 +41,14 @@ struct mig_manager {
 
 /* --- what is told --- */
 
+/* Nothing is wanted any more: neither the label nor the condition says anything. */
+static void forget_state(struct node *node)
+{
+	const struct cluster_metadata nothing = {0};
+	cluster_set_metadata(node->cluster, MIG_MANAGER, &nothing);
+	cluster_clear_condition(node->cluster, "GPUShareMIG");
+}
+
 static void tell(struct mig_manager *manager, enum state state, const char *reason)
 {
 	struct node *node = manager->node;
@@ -49,10 +59,8 @@ static void tell(struct mig_manager *manager, enum state state, const char *reas
 	free(manager->reason);
 	manager->reason = gs_strdup(reason);
 	const struct cluster_pair label = {MIG_STATE_LABEL, state_names[state]};
-	const struct cluster_metadata metadata = {.labels = &label, .label_count = state == STATE_NONE ? 0 : 1};
-	cluster_set_metadata(node->cluster, "gpushare-mig", &metadata);
-	if (state == STATE_NONE)
-		return;
+	const struct cluster_metadata metadata = {.labels = &label, .label_count = 1};
+	cluster_set_metadata(node->cluster, MIG_MANAGER, &metadata);
 	static const char *const reasons[] = {"", "MIGConfigPending", "MIGConfigApplied", "MIGConfigFailed"};
 	GS_AUTO_FREE char *message =
 		gs_printf("MIG configuration \"%s\": %s", manager->wanted, *reason ? reason : "being applied");
@@ -258,7 +266,8 @@ static void attempt(struct mig_manager *manager)
 	manager->again = false;
 	if (!manager->wanted) {
 		release(manager);
-		tell(manager, STATE_NONE, "");
+		manager->state = STATE_NONE;
+		forget_state(manager->node);
 		return;
 	}
 	if (manager->state != STATE_PENDING)
@@ -328,13 +337,21 @@ void mig_manager_want(struct node *node, const char *name)
 
 static void on_label(void *user, const char *value)
 {
-	mig_manager_want(user, value && *value ? value : NULL);
+	struct node *node = user;
+	/* What an earlier daemon said of a label that went while it was away. */
+	if (!(value && *value) && node->mig && !node->mig->wanted)
+		forget_state(node);
+	mig_manager_want(node, value && *value ? value : NULL);
 }
 
 void mig_manager_start(struct node *node)
 {
 	if (!node->cluster)
 		return;
+	if (node->options->no_mig_manager) {
+		forget_state(node);
+		return;
+	}
 	struct mig_manager *manager = gs_calloc(1, sizeof *manager);
 	manager->node = node;
 	manager->reason = gs_strdup("");

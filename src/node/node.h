@@ -37,9 +37,12 @@ struct node_options {
 	const char *cdi_dir;
 	const char *host_cgroups;    /* NULL: not in a container */
 	const char *metrics_address; /* "[HOST]:PORT" to serve metrics at by HTTP; NULL or "": nowhere */
+	const char *pci_dir;         /* node/hardware.h */
 	const char *mig_config_path; /* mig-parted's file, for the label nvidia.com/mig.config; NULL: none */
 	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
-	const struct gs_config_override *overrides;             /* NVIDIA's flags given on the command line */
+	bool no_device_plugin;                                  /* nothing is given out; labels are set */
+	bool no_labels, no_mig_manager;
+	const struct gs_config_override *overrides; /* NVIDIA's flags given on the command line */
 	size_t override_count;
 };
 

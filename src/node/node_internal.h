@@ -126,6 +126,8 @@ void node_serve_problem(struct node *node, const char *resource, const struct gs
 /* report.c: the cluster learns what an operator must know. Safe to call at any time; says only what changed. */
 void node_join_cluster(struct node *node);
 void node_report(struct node *node);
+/* There is no driver, and no GPU that could want one. */
+bool node_lacks_gpu(const struct node *node);
 
 /* mps.c: control daemons as the plan in force needs them. */
 void node_mps_apply(struct node *node);

@@ -264,6 +264,8 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 void node_retry_publish(struct node *node)
 {
 	bool complete = true;
+	if (node->options->no_device_plugin)
+		return;
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		if (!find_plugin(node, node->plan.resources[i].name))
 			start_plugin(node, &node->plan.resources[i]);
@@ -373,9 +375,11 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node->plan = plan;
 	node->inventory_known = true;
 	log_notes(&old_plan, &plan);
-	node_mps_apply(node);
+	if (!node->options->no_device_plugin)
+		node_mps_apply(node);
 	refresh_health(node);
-	write_cdi(node);
+	if (!node->options->no_device_plugin)
+		write_cdi(node);
 
 	for (size_t i = node->plugins.count; i > 0; i--) {
 		const char *name = kube_plugin_resource_name(node->plugins.items[i - 1]);

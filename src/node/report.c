@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "node/hardware.h"
 #include "node/node_internal.h"
 #include "node/selection.h"
 
@@ -136,12 +137,17 @@ static void report_device(struct node *node, size_t which, struct gs_strbuf *sic
 	}
 }
 
+static void report_missing_driver(struct node *node, const char *type, const char *waiting)
+{
+	GS_AUTO_FREE char *message = gs_printf("waiting for the NVIDIA driver: %s", waiting);
+	cluster_set_condition(node->cluster, type, false, "DriverMissing", message);
+}
+
 static void report_gpus(struct node *node)
 {
 	const char *waiting = gpus_waiting_reason(node->gpus);
 	if (waiting) {
-		GS_AUTO_FREE char *message = gs_printf("waiting for the NVIDIA driver: %s", waiting);
-		cluster_set_condition(node->cluster, "GPUShareHealthy", false, "DriverMissing", message);
+		report_missing_driver(node, "GPUShareHealthy", waiting);
 		return;
 	}
 	if (!node->inventory_known)
@@ -169,6 +175,11 @@ static void report_serving(struct node *node)
 {
 	const char *problem = node->serve_problem;
 	const char *reason = node->serve_conflict ? "PluginConflict" : "NotServed";
+	const char *waiting = gpus_waiting_reason(node->gpus);
+	if (node->options->no_device_plugin) {
+		cluster_clear_condition(node->cluster, "GPUShareServing");
+		return;
+	}
 	for (size_t i = 0; !problem && i < node->plugins.count; i++)
 		if (*kube_plugin_problem(node->plugins.items[i])) {
 			problem = kube_plugin_problem(node->plugins.items[i]);
@@ -178,16 +189,29 @@ static void report_serving(struct node *node)
 		cluster_set_condition(node->cluster, "GPUShareServing", false, reason, problem);
 		if (node->serve_conflict)
 			cluster_event(node->cluster, true, reason, "Serve", problem);
+	} else if (waiting) {
+		report_missing_driver(node, "GPUShareServing", waiting);
 	} else if (node->config_ready && node->inventory_known) {
 		cluster_set_condition(node->cluster, "GPUShareServing", true, "Serving",
 				      "every resource is served and registered with the kubelet");
 	}
 }
 
+bool node_lacks_gpu(const struct node *node)
+{
+	return gpus_waiting_reason(node->gpus) && !node_may_have_gpu(node->options->pci_dir);
+}
+
 void node_report(struct node *node)
 {
+	static const char *const all[] = {"GPUShareConfigured", "GPUShareHealthy", "GPUShareServing"};
 	if (!node->cluster || !node->gpus || node->stopping)
 		return;
+	if (node_lacks_gpu(node)) {
+		for (size_t i = 0; i < GS_ARRAY_LENGTH(all); i++)
+			cluster_clear_condition(node->cluster, all[i]);
+		return;
+	}
 	report_config(node);
 	report_gpus(node);
 	report_serving(node);

@@ -137,11 +137,11 @@ def test_configurations_given_as_values_become_a_configmap(helm, values, name):
 
 def test_the_notes_say_what_is_ignored_and_nothing_else(helm):
     arguments = ["install", "gpushare", CHART, "--dry-run=client", "--namespace", "gpu-operator"]
-    done = call(helm, *arguments, *settings(OPERATOR + ["toolkit.version=v1", "migManager.enabled=true", "mps.enableHostPID=true"]))
+    done = call(helm, *arguments, *settings(OPERATOR + ["toolkit.version=v1", "migManager.version=v1", "mps.enableHostPID=true"]))
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:")[1]
     ignored = notes.split("ignored:")[1]
-    assert re.findall(r"^- ([\w.]+):", ignored, re.M) == ["driver", "toolkit", "migManager.enabled", "mps.enableHostPID"]
+    assert re.findall(r"^- ([\w.]+):", ignored, re.M) == ["driver", "toolkit", "migManager.version", "mps.enableHostPID"]
     plain = call(helm, *arguments).stdout
     assert "ignored" not in plain.split("NOTES:")[1]
 
@@ -286,3 +286,194 @@ def test_metrics(helm):
     assert ("Service", "gpushare") not in off and "ports" not in container_of(off)
     assert off["NetworkPolicy", "gpushare"]["spec"]["ingress"] == [] and "GPUSHARE_METRICS_ADDRESS" not in environment_of(off)
     assert "metrics.port" in refusal(helm, "metrics.port=0").replace("/", ".")
+
+
+# --- every key of NVIDIA's charts ---
+
+NVIDIA_VALUES = REPOSITORY / "tests" / "integration" / "nvidia_values"
+NOTES = ["install", "gpushare", CHART, "--dry-run=client", "--namespace", "gpu-operator"]
+OWN_IMAGE = {"image": {"repository": "registry.example.com/gpushare"}}
+CONFIG = {"create": True, "name": "given", "data": {"config.yaml": "version: v1"}}
+TOLERATIONS = [{"key": "mine", "operator": "Exists"}]
+# What is taken: another value of each, which must make other objects.
+TAKEN = {
+    "affinity": {"podAffinity": {}},
+    "cdi.enabled": False,
+    "cdi.nvidiaHookPath": "/opt/nvidia-cdi-hook",
+    "compatWithCPUManager": True,
+    "config.default": {"config": {"name": "x", "default": "four"}},
+    "config.fallbackStrategies": {"config": {"name": "x", "fallbackStrategies": ["empty"]}},
+    "config.map": {"a": "version: v1"},
+    "config.name": "x",
+    "daemonsets.annotations": {"a": "b"},
+    "daemonsets.labels": {"a": "b"},
+    "daemonsets.priorityClassName": "mine",
+    "daemonsets.rollingUpdate.maxUnavailable": {"daemonsets": {"updateStrategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}}},
+    "daemonsets.tolerations": TOLERATIONS,
+    "daemonsets.updateStrategy": "OnDelete",
+    "deviceDiscoveryStrategy": "nvml",
+    "deviceIDStrategy": "index",
+    "deviceListStrategy": "envvar",
+    "devicePlugin.args": ["--log-level=debug"],
+    "devicePlugin.config": CONFIG,
+    "devicePlugin.enableHostNetwork": True,
+    "devicePlugin.enabled": False,
+    "devicePlugin.env": [{"name": "DP_DISABLE_HEALTHCHECKS", "value": "all"}],
+    "devicePlugin.hostNetwork": True,
+    "devicePlugin.mps.root": "/mine",
+    "devicePlugin.resources": {"limits": {"memory": "1Gi"}},
+    "failOnInitError": True,
+    "fullnameOverride": "mine",
+    "gdrcopyEnabled": True,
+    "gdsEnabled": True,
+    "gfd.enabled": False,
+    "gfd.noTimestamp": True,
+    "gfd.sleepInterval": "5m",
+    "hostPaths.driverInstallDir": "/mine",
+    "hostPaths.kubeletRootDir": "/mine",
+    "image.pullPolicy": "Always",
+    "image.repository": "mine",
+    "image.tag": "mine",
+    "imagePullSecrets": [{"name": "mine"}],
+    "mig.strategy": "mixed",
+    "migManager.config.create": {"migManager": {"config": CONFIG}},
+    "migManager.config.data": {"migManager": {"config": CONFIG}},
+    "migManager.config.name": "mine",
+    "migManager.enabled": False,
+    "migStrategy": "mixed",
+    "mofedEnabled": True,
+    "mps.root": "/mine",
+    "nameOverride": "mine",
+    "nodeSelector": {"a": "b"},
+    "nvidiaDevRoot": "/mine",
+    "nvidiaDriverRoot": "/mine",
+    "podAnnotations": {"a": "b"},
+    "podSecurityContext": {"fsGroup": 1},
+    "priorityClassName": "mine",
+    "resources": {"limits": {"memory": "1Gi"}},
+    "runtimeClassName": "nvidia",
+    "securityContext": {"privileged": True},
+    "tolerations": TOLERATIONS,
+    "updateStrategy": {"type": "OnDelete"},
+}
+
+
+def nested(path, value):
+    """{"a": {"b": value}} of "a.b"; a value that begins with the path's own first word is whole already."""
+    first = path.split(".")[0]
+    if isinstance(value, dict) and set(value) == {first}:
+        return value
+    for word in reversed(path.split(".")):
+        value = {word: value}
+    return value
+
+
+def with_values(helm, tmp_path, command, *files):
+    options = []
+    for number, values in enumerate(files):
+        file = tmp_path / f"values-{number}.yaml"
+        file.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+        options += ["--values", file]
+    return call(helm, *command, *options)
+
+
+def rendered(helm, tmp_path, *files):
+    done = with_values(helm, tmp_path, ["template", "gpushare", CHART, "--namespace", "gpu-operator"], *files)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ignored_of(notes):
+    return set(re.findall(r"^- ([\w.-]+): \S", notes.split("and ignored:")[1], re.M)) if "and ignored:" in notes else set()
+
+
+def leaves(values, path=""):
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else key
+        if value is not None:
+            yield here
+        if isinstance(value, dict):
+            yield from leaves(value, here)
+
+
+@pytest.mark.parametrize("chart", ["gpu-operator", "k8s-device-plugin"])
+def test_every_value_of_nvidias_charts_is_taken_or_said_to_be_ignored(helm, tmp_path, chart):
+    text = (NVIDIA_VALUES / f"{chart}.yaml").read_text()
+    done = with_values(helm, tmp_path, NOTES, text, OWN_IMAGE)
+    assert done.returncode == 0, done.stderr
+    said = ignored_of(done.stdout.split("NOTES:")[1])
+    known = said | set(TAKEN)
+
+    def is_known(path):
+        words = path.split(".")
+        above = {".".join(words[:count]) for count in range(1, len(words) + 1)}
+        return above & known or any(each.startswith(path + ".") for each in known)
+
+    # A value that is null is as good as absent: Helm takes it out.
+    assert not [path for path in sorted(leaves(yaml.safe_load(text))) if not is_known(path)]
+    assert not said & set(TAKEN)
+
+
+@pytest.mark.parametrize("path", sorted(TAKEN))
+def test_a_value_that_is_taken_changes_what_is_installed(helm, tmp_path, path):
+    assert rendered(helm, tmp_path, nested(path, TAKEN[path])) != rendered(helm, tmp_path, {})
+
+
+def test_whole_values_of_the_device_plugin_are_refused_for_their_image_alone(helm, tmp_path):
+    text = (NVIDIA_VALUES / "k8s-device-plugin.yaml").read_text()
+    done = with_values(helm, tmp_path, ["template", "gpushare", CHART], text)
+    assert done.returncode != 0
+    for word in ("image.repository", "nvcr.io/nvidia/k8s-device-plugin", "gpushare's image"):
+        assert word in done.stderr, done.stderr
+    assert "DEVICE_LIST_STRATEGY" not in rendered(helm, tmp_path, text, OWN_IMAGE)  # null: as the configuration says
+
+
+def test_the_operators_switches_mean_what_they_say(helm, tmp_path):
+    both = render(helm, "devicePlugin.enabled=false", "gfd.enabled=false")
+    assert not {kind for kind, _ in both} & {"DaemonSet", "Service", "Job"}
+    labels = environment_of(render(helm, "devicePlugin.enabled=false"))
+    assert labels["GPUSHARE_DEVICE_PLUGIN"] == "false" and "GPUSHARE_LABELS" not in labels
+    assert environment_of(render(helm, "gfd.enabled=false"))["GPUSHARE_LABELS"] == "false"
+    assert environment_of(render(helm, "migManager.enabled=false"))["GPUSHARE_MIG_MANAGER"] == "false"
+    notes = call(helm, *NOTES, *settings(["devicePlugin.enabled=false", "gfd.enabled=false"])).stdout.split("NOTES:")[1]
+    assert "Nothing runs on any node" in notes
+
+
+def test_where_the_operators_driver_is(helm):
+    for values, root in (([], "/"), (["hostPaths.driverInstallDir=/run/nvidia/driver"], "/run/nvidia/driver"),
+                         (["hostPaths.driverInstallDir=/run/nvidia/driver", "driver.enabled=false"], "/")):
+        objects = render(helm, *values)
+        assert environment_of(objects)["NVIDIA_DRIVER_ROOT"] == root
+        assert {"name": "driver-root", "hostPath": {"path": root}} in pod_of(objects)["volumes"]
+    assert "hostPaths.driverInstallDir" in refusal(helm, "nvidiaDriverRoot=/a", "hostPaths.driverInstallDir=/b")
+
+
+def test_a_variable_that_the_user_sets_stands_once(helm):
+    """Twice the same name is refused by an API server that applies on its side, as Helm 4 asks for."""
+    objects = render(helm, "env[0].name=MPS_ROOT", "env[0].value=/mine", "devicePlugin.env[0].name=MPS_ROOT", "devicePlugin.env[0].value=/other")
+    assert [entry for entry in container_of(objects)["env"] if entry["name"] == "MPS_ROOT"] == [{"name": "MPS_ROOT", "value": "/mine"}]
+
+
+def terms_of(objects):
+    affinity = pod_of(objects).get("affinity", {}).get("nodeAffinity", {})
+    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+
+
+def selects(terms, labels):
+    """As the scheduler reads node selector terms."""
+    def holds(expression):
+        value = labels.get(expression["key"])
+        return value in expression["values"] if expression["operator"] == "In" else value is None
+    return not terms or any(all(map(holds, term["matchExpressions"])) for term in terms)
+
+
+def test_nodes_without_a_gpu_get_no_pod(helm):
+    seen = {"feature.node.kubernetes.io/kernel-version.full": "6.1"}  # by Node Feature Discovery
+    gpu = {**seen, "feature.node.kubernetes.io/pci-0302_10de.present": "true"}
+    forced = {"nvidia.com/gpu.present": "true"}
+    for value, expected in (("auto", (True, False, True, True)), ("labelled", (False, False, True, True)), ("all", (True, True, True, True))):
+        terms = terms_of(render(helm, f"nodes={value}"))
+        assert tuple(selects(terms, labels) for labels in ({}, seen, gpu, {**seen, **forced})) == expected, value
+    assert not selects(terms_of(render(helm)), {"nvidia.com/gpu.present": "false"})
+    assert not terms_of(render(helm, "simulatedNode.enabled=true"))
+    assert "/nodes" in refusal(helm, "nodes=some")

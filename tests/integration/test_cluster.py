@@ -344,7 +344,8 @@ def test_a_sick_gpu_is_told_and_its_recovery(daemon, api, sim):
 
 
 def test_a_node_without_a_driver_says_so(tmp_path, api, volume):
-    node = Node(tmp_path, env=api.environment(), arguments=["--config-dir", volume.directory, "--default-config", "default", *ALONE])
+    arguments = ["--config-dir", volume.directory, "--default-config", "default", "--pci-devices", str(tmp_path / "unknown"), *ALONE]
+    node = Node(tmp_path, env=api.environment(), arguments=arguments)
     node.start()
     try:
         api.wait_condition("GPUShareHealthy", "False", "DriverMissing")

@@ -29,12 +29,14 @@ mig-configs:
 
 
 class World:
-    def __init__(self, path, authority, mig=None):
+    def __init__(self, path, authority, mig=None, arguments=(), condition=None):
         self.api = ApiServer(path, authority)
+        if condition:
+            self.api.change(lambda node: node["status"]["conditions"].append(condition))
         self.sim = Sim(path / "sim", "2xA100-80GB", *(["--mig", mig] if mig else []))
         self.file = path / "mig.yaml"
         self.node = Node(path, self.sim, config="version: v1\nflags: {migStrategy: mixed}\n", env=self.api.environment(),
-                         arguments=["--mig-config", str(self.file)])
+                         arguments=["--mig-config", str(self.file), *arguments])
         self.kubelet = Kubelet(self.node.kubelet_dir).start()
         self.node.start()
 
@@ -86,8 +88,20 @@ def test_the_label_divides_the_gpus(make):
     world.want("all-disabled")
     world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2, "whole GPUs again")
     world.wait_state("success")
+    world.api.wait_condition("GPUShareMIG", "True", "MIGConfigApplied")
     world.want(None)
     wait_until(lambda: STATE not in world.api.labels(), "no state without a label")
+    wait_until(lambda: world.api.condition("GPUShareMIG") is None, "no condition without a label")
+
+
+def test_the_label_is_not_followed_when_it_should_not_be(make):
+    """Nor does what an earlier daemon said of it stay."""
+    old = {"type": "GPUShareMIG", "status": "True", "reason": "MIGConfigApplied", "message": "applied"}
+    world = make(arguments=["--mig-manager=false"], condition=old)
+    world.want("all-1g.10gb")
+    wait_until(lambda: world.api.condition("GPUShareMIG") is None, "no condition")
+    assert len(healthy(world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2))) == 2
+    assert world.node.status()["mig"] is None and STATE not in world.api.labels()
 
 
 def test_a_file_of_configurations(make):

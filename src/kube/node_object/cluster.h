@@ -80,6 +80,8 @@ void cluster_set_feature(struct cluster *cluster, const char *space, const struc
 void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,
 			   const char *message);
 enum { CLUSTER_CONDITIONS_MAX = 8 };
+/* The node has no such condition: neither ours nor one that an earlier daemon left. */
+void cluster_clear_condition(struct cluster *cluster, const char *type);
 
 /* Records an event on the node, in the namespace default. The same reason and message again within ten minutes is not
  * recorded again; a flood is cut to a few a minute. `action` is what the daemon was doing, in CamelCase. */

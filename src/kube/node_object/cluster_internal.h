@@ -48,7 +48,7 @@ struct managed {
 
 struct condition {
 	char *type, *reason, *message;
-	bool status;
+	const char *status; /* "True", "False"; NULL: it should not be there */
 	int64_t changed_seconds;
 	bool delivered, sent;
 };

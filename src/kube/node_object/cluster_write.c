@@ -321,17 +321,18 @@ static struct condition *condition_of(struct cluster *cluster, const char *type)
 	return condition;
 }
 
-void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,
-			   const char *message)
+/* `status` NULL: the condition goes. */
+static void set_condition(struct cluster *cluster, const char *type, const char *status, const char *reason,
+			  const char *message)
 {
 	struct condition *condition = cluster ? condition_of(cluster, type) : NULL;
 	if (!condition)
 		return;
 	bool is_new = !condition->reason;
-	if (!is_new && condition->status == status && strcmp(condition->reason, reason) == 0 &&
-	    strcmp(condition->message, message) == 0)
+	bool is_other = is_new || condition->status != status;
+	if (!is_other && strcmp(condition->reason, reason) == 0 && strcmp(condition->message, message) == 0)
 		return;
-	if (is_new || condition->status != status)
+	if (is_other)
 		condition->changed_seconds = (int64_t)time(NULL);
 	free(condition->reason);
 	free(condition->message);
@@ -340,6 +341,17 @@ void cluster_set_condition(struct cluster *cluster, const char *type, bool statu
 	condition->status = status;
 	condition->delivered = condition->sent = false;
 	work_soon(cluster);
+}
+
+void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,
+			   const char *message)
+{
+	set_condition(cluster, type, status ? "True" : "False", reason, message);
+}
+
+void cluster_clear_condition(struct cluster *cluster, const char *type)
+{
+	set_condition(cluster, type, NULL, "", "");
 }
 
 static bool conditions_are_due(const struct cluster *cluster)
@@ -368,6 +380,18 @@ static void on_conditions(void *user, const struct api_reply *reply)
 	cluster_work(cluster);
 }
 
+/* As an element of a strategic merge patch. */
+static json_t *condition_json(const struct condition *condition)
+{
+	char changed[GS_TIMESTAMP_SIZE];
+	if (!condition->status)
+		return json_pack("{s:s, s:s}", "$patch", "delete", "type", condition->type);
+	gs_timestamp((struct timespec){.tv_sec = condition->changed_seconds}, 0, changed);
+	return json_pack("{s:s, s:s, s:o, s:o, s:s}", "type", condition->type, "status", condition->status, "reason",
+			 bounded(condition->reason, REASON_BYTES_MAX), "message",
+			 bounded(condition->message, CONDITION_MESSAGE_BYTES_MAX), "lastTransitionTime", changed);
+}
+
 static void send_conditions(struct cluster *cluster)
 {
 	json_t *list = json_array();
@@ -376,13 +400,7 @@ static void send_conditions(struct cluster *cluster)
 		if (condition->delivered)
 			continue;
 		condition->sent = true;
-		char changed[GS_TIMESTAMP_SIZE];
-		gs_timestamp((struct timespec){.tv_sec = condition->changed_seconds}, 0, changed);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:s}", "type", condition->type, "status",
-						      condition->status ? "True" : "False", "reason",
-						      bounded(condition->reason, REASON_BYTES_MAX), "message",
-						      bounded(condition->message, CONDITION_MESSAGE_BYTES_MAX),
-						      "lastTransitionTime", changed));
+		json_array_append_new(list, condition_json(condition));
 	}
 	json_t *body = json_pack("{s:{s:o}}", "status", "conditions", list);
 	GS_AUTO_FREE char *path = gs_printf("%s/status?fieldManager=gpushare", cluster->node_path);

@@ -24,7 +24,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end -}}
 
+{{/* Whole values of NVIDIA's device plugin chart name its image, which is another program. */}}
 {{- define "gpushare.image" -}}
+{{- if regexMatch "(^|/)nvidia/|(^|/)(k8s-device-plugin|gpu-feature-discovery|gpu-operator)$" .Values.image.repository -}}
+{{- fail (printf "image.repository is %q, an image of NVIDIA's, which comes along when values of its device plugin chart are used again; set image.repository (and image.tag) to gpushare's image, as --set image.repository=registry.example.com/gpushare" .Values.image.repository) -}}
+{{- end -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
@@ -55,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The configurations that the chart makes a ConfigMap of, as YAML; empty without any. */}}
 {{- define "gpushare.configData" -}}
-{{- $plugin := .Values.devicePlugin.config -}}
+{{- $plugin := .Values.devicePlugin.config | default dict -}}
 {{- if and .Values.config.map $plugin.data -}}
 {{- fail "config.map and devicePlugin.config.data mean the same: set one of them" -}}
 {{- end -}}
@@ -93,11 +97,65 @@ named,single,empty
 {{- end -}}
 {{- end -}}
 
+{{/* With the operator's values the driver is where its driver container puts it, unless that is off. */}}
 {{- define "gpushare.driverRoot" -}}
+{{- $operators := ternary "" .Values.hostPaths.driverInstallDir (eq (toString (default dict .Values.driver).enabled) "false") -}}
 {{- if .Values.simulatedNode.enabled -}}
 {{ .Values.simulatedNode.dir }}/node/root
 {{- else -}}
-{{ .Values.nvidiaDriverRoot | default "/" }}
+{{ include "gpushare.either" (list "nvidiaDriverRoot" .Values.nvidiaDriverRoot "hostPaths.driverInstallDir" $operators) | default "/" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gpushare.kubeletDir" -}}
+{{- include "gpushare.either" (list "kubeletDir" .Values.kubeletDir "hostPaths.kubeletRootDir" .Values.hostPaths.kubeletRootDir) | default "/var/lib/kubelet" -}}
+{{- end -}}
+
+{{/* "" or what either name says; empty: MPS is not used. */}}
+{{- define "gpushare.mpsRoot" -}}
+{{- .Values.devicePlugin.mps.root | default .Values.mps.root -}}
+{{- end -}}
+
+{{/* Without cdi, the operator's values mean environment variables. */}}
+{{- define "gpushare.deviceListStrategy" -}}
+{{- if eq (toString .Values.cdi.enabled) "false" -}}
+envvar
+{{- else -}}
+{{- with .Values.deviceListStrategy -}}
+{{- kindIs "slice" . | ternary (join "," .) . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gpushare.migConfigName" -}}
+{{- $config := .Values.migManager.config -}}
+{{- if $config.data -}}
+{{- if not $config.create -}}
+{{- fail "migManager.config.data is set, but migManager.config.create is not: set it to true to have the ConfigMap made, or remove the data" -}}
+{{- end -}}
+{{- if not (hasKey $config.data "config.yaml") -}}
+{{- fail "migManager.config.data needs a key config.yaml with mig-parted's configurations" -}}
+{{- end -}}
+{{- $config.name | default (printf "%s-mig-config" (include "gpushare.fullname" .)) -}}
+{{- else -}}
+{{- $config.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether pods run on nodes at all: the operator's switches for its device plugin and its feature discovery. */}}
+{{- define "gpushare.enabled" -}}
+{{- if or .Values.devicePlugin.enabled .Values.gfd.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- define "gpushare.updateStrategy" -}}
+{{- $operators := .Values.daemonsets -}}
+{{- if eq (toString $operators.updateStrategy) "OnDelete" -}}
+type: OnDelete
+{{- else if and $operators.updateStrategy $operators.rollingUpdate.maxUnavailable -}}
+type: RollingUpdate
+rollingUpdate: {maxUnavailable: {{ regexMatch "^[0-9]+$" (toString $operators.rollingUpdate.maxUnavailable) | ternary $operators.rollingUpdate.maxUnavailable (toString $operators.rollingUpdate.maxUnavailable | quote) }}}
+{{- else -}}
+{{- toYaml .Values.updateStrategy -}}
 {{- end -}}
 {{- end -}}
 
@@ -138,75 +196,6 @@ seccompProfile:
 {{- end -}}
 {{- end -}}
 
-{{/* Values of NVIDIA's charts that mean nothing here, one a line, for the notes: those that were set. */}}
-{{- define "gpushare.ignored" -}}
-{{- $why := dict
-  "driver" "the driver must be on the node: from its packages, or from the operator's driver container with nvidiaDriverRoot=/run/nvidia/driver"
-  "toolkit" "containers get their GPU by CDI, which needs no NVIDIA runtime; one that is there does no harm"
-  "operator" "there is no operator"
-  "validator" "nothing waits for a validator"
-  "daemonsets" "set tolerations, priorityClassName, podLabels and updateStrategy instead"
-  "gfd" "node labels come from the one daemon; kubernetes.api=false turns them off"
-  "dcgm" "there is no DCGM in this daemon"
-  "dcgmExporter" "no metrics of GPUs and processes in this version, only of shares (see metrics); an exporter of NVIDIA's can run beside it"
-  "nodeStatusExporter" "see gpushare status"
-  "nfd" "node feature discovery is not needed"
-  "node-feature-discovery" "node feature discovery is not needed"
-  "nvidiaDriver" "the driver must be on the node"
-  "vgpuManager" "there is no vGPU management"
-  "vgpuDeviceManager" "there is no vGPU management"
-  "vfioManager" "there is no passthrough to virtual machines"
-  "sandboxWorkloads" "there are no sandbox workloads"
-  "sandboxDevicePlugin" "there are no sandbox workloads"
-  "kataManager" "there are no sandbox workloads"
-  "kataSandboxDevicePlugin" "there are no sandbox workloads"
-  "ccManager" "there is no confidential computing mode"
-  "gds" "set gdsEnabled instead"
-  "gdrcopy" "set gdrcopyEnabled instead"
-  "platform" "every platform is treated alike"
-  "psa" "label the namespace yourself"
-  "psp" "pod security policies are gone from Kubernetes"
-  "hostPaths" "set nvidiaDriverRoot instead"
-  "gpuCluster" "there is no dynamic resource allocation in this version"
-  "legacyDaemonsetAPI" "only apps/v1 is used"
-  "namespaceOverride" "everything goes to the release's namespace"
-  "selectorLabelsOverride" "set nameOverride instead"
-  "allowDefaultNamespace" "any namespace does"
-  "componentSelectorLabels" "set nameOverride instead"
-  "imex" "set it in the configuration file"
--}}
-{{- range $key := keys $why | sortAlpha -}}
-{{- if hasKey $.Values $key }}
-- {{ $key }}: {{ index $why $key }}
-{{- end -}}
-{{- end -}}
-{{- range $key, $value := .Values.devicePlugin -}}
-{{- if ne $key "config" }}
-- devicePlugin.{{ $key }}: only devicePlugin.config is used; the daemon's own settings are at the top level
-{{- end -}}
-{{- end -}}
-{{- range $key, $value := .Values.migManager -}}
-{{- if ne $key "config" }}
-- migManager.{{ $key }}: the daemon follows the label nvidia.com/mig.config itself
-{{- end -}}
-{{- end -}}
-{{- range $key, $value := .Values.migManager.config -}}
-{{- if ne $key "name" }}
-- migManager.config.{{ $key }}: only the name of a ConfigMap is used
-{{- end -}}
-{{- end -}}
-{{- range $key, $value := .Values.mps -}}
-{{- if not (has $key (list "root" "keepClients")) }}
-- mps.{{ $key }}: the daemon runs MPS itself
-{{- end -}}
-{{- end -}}
-{{- range $key, $value := .Values.cdi -}}
-{{- if ne $key "nvidiaHookPath" }}
-- cdi.{{ $key }}: deviceListStrategy says whether CDI is used
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{/* Deletes one DaemonSet, and waits until its pods are gone. */}}
 {{- define "gpushare.cleanupContainer" -}}
 {{- $root := index . 0 -}}{{- $daemonSet := index . 1 -}}
@@ -224,4 +213,27 @@ seccompProfile:
   resources:
     requests: {cpu: 10m, memory: 16Mi}
     limits: {memory: 64Mi}
+{{- end -}}
+
+{{/* Where there is a GPU. Node Feature Discovery labels every node that it looks at, with its kernel if with nothing else: a node that
+     it found no GPU on gets no pod, one that nobody looked at does. */}}
+{{- define "gpushare.affinity" -}}
+{{- if .Values.affinity -}}
+{{- toYaml .Values.affinity -}}
+{{- else if and (ne .Values.nodes "all") (not .Values.simulatedNode.enabled) -}}
+nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+    - matchExpressions:
+      - {key: nvidia.com/gpu.present, operator: In, values: ["true"]}
+    {{- range $key := list "pci-10de.present" "pci-0300_10de.present" "pci-0302_10de.present" }}
+    - matchExpressions:
+      - {key: feature.node.kubernetes.io/{{ $key }}, operator: In, values: ["true"]}
+    {{- end }}
+    {{- if eq .Values.nodes "auto" }}
+    - matchExpressions:
+      - {key: feature.node.kubernetes.io/kernel-version.full, operator: DoesNotExist}
+      - {key: nvidia.com/gpu.present, operator: DoesNotExist}
+    {{- end }}
+{{- end -}}
 {{- end -}}
