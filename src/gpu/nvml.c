@@ -2,11 +2,15 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+
+enum { REOPEN_PATIENCE_S = 5 };
 
 static const char library_name[] = "libnvidia-ml.so.1";
 
@@ -102,8 +106,12 @@ bool gs_nvml_is_stale(const struct gs_nvml *nvml, const char *proc, size_t *driv
 
 int gs_nvml_reopen(const struct gs_nvml *nvml, struct gs_error *err)
 {
-	if (nvml->open)
-		pthread_rwlock_wrlock(nvml->open);
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += REOPEN_PATIENCE_S;
+	/* A call that hangs must not keep who would go on listening to events. */
+	if (nvml->open && pthread_rwlock_timedwrlock(nvml->open, &until) != 0)
+		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "NVML can't be opened anew while a call to it hangs");
 	(void)GS_NVML(nvml, Shutdown);
 	nvmlReturn_t code = GS_NVML(nvml, Init);
 	gs_nvml_release(nvml);

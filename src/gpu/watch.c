@@ -1,5 +1,6 @@
 #include "gpu/watch.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -242,13 +243,17 @@ static bool wait_on_set(struct gs_watch *watch, nvmlEventSet_t set)
 static bool reopen(struct gs_watch *watch)
 {
 	struct gs_error err;
-	if (gs_nvml_reopen(watch->nvml, &err) < 0) {
-		tell(watch, GS_WATCH_PROBLEM, "", err.text);
-		return false;
+	bool failed = gs_nvml_reopen(watch->nvml, &err) < 0;
+	bool busy = failed && err.source == GS_ERROR_SYSTEM && err.code == EBUSY;
+	if (!failed || busy) {
+		pthread_mutex_lock(&watch->lock);
+		watch->reopen = false;
+		pthread_mutex_unlock(&watch->lock);
 	}
-	pthread_mutex_lock(&watch->lock);
-	watch->reopen = false;
-	pthread_mutex_unlock(&watch->lock);
+	if (failed) {
+		tell(watch, busy ? GS_WATCH_NOT_REOPENED : GS_WATCH_PROBLEM, "", err.text);
+		return busy;
+	}
 	tell(watch, GS_WATCH_REOPENED, "", "");
 	return true;
 }

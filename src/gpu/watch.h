@@ -12,10 +12,11 @@ struct gs_watch;
 enum gs_watch_event_kind {
 	GS_WATCH_XID, /* `data` is the XID */
 	GS_WATCH_ECC_DOUBLE,
-	GS_WATCH_MIG_CHANGED, /* MIG mode or instances of this GPU changed */
-	GS_WATCH_MIG_WATCHED, /* from now on, such changes of this GPU are told */
-	GS_WATCH_REOPENED,    /* NVML was opened anew, as gs_watch_reopen asked: it may list other GPUs */
-	GS_WATCH_PROBLEM,     /* events of this GPU (or of all, uuid "") can't be had: `text` says why */
+	GS_WATCH_MIG_CHANGED,  /* MIG mode or instances of this GPU changed */
+	GS_WATCH_MIG_WATCHED,  /* from now on, such changes of this GPU are told */
+	GS_WATCH_REOPENED,     /* NVML was opened anew, as gs_watch_reopen asked: it may list other GPUs */
+	GS_WATCH_NOT_REOPENED, /* it was not, and will not be: `text` says why */
+	GS_WATCH_PROBLEM,      /* events of this GPU (or of all, uuid "") can't be had: `text` says why */
 };
 
 struct gs_watch_event {

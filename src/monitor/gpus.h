@@ -41,8 +41,10 @@ void gpus_rescan(struct gpus *gpus);
 
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
-/* A call to NVML does not return. */
-bool gpus_hang(const struct gpus *gpus);
+/* Which calls to NVML do not return, in words; NULL: all do. Valid until the next callback. */
+const char *gpus_hang(const struct gpus *gpus);
+/* A thread was left behind with a driver that hangs: the process must end by _exit, and must not shut NVML down. */
+bool gpus_left_behind(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
 /* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
 const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);

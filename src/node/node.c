@@ -74,8 +74,10 @@ static void stop(struct node *node)
 	node_mps_stop(node);
 	cluster_stop(node->cluster);
 	node->cluster = NULL;
-	if (node->gpus)
+	if (node->gpus) {
+		node->left_behind = gpus_left_behind(node->gpus);
 		gpus_stop(node->gpus, on_gpus_stopped, node);
+	}
 	close_handles(node);
 }
 
@@ -276,7 +278,7 @@ int node_run(const struct node_options *options, struct gs_error *err)
 			      .plugin_dir_lock = -1,
 			      .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread each for looks at the GPUs, samples, MIG, compute modes and the disk: a call that hangs holds up its own kind only. */
+	/* One thread each for MIG, compute modes and the disk, and to spare: a call that hangs holds up its own kind only. */
 	setenv("UV_THREADPOOL_SIZE", "5", 1);
 	int failed = node_config_load(node, err) < 0 ? -1 : 0;
 	if (!failed && (failed = uv_loop_init(&node->loop)))
@@ -301,6 +303,7 @@ int node_run(const struct node_options *options, struct gs_error *err)
 	if (node->abandoned) /* its memory is still the thread's */
 		return result < 0 ? result : NODE_HANGS;
 	uv_loop_close(&node->loop);
+	bool left_behind = node->left_behind;
 	free_node(node);
-	return result;
+	return left_behind && result == 0 ? NODE_HANGS : result;
 }

@@ -88,6 +88,7 @@ struct node {
 	uv_timer_t ledger_timer;
 	uv_timer_t stop_timer; /* how long a stop waits for the GPU room */
 	bool abandoned;        /* and that it has waited in vain */
+	bool left_behind;      /* a thread is with a driver that hangs */
 };
 
 /* config.c: reads the file into node->config. At start a bad file is an error; later it is logged and the last good

@@ -47,8 +47,11 @@ static json_t *problems_of(const struct node *node)
 			    mig_manager_problem(node));
 	if (node_imex_problem(node))
 		json_array_append_new(problems, json_string(node_imex_problem(node)));
-	if (gpus_hang(node->gpus))
-		add_problem(problems, "the NVIDIA driver hangs", "a call to NVML does not return; dmesg may tell why");
+	if (gpus_hang(node->gpus)) {
+		char *why = gs_printf("%s; dmesg may tell why", gpus_hang(node->gpus));
+		add_problem(problems, "the NVIDIA driver hangs", why);
+		free(why);
+	}
 	if (waiting)
 		add_problem(problems, "waiting for the NVIDIA driver", waiting);
 	if (node->cluster_problem)

@@ -270,8 +270,7 @@ def test_a_driver_that_hangs_on_a_gpu(node, kubelet, sim):
     sim.inject("--gpu", gpu, "hang=on")
     try:
         for _ in range(8):  # more than there are threads
-            use = [each["memory"]["usedBytes"] for each in node.status()["gpus"]]
-            assert use == [None, None]
+            assert node.status()["gpus"][1]["memory"]["usedBytes"] is None
         plugin.wait(lambda d: gpus_of(sick(d)) == [gpu], "the hanging GPU to be withdrawn")
         status = node.status()
         assert any("driver hangs" in problem for problem in status["problems"])
@@ -279,6 +278,7 @@ def test_a_driver_that_hangs_on_a_gpu(node, kubelet, sim):
         assert reasons.pop(gpu) == "the driver hangs on it; waits until it answers" and list(reasons.values()) == [""]
         (other,) = gpus_of(healthy(plugin.latest))
         assert plugin.allocate([other + "::0"])
+        assert status["gpus"][0]["memory"]["usedBytes"] is not None, "the other GPU is sampled"
     finally:
         sim.inject("--gpu", gpu, "hang=off")
     node.wait_log("the driver answers again")
@@ -291,6 +291,51 @@ def test_a_driver_that_hangs_on_a_gpu(node, kubelet, sim):
         assert not os.path.exists(node.socket)
     finally:
         sim.inject("--gpu", gpu, "hang=off")
+
+
+@pytest.fixture()
+def eight(tmp_path_factory):
+    world = Sim(tmp_path_factory.mktemp("eight"), "8xT4")
+    yield world
+    for gpu in range(9):
+        subprocess.run([GPUSHARE, "sim", "inject", "--state", world.directory, "--gpu", str(gpu), "hang=off"], capture_output=True, timeout=WAIT)
+    world.stop()
+
+
+def test_gpus_that_hang_hide_no_others(tmp_path, kubelet, eight):
+    """Four hang: each of them is sick, and what happens to the others is seen, also by a daemon that starts then."""
+    node = Node(tmp_path, eight)
+    kubelet.start()
+    node.start()
+    try:
+        plugin = kubelet.wait_registered()
+        gpus = [each["uuid"] for each in sorted(node.status()["gpus"], key=lambda each: each["index"])]
+        hanging = [gpus[0], gpus[3], gpus[4], gpus[7]]
+        for gpu in hanging:
+            eight.inject("--gpu", gpu, "hang=on")
+        plugin.wait(lambda d: gpus_of(sick(d)) == sorted(hanging), "each that hangs to be withdrawn")
+        assert any("on GPU 0, 3, 4, 7" in problem for problem in node.status()["problems"])
+        eight.inject("--gpu", gpus[2], "lost")
+        plugin.wait(lambda d: gpus_of(sick(d)) == sorted([*hanging, gpus[2]]), "the lost one")
+        eight.inject("--gpu", gpus[5], "xid=48")
+        plugin.wait(lambda d: gpus[5] in gpus_of(sick(d)), "an XID")
+        eight.inject("plug", "T4")
+        plugin.wait(lambda d: len(gpus_of(d)) == 9, "the one that is plugged in")
+        eight.inject("--gpu", gpus[1], "unplug")
+        plugin.wait(lambda d: len(gpus_of(d)) == 8 and gpus[1] not in gpus_of(d), "the one that is unplugged")
+        assert [each["uuid"] for each in node.status()["gpus"] if each["memory"]["usedBytes"] is None] == [gpus[0], *gpus[2:5], gpus[7]]
+        assert node.stop() == 0
+        node.start()
+        plugin = kubelet.wait_registered()
+        plugin.wait(lambda d: len(gpus_of(healthy(d))) == 3, "the GPUs that answer")
+        for gpu in hanging:
+            eight.inject("--gpu", gpu, "hang=off")
+        plugin.wait(lambda d: set(hanging) <= set(gpus_of(healthy(d))), "those that answer again")
+        node.wait_log("the driver answers again")
+        assert node.stop() == 0
+    finally:
+        if node.process.poll() is None:
+            node.kill()
 
 
 @pytest.mark.parametrize("fault", ["ecc=double", "remap-failed"])

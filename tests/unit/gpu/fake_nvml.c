@@ -86,9 +86,16 @@ static nvmlReturn_t fault(const char *name)
 		if (fault_code != NVML_SUCCESS)            \
 			return fault_code;                 \
 	} while (0)
+static void hang(const struct fake_gpu *gpu)
+{
+	while (gpu->hangs)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 #define ON_GPU(device)                                        \
 	do {                                                  \
 		MAY_FAIL();                                   \
+		hang(gpu_of(device));                         \
 		if (gpu_of(device)->lost)                     \
 			return NVML_ERROR_GPU_IS_LOST;        \
 		if (mig_of(device) && !mig_of(device)->there) \
@@ -173,6 +180,15 @@ static nvmlReturn_t DeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device
 			return NVML_SUCCESS;
 		}
 	}
+	return NVML_ERROR_NOT_FOUND;
+}
+
+static nvmlReturn_t DeviceGetIndex(nvmlDevice_t device, uint32_t *index)
+{
+	ON_GPU(device);
+	for (*index = 0; *index < fake.count; (*index)++)
+		if (fake.order[*index] == gpu_of(device))
+			return NVML_SUCCESS;
 	return NVML_ERROR_NOT_FOUND;
 }
 

@@ -21,6 +21,7 @@ struct fake_gpu {
 	char uuid[96], name[96], bus_id[32];
 	uint32_t minor;
 	bool lost;                    /* every call on it answers GPU_IS_LOST */
+	_Atomic bool hangs;           /* every call on it returns when it does not any more */
 	bool no_memory;               /* as GB10: no memory of its own */
 	int numa_node;                /* of the memory affinity */
 	char remote[FAKE_LINKS][32];  /* bus id at the other end of a link; "" inactive */
