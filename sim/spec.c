@@ -20,6 +20,7 @@
 
 enum {
 	SPEC_FILE_LIMIT = 256 * 1024,
+	DEPTH_MAX = 32,
 	NAME_MAX_LENGTH = 64,
 	NUMA_NODE_MAX = 1023,
 };
@@ -397,6 +398,32 @@ static int read_rest(struct reader *reader, yaml_parser_t *parser)
 	}
 }
 
+/* Before a document is loaded whole: the time that libyaml takes for brackets in brackets grows with their square. */
+static int check_depth(const char *text, size_t length, const char *file, struct gs_error *err)
+{
+	yaml_parser_t parser;
+	int depth = 0, result = 0;
+	if (!yaml_parser_initialize(&parser))
+		return gs_fail(err, GS_ERROR_INTERNAL, 0, "%s: no memory for the YAML parser", file);
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
+	for (bool more = true; more && result == 0;) {
+		yaml_event_t event;
+		if (!yaml_parser_parse(&parser, &event)) {
+			result = yaml_failure(&parser, file, err);
+			break;
+		}
+		depth += event.type == YAML_MAPPING_START_EVENT || event.type == YAML_SEQUENCE_START_EVENT;
+		depth -= event.type == YAML_MAPPING_END_EVENT || event.type == YAML_SEQUENCE_END_EVENT;
+		more = event.type != YAML_STREAM_END_EVENT;
+		if (depth > DEPTH_MAX)
+			result = gs_fail(err, GS_ERROR_INPUT, 0, "%s:%zu:%zu: nested deeper than %d levels", file,
+					 event.start_mark.line + 1, event.start_mark.column + 1, DEPTH_MAX);
+		yaml_event_delete(&event);
+	}
+	yaml_parser_delete(&parser);
+	return result;
+}
+
 int sim_spec_parse_yaml(const char *bytes, size_t length, const char *file, struct sim_spec *spec, struct gs_error *err)
 {
 	yaml_parser_t parser;
@@ -407,6 +434,13 @@ int sim_spec_parse_yaml(const char *bytes, size_t length, const char *file, stru
 	GS_AUTO_FREE char *text = gs_text_decode(bytes, &length, err);
 	if (!text)
 		return gs_error_prefix(err, "%s", file);
+	int many = gs_yaml_many_directives(text, length);
+	if (many)
+		return gs_fail(err, GS_ERROR_INPUT, 0,
+			       "%s:%d: more than %d lines begin with %%, as directives do; remove them", file, many,
+			       GS_YAML_DIRECTIVES_MAX);
+	if (check_depth(text, length, file, err) < 0)
+		return -1;
 	if (!yaml_parser_initialize(&parser))
 		return gs_fail(err, GS_ERROR_INTERNAL, 0, "%s: no memory for the YAML parser", file);
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);

@@ -88,3 +88,22 @@ char *gs_trim(char *text)
 	text[length] = '\0';
 	return text;
 }
+
+/* Whether a line of YAML ends just before `at`: YAML 1.1 knows more ends than LF. */
+static bool line_begins(const char *text, size_t at)
+{
+	const char *before = text + at;
+	return at == 0 || before[-1] == '\n' || before[-1] == '\r' || (at >= 2 && !memcmp(before - 2, "\xC2\x85", 2)) ||
+	       (at >= 3 && (!memcmp(before - 3, "\xE2\x80\xA8", 3) || !memcmp(before - 3, "\xE2\x80\xA9", 3)));
+}
+
+int gs_yaml_many_directives(const char *text, size_t length)
+{
+	int line = 1, found = 0;
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] == '%' && line_begins(text, i) && ++found > GS_YAML_DIRECTIVES_MAX)
+			return line;
+		line += text[i] == '\n';
+	}
+	return 0;
+}

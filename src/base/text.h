@@ -15,4 +15,9 @@ char *gs_text_decode(const char *bytes, size_t *length, struct gs_error *err);
 /* Without the white space around it: a pointer into `text`, whose end is cut. */
 char *gs_trim(char *text);
 
+/* libyaml compares each %TAG line with all before it, so a megabyte of them takes it many seconds. */
+enum { GS_YAML_DIRECTIVES_MAX = 16 };
+/* The line (from 1) of a YAML text that begins with % when more than GS_YAML_DIRECTIVES_MAX did; 0: it has no more than that. */
+int gs_yaml_many_directives(const char *text, size_t length);
+
 #endif

@@ -107,9 +107,18 @@ int gs_manifest_read(const struct gs_config_source *source, const struct gs_node
 				   "configuration");
 		return -1;
 	}
-	size_t errors = diags->error_count;
+	size_t errors = diags->error_count, bytes = 0;
 	for (size_t i = 0; i < data->count; i++) {
 		const struct gs_node *node = data->items[i];
+		/* Each is read: an alias must not make one text a thousand. */
+		bytes += node->kind == GS_NODE_SCALAR ? strlen(node->text) : 0;
+		if (bytes > GS_CONFIG_BYTES_MAX) {
+			gs_diagnostics_add(diags, false, source->name, node->line, node->column,
+					   "the data of this ConfigMap has more than %d bytes, aliases expanded",
+					   GS_CONFIG_BYTES_MAX);
+			gs_manifest_free(manifest);
+			return -1;
+		}
 		if (node->kind != GS_NODE_SCALAR)
 			gs_diagnostics_add(
 				diags, false, source->name, node->line, node->column,

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "base/vec.h"
 
@@ -23,10 +24,10 @@ struct builder {
 	struct gs_tree *tree;
 	struct gs_diagnostics *diags;
 	yaml_parser_t yaml;
-	GS_VEC(struct anchor) anchors;
-	size_t weight;        /* of everything so far */
-	yaml_mark_t document; /* where the document that is read begins */
-	bool stopped;         /* an error after which reading on makes no sense */
+	GS_VEC(struct anchor) anchors; /* by name */
+	size_t weight;                 /* of everything so far */
+	yaml_mark_t document;          /* where the document that is read begins */
+	bool stopped;                  /* an error after which reading on makes no sense */
 };
 
 #define AT(builder, mark) (builder)->place.line + (int)(mark).line + 1, (builder)->place.column + (int)(mark).column + 1
@@ -96,15 +97,34 @@ static struct gs_node *new_node(struct builder *b, yaml_mark_t mark, int kind)
 	return node;
 }
 
+/* Whether there is an anchor of this name; `at` is its place, or the one it would have. */
+static bool find_anchor(const struct builder *b, const char *name, size_t *at)
+{
+	size_t low = 0, high = b->anchors.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(b->anchors.items[middle].name, name);
+		if (order == 0) {
+			*at = middle;
+			return true;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*at = low;
+	return false;
+}
+
 static void remember(struct builder *b, const yaml_char_t *anchor, struct gs_node *node)
 {
 	if (!anchor || !node)
 		return;
-	for (size_t i = 0; i < b->anchors.count; i++) {
-		if (strcmp(b->anchors.items[i].name, (const char *)anchor) == 0) {
-			b->anchors.items[i].node = node; /* YAML: the latest one counts */
-			return;
-		}
+	size_t at;
+	if (find_anchor(b, (const char *)anchor, &at)) {
+		b->anchors.items[at].node = node; /* YAML: the latest one counts */
+		return;
 	}
 	if (b->anchors.count >= GS_TREE_KEYS_MAX) {
 		gs_diagnostics_add(b->diags, false, b->name, node->line, node->column, "more than %d anchors",
@@ -112,16 +132,17 @@ static void remember(struct builder *b, const yaml_char_t *anchor, struct gs_nod
 		stop(b);
 		return;
 	}
-	*GS_VEC_PUSH(&b->anchors) = (struct anchor){gs_strdup((const char *)anchor), node};
+	(void)GS_VEC_PUSH(&b->anchors);
+	struct anchor *place = b->anchors.items + at;
+	memmove(place + 1, place, (b->anchors.count - 1 - at) * sizeof *place);
+	*place = (struct anchor){gs_strdup((const char *)anchor), node};
 }
 
 static struct gs_node *resolve_alias(struct builder *b, const yaml_event_t *event)
 {
 	const char *name = (const char *)event->data.alias.anchor;
-	struct gs_node *node = NULL;
-	for (size_t i = 0; i < b->anchors.count; i++)
-		if (strcmp(b->anchors.items[i].name, name) == 0)
-			node = b->anchors.items[i].node;
+	size_t at;
+	struct gs_node *node = find_anchor(b, name, &at) ? b->anchors.items[at].node : NULL;
 	if (!node || !node->weight) {
 		gs_diagnostics_add(
 			b->diags, false, b->name, AT(b, event->start_mark),
@@ -414,7 +435,13 @@ static bool bytes_are_text(const struct builder *b)
 		line += b->text[i] == '\n';
 		i += length;
 	}
-	return true;
+	int many = gs_yaml_many_directives(b->text, b->length);
+	if (many)
+		gs_diagnostics_add(b->diags, false, b->name, b->place.line + many, b->place.column + 1,
+				   "more than %d lines begin with %%, as directives do; no configuration needs them, "
+				   "remove them",
+				   GS_YAML_DIRECTIVES_MAX);
+	return !many;
 }
 
 int gs_tree_parse(const char *name, const char *text, size_t length, struct gs_tree_place place, struct gs_tree *tree,

@@ -367,6 +367,19 @@ static void test_limits(void **state)
 	assert_limit("a: &a [1,2,3,4]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
 		     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [",
 		     "*e,", 9, "]", "aliases expanded");
+	/* libyaml compares each directive with all others. */
+	assert_limit("%TAG !a! x:\n", "%TAG !b! y:\n", 50000, "---\nversion: v1\n",
+		     "f:17:1: more than 16 lines begin with %");
+	assert_limit("", "#\xE2\x80\xA8%TAG !b! y:", 17, "\n---\nversion: v1\n", "more than 16 lines begin with %");
+	/* One text, read a thousand times. */
+	GS_AUTO_STRBUF struct gs_strbuf copies = {0};
+	gs_strbuf_add(&copies, "kind: ConfigMap\ndata:\n  k: &t \"version: v1\\n#");
+	for (int i = 0; i < 10000; i++)
+		gs_strbuf_add(&copies, "################################");
+	gs_strbuf_add(&copies, "\"\n  k0: *t\n  k1: *t\n");
+	for (int i = 2; i < 900; i++)
+		gs_strbuf_printf(&copies, "  k%d: *t\n", i);
+	assert_refused(copies.data, "f:", "more than 1048576 bytes, aliases expanded");
 	GS_AUTO_STRBUF struct gs_strbuf lists = {0};
 	gs_strbuf_add(&lists, SLICING);
 	for (int entry = 0; entry < 90; entry++) {

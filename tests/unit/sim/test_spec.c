@@ -160,6 +160,11 @@ static void bad_files_say_where_and_what(void **state)
 		{"gpus:\n- model: \"T4\n", "this is no YAML"},
 		{"gpus: [\n", "this is no YAML"},
 		{"gpus:\n- model: \"T4\\0\"\n", "model must be one value"},
+		{"gpus: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n", "node.yaml:1:38: nested deeper than 32 levels"},
+		{"%TAG !a! b\n%TAG !b! b\n%TAG !c! b\n%TAG !d! b\n%TAG !e! b\n%TAG !f! b\n%TAG !g! b\n%TAG !h! b\n"
+		 "%TAG !i! b\n%TAG !j! b\n%TAG !k! b\n%TAG !l! b\n%TAG !m! b\n%TAG !n! b\n%TAG !o! b\n%TAG !p! b\n"
+		 "%TAG !q! b\n---\ngpus: []\n",
+		 "node.yaml:17: more than 16 lines begin with %"},
 		{"? [a]\n: b\n", "node.yaml:1:3: a key must be one value"},
 		{"gpus: *nothing\n", "this is no YAML"},
 	};
