@@ -17,7 +17,9 @@ int cli_read_gpus(const struct gs_config *config, const char *command, struct gs
 	const struct gs_inventory_places places = cli_places(config);
 	struct gs_problems problems = {0};
 	struct gs_nvml *opened;
-	if (gs_nvml_open(config->flags.plugin.container_driver_root, &opened, err) < 0)
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
+				     NULL};
+	if (gs_nvml_open_below(roots, &opened, err) < 0)
 		return -1;
 	int result = gs_inventory_read(opened, &places, NULL, inventory, &problems, err);
 	for (size_t i = 0; i < problems.count; i++)

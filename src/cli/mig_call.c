@@ -66,7 +66,9 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 	if (json < 0)
 		return GS_EXIT_USAGE + 1;
 	call->json = json;
-	if (gs_nvml_open(getenv("NVIDIA_DRIVER_ROOT"), &call->nvml, &err) < 0)
+	const char *host = getenv("NVIDIA_DRIVER_ROOT"), *here = getenv("CONTAINER_DRIVER_ROOT");
+	const char *const roots[] = {here ? here : "/driver-root", host ? host : "/", NULL};
+	if (gs_nvml_open_below(roots, &call->nvml, &err) < 0)
 		return mig_fail(call, "%s", err.text) + 1;
 	return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 #include "base/file.h"
 #include "base/quantity.h"
 #include "base/strbuf.h"
@@ -315,11 +316,11 @@ static int run_stop(int argc, char **argv)
 		return GS_EXIT_FAILURE;
 	}
 	const char *driver_root = gs_option_value(command, &arguments, "driver-root");
-	const char *const roots[] = {driver_root, NULL};
-	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
+	const char *const roots[] = {driver_root, "/driver-root", NULL};
+	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
 	struct gs_nvml *nvml = NULL;
 	struct gs_mps_ended ended;
-	if (gs_nvml_open(driver_root, &nvml, &err) < 0)
+	if (gs_nvml_open_below(roots, &nvml, &err) < 0)
 		nvml = NULL;
 	int result = gs_mps_end(gs_option_value(command, &arguments, "mps-root"), state_dir, program,
 				(unsigned)(grace_ns / 1000000000), nvml, &ended, &err);

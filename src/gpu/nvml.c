@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 
 enum { REOPEN_PATIENCE_S = 5 };
 
@@ -16,26 +17,18 @@ static const char library_name[] = "libnvidia-ml.so.1";
 
 static void *find_library(const char *driver_root, struct gs_error *err)
 {
-	static const char *const folders[] = {
-		"usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu",
-		"lib64",     "lib/x86_64-linux-gnu",     "lib/aarch64-linux-gnu",
-	};
 	void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
 	if (library)
 		return library;
-	const char *reason = dlerror();
-	gs_fail(err, GS_ERROR_SYSTEM, 0, "%s; is the NVIDIA driver installed?", reason ? reason : library_name);
-	for (size_t i = 0; driver_root && i < GS_ARRAY_LENGTH(folders); i++) {
-		GS_AUTO_FREE char *path = gs_printf("%s/%s/%s", driver_root, folders[i], library_name);
-		if (access(path, F_OK) < 0)
-			continue;
-		library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-		if (library)
-			return library;
-		reason = dlerror();
+	GS_AUTO_FREE char *path = gs_driver_library(driver_root, library_name, err);
+	if (!path)
+		return NULL;
+	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!library) {
+		const char *reason = dlerror();
 		gs_fail(err, GS_ERROR_SYSTEM, 0, "%s", reason ? reason : path);
 	}
-	return NULL;
+	return library;
 }
 
 static void load_table(struct gs_nvml *nvml, void *library)
@@ -76,6 +69,21 @@ int gs_nvml_open(const char *driver_root, struct gs_nvml **ret, struct gs_error 
 	pthread_rwlock_init(nvml->open, NULL);
 	*ret = GS_STEAL(nvml);
 	return 0;
+}
+
+int gs_nvml_open_below(const char *const *roots, struct gs_nvml **nvml, struct gs_error *err)
+{
+	bool said = false;
+	for (; *roots; roots++) {
+		struct gs_error why;
+		if (gs_nvml_open(*roots, nvml, &why) == 0)
+			return 0;
+		/* A root that is there is meant; one that is not is a default of another kind of installation. */
+		if (err && !said)
+			*err = why;
+		said |= access(*roots, F_OK) == 0;
+	}
+	return -1;
 }
 
 void gs_nvml_hold(const struct gs_nvml *nvml)

@@ -109,9 +109,11 @@ struct gs_nvml {
 /* Calls through the table; FUNCTION_NOT_FOUND where the driver lacks the function. */
 #define GS_NVML(nvml, name, ...) ((nvml)->name ? (nvml)->name(__VA_ARGS__) : NVML_ERROR_FUNCTION_NOT_FOUND)
 
-/* Finds libnvidia-ml.so.1 (the loader's own search, then the usual folders below `driver_root`, as NVIDIA's device
- * plugin looks), loads what is there and initialises. Can be tried again later. Free with gs_nvml_close. */
+/* Finds libnvidia-ml.so.1 (the loader's own search, then below `driver_root`, see base/driver_root.h; NULL is "/"), loads
+ * what is there and initialises. Can be tried again later. Free with gs_nvml_close. */
 int gs_nvml_open(const char *driver_root, struct gs_nvml **nvml, struct gs_error *err);
+/* The same below the first of `roots` (NULL ends them) where it works; the error is of the first that exists. */
+int gs_nvml_open_below(const char *const *roots, struct gs_nvml **nvml, struct gs_error *err);
 /* Shuts NVML down and frees the table. No call may be under way. */
 void gs_nvml_close(struct gs_nvml *nvml);
 

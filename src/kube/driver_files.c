@@ -13,108 +13,44 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
+#include "base/strbuf.h"
 #include "gpushare/abi.h"
 
 /* A folder of some driver with this many files is none. */
-enum { FILES_MAX = 512, LINK_DEPTH_MAX = 16 };
+enum { FILES_MAX = 512 };
 
-/* Below the root; the first that has libcuda counts. Debian's own packages use the third. */
-static const char *const library_folders[] = {
-	"/usr/lib64",
-	"/usr/lib/x86_64-linux-gnu",
-	"/usr/lib/x86_64-linux-gnu/nvidia/current",
-	"/usr/lib/aarch64-linux-gnu",
-	"/usr/lib/aarch64-linux-gnu/nvidia/current",
-	"/lib64",
-	"/lib/x86_64-linux-gnu",
-	"/lib/aarch64-linux-gnu",
-	"/usr/lib",
-};
+/* What a container finds the libraries in when the root itself is their folder: where images of NVIDIA look. */
+#define PLAIN_FOLDER "/usr/local/nvidia/lib64"
+/* Windows' driver for its Linux: libraries without a version, which load others from the second folder. */
+#define WSL_FOLDER  "/usr/lib/wsl/lib"
+#define WSL_DRIVERS "/usr/lib/wsl/drivers"
+
 static const char *const programs[] = {
 	"nvidia-smi",  "nvidia-debugdump", "nvidia-persistenced", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server",
 	"nvidia-imex", "nvidia-imex-ctl",
 };
-static const char *const program_folders[] = {"/usr/bin", "/usr/sbin", "/bin", "/sbin"};
 static const char *const sockets[] = {"/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket"};
 static const char *const firmware_folders[] = {"/lib/firmware/nvidia", "/usr/lib/firmware/nvidia"};
-
-static char *join(const char *root, const char *path)
-{
-	size_t length = root ? strlen(root) : 0;
-	while (length && root[length - 1] == '/')
-		length--;
-	return gs_printf("%.*s%s", (int)length, root ? root : "", path);
-}
-
-/* Where a file below the root really is, links followed as seen from that root; counted from the root, owned by the
- * caller. NULL when it is not there. */
-static char *resolve(const char *root, const char *path)
-{
-	GS_AUTO_FREE char *rest = gs_strdup(path);
-	char done[PATH_MAX] = "";
-	int depth = 0;
-	for (char *at = rest; *at;) {
-		at += strspn(at, "/");
-		size_t length = strcspn(at, "/"), before = strlen(done);
-		if (!length)
-			break;
-		if ((length == 1 && at[0] == '.') || (length == 2 && !strncmp(at, "..", 2))) {
-			char *slash = length == 2 ? strrchr(done, '/') : NULL;
-			if (slash)
-				*slash = '\0';
-			at += length;
-			continue;
-		}
-		if (before + length + 2 > sizeof done)
-			return NULL;
-		snprintf(done + before, sizeof done - before, "/%.*s", (int)length, at);
-		GS_AUTO_FREE char *full = join(root, done);
-		char target[PATH_MAX];
-		ssize_t size = readlink(full, target, sizeof target - 1);
-		if (size < 0 && errno != EINVAL)
-			return NULL;
-		at += length;
-		if (size < 0)
-			continue;
-		target[size] = '\0';
-		if (++depth > LINK_DEPTH_MAX)
-			return NULL;
-		done[*target == '/' ? 0 : before] = '\0';
-		char *next = gs_printf("%s/%s", target, at);
-		free(rest);
-		rest = at = next;
-	}
-	return gs_strdup(done);
-}
-
-/* The file's real place if it is of this type (S_IFREG...), owned by the caller, or NULL. */
-static char *find(const char *root, const char *path, mode_t type)
-{
-	struct stat about;
-	char *real = resolve(root, path);
-	GS_AUTO_FREE char *full = real ? join(root, real) : NULL;
-	if (full && stat(full, &about) == 0 && (about.st_mode & S_IFMT) == type)
-		return real;
-	free(real);
-	return NULL;
-}
 
 static bool add_mount(struct gs_driver_files *files, const struct gs_driver_places *places, const char *path,
 		      const char *container, mode_t type)
 {
-	GS_AUTO_FREE char *real = find(places->here, path, type);
+	GS_AUTO_FREE char *real = gs_root_find(places->here, path, type);
 	if (!real || files->mounts.count >= FILES_MAX)
 		return false;
-	*GS_VEC_PUSH(&files->mounts) = (struct gs_driver_mount){
-		.host = join(places->host, real), .container = gs_strdup(container), .socket = type == S_IFSOCK};
+	*GS_VEC_PUSH(&files->mounts) = (struct gs_driver_mount){.host = gs_root_join(places->host, real),
+								.container = gs_strdup(container),
+								.socket = type == S_IFSOCK};
 	return true;
 }
 
 /* Sorted names of a folder below the root that the filter takes. */
 static int list(const char *root, const char *folder, int (*filter)(const struct dirent *), struct dirent ***names)
 {
-	GS_AUTO_FREE char *path = join(root, folder);
-	return scandir(path, names, filter, alphasort);
+	GS_AUTO_FREE char *real = gs_root_find(root, folder, S_IFDIR);
+	GS_AUTO_FREE char *path = real ? gs_root_join(root, real) : NULL;
+	return path ? scandir(path, names, filter, alphasort) : -1;
 }
 
 static void free_list(struct dirent **names, int count)
@@ -141,23 +77,48 @@ static const char *version_of(const char *name)
 	return plain && version[strspn(version, "0123456789.")] == '\0' ? version : NULL;
 }
 
-/* Sets the folder and the version; false when no folder has the driver's libcuda. */
-static bool find_folder(struct gs_driver_files *files, const struct gs_driver_places *places)
+/* Whether the folder has the driver's libcuda, for this machine; then the folder and the version are set. */
+static bool take_folder(struct gs_driver_files *files, const struct gs_driver_places *places, const char *folder)
 {
-	bool any = !places->version || !*places->version;
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(library_folders) && !files->folder; i++) {
-		struct dirent **names;
-		int count = list(places->here, library_folders[i], is_library_name, &names);
-		for (int j = 0; j < count && !files->folder; j++) {
-			const char *version = version_of(names[j]->d_name);
-			if (!version || (!any && strcmp(version, places->version) != 0))
-				continue;
-			files->folder = gs_strdup(library_folders[i]);
-			files->version = gs_strdup(version);
-		}
-		free_list(names, count);
+	struct dirent **names;
+	bool any = !places->version || !*places->version, wsl = strcmp(folder, WSL_FOLDER) == 0;
+	int count = list(places->here, folder, is_library_name, &names);
+	for (int i = 0; i < count && !files->folder; i++) {
+		const char *version = version_of(names[i]->d_name);
+		if (!version || (!any && !wsl && strcmp(version, places->version) != 0))
+			continue;
+		GS_AUTO_FREE char *path = gs_printf("%s/%s", folder, names[i]->d_name);
+		GS_AUTO_FREE char *real = gs_root_find(places->here, path, S_IFREG);
+		GS_AUTO_FREE char *full = real ? gs_root_join(places->here, real) : NULL;
+		if (!full || !gs_library_fits(full))
+			continue;
+		files->source = gs_strdup(folder);
+		files->folder = gs_strdup(strcmp(folder, "/") == 0 ? PLAIN_FOLDER : folder);
+		files->version = gs_strdup(wsl && !any ? places->version : version);
 	}
+	free_list(names, count);
 	return files->folder != NULL;
+}
+
+static int find_folder(struct gs_driver_files *files, const struct gs_driver_places *places, struct gs_error *err)
+{
+	enum { NAMED_BYTES_MAX = 250 };
+	struct gs_root_folders folders;
+	GS_AUTO_STRBUF struct gs_strbuf looked = {0};
+	gs_driver_library_folders(places->here, &folders);
+	for (size_t i = 0; i < folders.count && !take_folder(files, places, folders.items[i]); i++)
+		if (looked.length < NAMED_BYTES_MAX)
+			gs_strbuf_printf(&looked, "%s%s", looked.length ? ", " : "", folders.items[i]);
+	gs_root_folders_free(&folders);
+	if (files->folder)
+		return 0;
+	return gs_fail(err, GS_ERROR_SYSTEM, ENOENT,
+		       "no library folder below %s has libcuda.so.%s; looked in %s%s; is the driver root right "
+		       "(--driver-root)?",
+		       places->here && *places->here ? places->here : "/",
+		       places->version && *places->version ? places->version : "VERSION",
+		       looked.length ? looked.data : "none, for none is there",
+		       looked.length >= NAMED_BYTES_MAX ? " and more" : "");
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -166,46 +127,56 @@ static bool ends_with(const char *text, const char *end)
 	return length > wanted && !strcmp(text + length - wanted, end);
 }
 
-/* The libraries whose names end with the version, and the folder's links that lead to one of them. */
+/* A link of the folder to one of the libraries: made in the container, or mounted where nobody makes links. */
+static void add_library_link(struct gs_driver_files *files, const struct gs_driver_places *places, const char *path,
+			     const char *inside, const char *real)
+{
+	char target[PATH_MAX];
+	GS_AUTO_FREE char *full = gs_root_join(places->here, path);
+	ssize_t size = places->hook ? readlink(full, target, sizeof target - 1) : -1;
+	if (size < 0) {
+		add_mount(files, places, path, inside, S_IFREG);
+		return;
+	}
+	target[size] = '\0';
+	/* Links elsewhere, such as to alternatives, are not there in a container. */
+	const char *to = strchr(target, '/') ? strrchr(real, '/') + 1 : target;
+	if (strcmp(to, strrchr(inside, '/') + 1) != 0)
+		*GS_VEC_PUSH(&files->links) =
+			(struct gs_driver_link){.path = gs_strdup(inside), .target = gs_strdup(to)};
+}
+
+/* The libraries whose names end with the version, and the folder's links that lead to one of them; all there are on Windows. */
 static void add_libraries(struct gs_driver_files *files, const struct gs_driver_places *places)
 {
 	struct dirent **names;
+	bool wsl = strcmp(files->source, WSL_FOLDER) == 0;
 	GS_AUTO_FREE char *suffix = gs_printf(".so.%s", files->version);
-	int count = list(places->here, files->folder, is_library_name, &names);
+	int count = list(places->here, files->source, is_library_name, &names);
 	for (int i = 0; i < count; i++) {
 		const char *name = names[i]->d_name;
-		GS_AUTO_FREE char *path = gs_printf("%s/%s", files->folder, name);
-		if (ends_with(name, suffix)) {
-			add_mount(files, places, path, path, S_IFREG);
-			continue;
-		}
-		GS_AUTO_FREE char *real = find(places->here, path, S_IFREG);
-		char target[PATH_MAX];
-		GS_AUTO_FREE char *full = join(places->here, path);
-		ssize_t size = readlink(full, target, sizeof target - 1);
-		if (!real || !ends_with(real, suffix) || size < 0)
-			continue;
-		target[size] = '\0';
-		/* Links elsewhere, such as to alternatives, are not there in a container. */
-		const char *to = strchr(target, '/') ? strrchr(real, '/') + 1 : target;
-		if (places->hook)
-			*GS_VEC_PUSH(&files->links) =
-				(struct gs_driver_link){.path = gs_strdup(path), .target = gs_strdup(to)};
-		else
-			add_mount(files, places, path, path, S_IFREG);
+		GS_AUTO_FREE char *path = gs_printf("%s/%s", files->source, name);
+		GS_AUTO_FREE char *inside = gs_printf("%s/%s", files->folder, name);
+		GS_AUTO_FREE char *real = gs_root_find(places->here, path, S_IFREG);
+		bool is_link = real && strcmp(strrchr(real, '/') + 1, name) != 0;
+		if (ends_with(name, suffix) || (wsl && !is_link))
+			add_mount(files, places, path, inside, S_IFREG);
+		else if (is_link && (wsl || ends_with(real, suffix)))
+			add_library_link(files, places, path, inside, real);
 	}
 	free_list(names, count);
+	if (wsl)
+		add_mount(files, places, WSL_DRIVERS, WSL_DRIVERS, S_IFDIR);
 }
 
 static void add_programs(struct gs_driver_files *files, const struct gs_driver_places *places)
 {
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(programs); i++)
-		for (size_t j = 0; j < GS_ARRAY_LENGTH(program_folders); j++) {
-			GS_AUTO_FREE char *path = gs_printf("%s/%s", program_folders[j], programs[i]);
-			GS_AUTO_FREE char *inside = gs_printf("/usr/bin/%s", programs[i]);
-			if (add_mount(files, places, path, inside, S_IFREG))
-				break;
-		}
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(programs); i++) {
+		GS_AUTO_FREE char *path = gs_driver_program(places->here, programs[i]);
+		GS_AUTO_FREE char *inside = gs_printf("/usr/bin/%s", programs[i]);
+		if (path)
+			add_mount(files, places, path, inside, S_IFREG);
+	}
 }
 
 static int is_firmware_name(const struct dirent *entry)
@@ -232,12 +203,8 @@ static void add_firmware(struct gs_driver_files *files, const struct gs_driver_p
 int gs_driver_files_find(const struct gs_driver_places *places, struct gs_driver_files *files, struct gs_error *err)
 {
 	*files = (struct gs_driver_files){0};
-	if (!find_folder(files, places))
-		return gs_fail(
-			err, GS_ERROR_SYSTEM, ENOENT,
-			"no library folder below %s has libcuda.so.%s; is the driver root right (--driver-root)?",
-			places->here && *places->here ? places->here : "/",
-			places->version && *places->version ? places->version : "VERSION");
+	if (find_folder(files, places, err) < 0)
+		return -1;
 	files->hook = places->hook ? gs_strdup(places->hook) : NULL;
 	add_libraries(files, places);
 	add_programs(files, places);
@@ -262,6 +229,7 @@ void gs_driver_files_free(struct gs_driver_files *files)
 	GS_VEC_FREE(&files->links);
 	free(files->version);
 	free(files->folder);
+	free(files->source);
 	free(files->hook);
 	free(files->sim_dir);
 	*files = (struct gs_driver_files){0};

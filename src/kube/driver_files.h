@@ -18,6 +18,7 @@ struct gs_driver_link {
 
 struct gs_driver_files {
 	char *version;                         /* "550.163.01" */
+	char *source;                          /* of the libraries, below the root */
 	char *folder;                          /* of the libraries, in the container */
 	GS_VEC(struct gs_driver_mount) mounts; /* libraries, programs, firmware, sockets */
 	GS_VEC(struct gs_driver_link) links;   /* names that programs load the libraries by */

@@ -80,8 +80,8 @@ static void run_look(void *user)
 {
 	struct look *look = user;
 	if (!look->nvml) {
-		if (gs_nvml_open(look->driver_root, &look->nvml, &look->err) < 0 &&
-		    gs_nvml_open(look->host_driver_root, &look->nvml, &look->err) < 0) {
+		const char *const roots[] = {look->driver_root, look->host_driver_root, NULL};
+		if (gs_nvml_open_below(roots, &look->nvml, &look->err) < 0) {
 			look->failed = true;
 			return;
 		}

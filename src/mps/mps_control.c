@@ -14,7 +14,7 @@
 #include "base/vec.h"
 
 enum { STREAMS = 3, OPTIONS_MAX = 4 };
-#define PROGRAM_NAME "nvidia-cuda-mps-control"
+#define PROGRAM_NAME MPS_CONTROL_PROGRAM
 
 struct mps_run {
 	uv_process_t process;
@@ -220,30 +220,4 @@ void mps_run_cancel(struct mps_run *run)
 		uv_process_kill(&run->process, SIGKILL);
 	else
 		close_all(run);
-}
-
-static bool is_on_path(const char *name)
-{
-	const char *path = getenv("PATH");
-	GS_AUTO_FREE char *copy = gs_strdup(path ? path : "");
-	char *rest = copy, *directory;
-	while ((directory = strsep(&rest, ":"))) {
-		GS_AUTO_FREE char *full = gs_printf("%s/%s", *directory ? directory : ".", name);
-		if (access(full, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
-char *gs_mps_find_program(const char *const *roots)
-{
-	if (is_on_path(PROGRAM_NAME))
-		return gs_strdup(PROGRAM_NAME);
-	for (; *roots; roots++) {
-		char *path = gs_printf("%s/usr/bin/" PROGRAM_NAME, *roots);
-		if (access(path, X_OK) == 0)
-			return path;
-		free(path);
-	}
-	return gs_strdup(PROGRAM_NAME);
 }

@@ -9,6 +9,9 @@
 
 enum { MPS_OUTPUT_BYTES_MAX = 256 * 1024 };
 
+/* See gs_driver_command, which finds it. */
+#define MPS_CONTROL_PROGRAM "nvidia-cuda-mps-control"
+
 struct mps_run;
 
 /* `output` is what the program wrote to standard output (with a NUL behind it, cut at MPS_OUTPUT_BYTES_MAX), and then to
@@ -32,9 +35,5 @@ struct mps_run *mps_run_start(uv_loop_t *loop, const struct mps_run_setup *setup
 			      struct gs_error *err);
 /* Kills it; `done` is not called any more. */
 void mps_run_cancel(struct mps_run *run);
-
-/* nvidia-cuda-mps-control on PATH, else as a part of the driver below one of `roots` (NULL ends them), else its bare name.
- * Owned by the caller. */
-char *gs_mps_find_program(const char *const *roots);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 #include "base/log.h"
 #include "gpu/nvml.h"
 #include "node/node_internal.h"
@@ -194,7 +195,7 @@ static struct node_mps *start(struct node *node)
 		       GS_STR("error", problem.text));
 	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
 				     node->config.flags.nvidia_driver_root, NULL};
-	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
+	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
 	const struct gs_mps_options options = {
 		.root = node->config.flags.mps_root,
 		.old_root = mps->record.root,

@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "core/config/config_parse.h"
@@ -119,8 +120,8 @@ static void end_mps(struct work *work, const struct node_options *options, const
 		return;
 	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
 				     NULL};
-	GS_AUTO_FREE char *program = gs_mps_find_program(roots);
-	if (gs_nvml_open(roots[0], &nvml, &err) < 0 && gs_nvml_open(roots[1], &nvml, &err) < 0)
+	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
+	if (gs_nvml_open_below(roots, &nvml, &err) < 0)
 		nvml = NULL;
 	int result =
 		gs_mps_end(config->flags.mps_root, options->state_dir, program, MPS_GRACE_SECONDS, nvml, &ended, &err);

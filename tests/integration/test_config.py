@@ -93,7 +93,7 @@ def test_usage_errors():
     ("A100-40GB", "replicas: 10, memoryLimit: 8Gi", 1, "add up to 80Gi, and it has 40Gi"),
     ("A100-80GB", "replicas: 49", 1, "MPS takes 48 clients"),
     ("A100-80GB", "replicas: 2, devices: [3]", 0, "warning: sharing.mps.resources[0] (line 5): this node has no device 3"),
-    pytest.param(None, "replicas: 2", 1, "the GPUs of this machine can't be read: libnvidia-ml.so.1",
+    pytest.param(None, "replicas: 2", 1, "the GPUs of this machine can't be read: no libnvidia-ml.so.1 below /",
                  marks=pytest.mark.skipif(ctypes.util.find_library("nvidia-ml") is not None, reason="this machine has a driver")),
 ])
 def test_check_against_the_gpus(tmp_path, spec, entry, status, said):
@@ -155,7 +155,8 @@ BAD_BYTES = {
     "huge": b"# " + b"x" * (1 << 20),
     "nul": b"version: v1\x00\n",
     "latin-1": "version: v1 # \u00e9\n".encode("latin-1"),
-    "utf-16": "version: v1\n".encode("utf-16"),
+    "utf-16, cut off": "version: v1\n".encode("utf-16")[:-1],
+    "utf-32": "version: v1\n".encode("utf-32"),
     "tabs": b"flags:\n\tmigStrategy: none\n",
     "binary": bytes(range(256)) * 40,
     "nested": b"[" * 100000,
