@@ -13,7 +13,14 @@
 #include "base/cleanup.h"
 #include "telemetry/microhttpd_library.h"
 
-enum { ADDRESS_SIZE = 80, BACKLOG = 64 };
+enum { ADDRESS_SIZE = 80, BACKLOG = 64, LOOK_MS = 1000 };
+
+/* A connection that libmicrohttpd has accepted. */
+struct http_connection {
+	struct http_connection *next, **link;
+	int fd;
+	uint64_t until_ms; /* when what it does now must be done */
+};
 
 struct http_server {
 	const struct gs_microhttpd *mhd;
@@ -23,8 +30,62 @@ struct http_server {
 	char address[ADDRESS_SIZE];
 	uv_poll_t poll;   /* on libmicrohttpd's own epoll */
 	uv_timer_t timer; /* when it wants to look at its connections without an event */
+	uv_timer_t look;  /* at how long they have taken, while there are any */
+	struct http_connection *connections;
 	unsigned handles;
 };
+
+/* --- how long connections take --- */
+
+/* libmicrohttpd's own limit counts from the last byte, so that a client with a byte now and then never met it. */
+static void on_look(uv_timer_t *timer)
+{
+	struct http_server *server = timer->data;
+	for (struct http_connection *each = server->connections; each; each = each->next)
+		if (each->until_ms <= uv_now(timer->loop))
+			shutdown(each->fd, SHUT_RDWR); /* libmicrohttpd sees the end of it, and closes */
+}
+
+static void give_seconds(const struct http_server *server, struct MHD_Connection *connection, unsigned seconds)
+{
+	const union MHD_ConnectionInfo *info =
+		server->mhd->get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct http_connection *own = info ? info->socket_context : NULL;
+	if (own)
+		own->until_ms = uv_now(server->look.loop) + seconds * 1000;
+}
+
+static void on_connection(void *user, struct MHD_Connection *connection, void **context,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	struct http_server *server = user;
+	struct http_connection *own = *context;
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		own = *context = gs_calloc(1, sizeof *own);
+		own->fd = server->mhd->get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+		own->until_ms = uv_now(server->look.loop) + HTTP_REQUEST_SECONDS * 1000;
+		own->next = server->connections;
+		own->link = &server->connections;
+		if (own->next)
+			own->next->link = &own->next;
+		server->connections = own;
+		if (!uv_is_active((uv_handle_t *)&server->look) && !uv_is_closing((uv_handle_t *)&server->look))
+			uv_timer_start(&server->look, on_look, LOOK_MS, LOOK_MS);
+		return;
+	}
+	*own->link = own->next;
+	if (own->next)
+		own->next->link = own->link;
+	free(own);
+	if (!server->connections)
+		uv_timer_stop(&server->look);
+}
+
+static void on_completed(void *user, struct MHD_Connection *connection, void **request,
+			 enum MHD_RequestTerminationCode how)
+{
+	give_seconds(user, connection, HTTP_REQUEST_SECONDS);
+}
 
 /* --- answering --- */
 
@@ -72,6 +133,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		say(&answer, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
 	else if (!server->get(server->user, url, &answer))
 		say(&answer, MHD_HTTP_NOT_FOUND, "there is no such page; see /metrics and /healthz\n");
+	give_seconds(server, connection, HTTP_ANSWER_SECONDS);
 	return send_answer(server, connection, &answer);
 }
 
@@ -178,7 +240,15 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
 		MHD_USE_EPOLL, 0, NULL, NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
 		(unsigned)HTTP_CONNECTIONS_OF_ONE, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_SECONDS,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_END);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct http_server *server = handle->data;
+	if (--server->handles == 0)
+		free(server);
 }
 
 int http_server_start(uv_loop_t *loop, const char *address, http_get *get, void *user, struct http_server **ret,
@@ -191,8 +261,10 @@ int http_server_start(uv_loop_t *loop, const char *address, http_get *get, void 
 	if (fd < 0)
 		return -1;
 	struct http_server *server = gs_calloc(1, sizeof *server);
-	*server = (struct http_server){.mhd = mhd, .get = get, .user = user, .handles = 2};
+	*server = (struct http_server){.mhd = mhd, .get = get, .user = user, .handles = 3};
 	name_address(fd, server->address);
+	uv_timer_init(loop, &server->look);
+	server->look.data = server;
 	server->daemon = start_daemon(server, fd);
 	const union MHD_DaemonInfo *info =
 		server->daemon ? mhd->get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
@@ -201,7 +273,8 @@ int http_server_start(uv_loop_t *loop, const char *address, http_get *get, void 
 			mhd->stop_daemon(server->daemon);
 		else
 			close(fd);
-		free(server);
+		server->handles = 1;
+		uv_close((uv_handle_t *)&server->look, on_closed);
 		return gs_fail(err, GS_ERROR_SYSTEM, 0, "libmicrohttpd cannot serve %s", address);
 	}
 	uv_timer_init(loop, &server->timer);
@@ -216,17 +289,11 @@ const char *http_server_address(const struct http_server *server)
 	return server->address;
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-	struct http_server *server = handle->data;
-	if (--server->handles == 0)
-		free(server);
-}
-
 void http_server_stop(struct http_server *server)
 {
 	if (!server)
 		return;
+	uv_close((uv_handle_t *)&server->look, on_closed);
 	uv_close((uv_handle_t *)&server->timer, on_closed);
 	uv_close((uv_handle_t *)&server->poll, on_closed); /* before its descriptor goes */
 	server->mhd->stop_daemon(server->daemon);

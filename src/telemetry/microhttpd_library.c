@@ -12,6 +12,7 @@ static const struct gs_library_function functions[] = {
 	{"MHD_run", offsetof(struct gs_microhttpd, run)},
 	{"MHD_get_timeout", offsetof(struct gs_microhttpd, get_timeout)},
 	{"MHD_get_daemon_info", offsetof(struct gs_microhttpd, get_daemon_info)},
+	{"MHD_get_connection_info", offsetof(struct gs_microhttpd, get_connection_info)},
 	{"MHD_create_response_from_buffer", offsetof(struct gs_microhttpd, create_response_from_buffer)},
 	{"MHD_add_response_header", offsetof(struct gs_microhttpd, add_response_header)},
 	{"MHD_queue_response", offsetof(struct gs_microhttpd, queue_response)},

@@ -196,6 +196,27 @@ def test_clients_that_do_not_behave(serving, page):
     assert serving.stop() == 0
 
 
+@pytest.mark.parametrize("begin, drip", [(b"GET /metrics HTTP/1.1\r\nHost: ", b"x"),
+                                         (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"), (b"", b"\r\n")])
+def test_a_byte_now_and_then_holds_no_connection(serving, page, begin, drip):
+    """A request counts as a whole, not each silence in it: else a few addresses could hold all connections for ever."""
+    with page.connect() as client:
+        client.settimeout(1)
+        client.sendall(begin)
+
+        def is_cut_off():
+            try:
+                client.sendall(drip)
+                return client.recv(65536) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until(is_cut_off, "the connection to be cut off")
+    assert page.ask("/healthz")[0] == 200
+
+
 @pytest.mark.parametrize("address, words", [
     ("nonsense", "is not an address to listen at"), (":", "is not an address"), (":99999", "is not an address"), ("example.com:9400", "is not an address"),
     ("::1:9400", "is not an address"), ("[::1:9400", "is not an address"), ("[]x:9400", "is not an address"), (":94a", "is not an address"),
