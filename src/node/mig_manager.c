@@ -15,6 +15,10 @@ enum {
 	RETRY_FIRST_MS = 2000,
 	RETRY_MOST_MS = 30000,
 	FAILURES_MAX = 5, /* in a row, until the state is failed */
+	/* Nothing is published before the API server has said whether there is a label, and its first attempt is over; but no
+	 * longer than this. */
+	LABEL_WAIT_MS = 10 * 1000,
+	ATTEMPT_WAIT_MS = 120 * 1000,
 };
 
 /* As mig-manager writes them into the label. */
@@ -37,7 +41,56 @@ struct mig_manager {
 
 	struct withdrawal *withdrawal;
 	GS_VEC(char *) withdrawn; /* its devices */
+
+	bool seen;        /* the GPUs were read; nothing is attempted before */
+	bool label_known; /* the API server has said whether there is one */
+	bool holds;       /* that anything is published: a pod on a whole GPU would be in MIG's way */
+	bool done;        /* holds until the GPUs were looked at, since they have changed */
+	uv_timer_t patience;
 };
+
+/* --- at the start --- */
+
+static void let_go(struct mig_manager *manager)
+{
+	if (!manager->holds)
+		return;
+	manager->holds = false;
+	uv_timer_stop(&manager->patience);
+	if (manager->seen && !manager->node->stopping)
+		node_republish(manager->node);
+}
+
+static void on_patience_over(uv_timer_t *timer)
+{
+	struct mig_manager *manager = timer->data;
+	gs_log(GS_LOG_WARNING,
+	       manager->label_known
+		       ? "the MIG configuration takes long; publishing what is not withdrawn for it"
+		       : "the API server does not say whether this node has a MIG configuration; publishing without it",
+	       GS_STR("label", MIG_CONFIG_LABEL));
+	let_go(manager);
+}
+
+static void be_patient(struct mig_manager *manager)
+{
+	if (manager->holds && manager->seen)
+		uv_timer_start(&manager->patience, on_patience_over,
+			       manager->label_known ? ATTEMPT_WAIT_MS : LABEL_WAIT_MS, 0);
+}
+
+static bool any_can_do_mig(const struct node *node)
+{
+	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
+		if (node->inventory.gpus[i].mig_capable)
+			return true;
+	return false;
+}
+
+bool mig_manager_holds(const struct node *node)
+{
+	return node->mig && node->mig->holds && any_can_do_mig(node);
+}
 
 /* --- what is told --- */
 
@@ -86,6 +139,9 @@ json_t *mig_manager_json(const struct node *node)
 const char *mig_manager_problem(const struct node *node)
 {
 	const struct mig_manager *manager = node->mig;
+	if (mig_manager_holds(node) && !manager->label_known)
+		return "the API server has not said yet whether the node has the label " MIG_CONFIG_LABEL
+		       "; until it does, but for 10 s at most, nothing is published";
 	bool problem =
 		manager && *manager->reason && (manager->state == STATE_PENDING || manager->state == STATE_FAILED);
 	return problem ? manager->reason : NULL;
@@ -154,6 +210,7 @@ static void on_blocked(struct mig_manager *manager)
 	/* Who comes next must not take what the others will leave. */
 	withdraw(manager, job->devices.items, job->devices.count);
 	tell(manager, STATE_PENDING, job->text);
+	let_go(manager);
 	retry_later(manager);
 }
 
@@ -179,6 +236,7 @@ static void settle(struct mig_manager *manager)
 	struct mig_job *job = &manager->job;
 	switch (job->outcome) {
 	case MIG_JOB_DONE:
+		manager->done = true;
 		release(manager);
 		gpus_rescan(manager->node->gpus);
 		tell(manager, STATE_SUCCESS, job->text);
@@ -191,8 +249,10 @@ static void settle(struct mig_manager *manager)
 		on_blocked(manager);
 		break;
 	case MIG_JOB_FAILED:
-		release(manager);
+		/* What goes stays withdrawn while it is tried again: a pod on it would be in the way. */
+		let_go(manager);
 		if (++manager->failures >= FAILURES_MAX) {
+			release(manager);
 			tell(manager, STATE_FAILED, job->text);
 			break;
 		}
@@ -201,6 +261,7 @@ static void settle(struct mig_manager *manager)
 		break;
 	case MIG_JOB_REFUSED:
 		release(manager);
+		let_go(manager);
 		tell(manager, STATE_FAILED, job->text);
 		break;
 	}
@@ -268,54 +329,13 @@ static void attempt(struct mig_manager *manager)
 		release(manager);
 		manager->state = STATE_NONE;
 		forget_state(manager->node);
+		let_go(manager);
 		return;
 	}
 	if (manager->state != STATE_PENDING)
 		tell(manager, STATE_PENDING, "");
 	manager->working = true;
 	node_withdrawal_settle(manager->node, NULL, start_job, manager);
-}
-
-/* --- what an earlier change left --- */
-
-struct recovery {
-	struct node *node;
-	const char *state_dir;
-	char *recovered;
-	struct gs_error err;
-	bool failed;
-};
-
-static void run_recovery(const struct gs_nvml *nvml, void *user)
-{
-	struct recovery *recovery = user;
-	recovery->failed =
-		nvml && gs_mig_recover(nvml, recovery->state_dir, "/proc", &recovery->recovered, &recovery->err) < 0;
-}
-
-static void on_recovered(void *user)
-{
-	struct recovery *recovery = user;
-	if (recovery->failed)
-		gs_log(GS_LOG_ERROR, "a MIG change that was cut off could not be settled; the next change tries again",
-		       GS_STR("error", recovery->err.text));
-	if (recovery->recovered)
-		gs_log(GS_LOG_WARNING, "a MIG change was cut off", GS_STR("result", recovery->recovered));
-	if (recovery->recovered && !recovery->node->stopping)
-		gpus_rescan(recovery->node->gpus);
-	free(recovery->recovered);
-	free(recovery);
-}
-
-void mig_manager_recover(struct node *node)
-{
-	if (node->mig_recovered || node->stopping)
-		return;
-	node->mig_recovered = true;
-	struct recovery *recovery = gs_calloc(1, sizeof *recovery);
-	recovery->node = node;
-	recovery->state_dir = node->options->state_dir;
-	gpus_work(node->gpus, run_recovery, on_recovered, recovery);
 }
 
 /* --- the label --- */
@@ -332,16 +352,42 @@ void mig_manager_want(struct node *node, const char *name)
 	manager->failures = 0;
 	manager->retry_ms = RETRY_FIRST_MS;
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
-	attempt(manager);
+	if (manager->seen || !name)
+		attempt(manager);
+	else
+		tell(manager, STATE_PENDING, "the NVIDIA driver is not there yet");
 }
 
 static void on_label(void *user, const char *value)
 {
 	struct node *node = user;
-	/* What an earlier daemon said of a label that went while it was away. */
-	if (!(value && *value) && node->mig && !node->mig->wanted)
-		forget_state(node);
-	mig_manager_want(node, value && *value ? value : NULL);
+	node->mig->label_known = true;
+	be_patient(node->mig);
+	if (value && *value) {
+		mig_manager_want(node, value);
+	} else if (node->mig->wanted) {
+		mig_manager_want(node, NULL);
+	} else {
+		forget_state(node); /* what an earlier daemon said of a label that went while it was away */
+		let_go(node->mig);
+	}
+}
+
+void mig_manager_seen(struct node *node)
+{
+	struct mig_manager *manager = node->mig;
+	if (!manager || manager->seen || node->stopping)
+		return;
+	manager->seen = true;
+	be_patient(manager);
+	if (manager->wanted)
+		attempt(manager);
+}
+
+void mig_manager_looked(struct node *node)
+{
+	if (node->mig && node->mig->done)
+		let_go(node->mig);
 }
 
 void mig_manager_start(struct node *node)
@@ -358,14 +404,19 @@ void mig_manager_start(struct node *node)
 	manager->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(&node->loop, &manager->retry);
 	manager->retry.data = manager;
+	uv_timer_init(&node->loop, &manager->patience);
+	manager->patience.data = manager;
+	manager->holds = true;
 	node->mig = manager;
 	cluster_watch_label(node->cluster, MIG_CONFIG_LABEL, on_label, node);
 }
 
 void mig_manager_stop(struct node *node)
 {
-	if (node->mig)
-		uv_close((uv_handle_t *)&node->mig->retry, NULL);
+	if (!node->mig)
+		return;
+	uv_close((uv_handle_t *)&node->mig->retry, NULL);
+	uv_close((uv_handle_t *)&node->mig->patience, NULL);
 }
 
 void mig_manager_free(struct node *node)

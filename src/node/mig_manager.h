@@ -15,8 +15,14 @@
 void mig_manager_start(struct node *node);
 /* The label's value; NULL: the node has none, and its GPUs stay as they are. */
 void mig_manager_want(struct node *node, const char *name);
-/* Finishes or undoes a change that was cut off, once; to be called when NVML is there. */
-void mig_manager_recover(struct node *node);
+/* The GPUs were read, and what is allocated of them is known: what the label wants is attempted from now on. */
+void mig_manager_seen(struct node *node);
+/* A look at the GPUs has ended. */
+void mig_manager_looked(struct node *node);
+/* Whether nothing may be published yet: the node may have been born with the label, and a pod that got a whole GPU before it
+ * was read would be in MIG's way for as long as it runs. Ends with the first attempt, or after a while, and then calls
+ * node_republish. A node without a GPU that can do MIG does not wait. */
+bool mig_manager_holds(const struct node *node);
 /* Nothing more begins; what is under way ends by itself. */
 void mig_manager_stop(struct node *node);
 void mig_manager_free(struct node *node);

@@ -170,7 +170,7 @@ static void start_pods(struct node *node)
 static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
 	node_publish(user, inventory);
-	mig_manager_recover(user);
+	mig_manager_seen(user);
 }
 
 static void on_health(void *user)
@@ -189,6 +189,7 @@ static void on_looked(void *user)
 	if (node->config.imex_required && node->inventory_known) /* its device node comes and goes unseen */
 		node_publish_health(node);
 	node_withdrawals_looked(user);
+	mig_manager_looked(user);
 }
 
 static int start(struct node *node, struct gs_error *err)

@@ -70,7 +70,6 @@ struct node {
 	GS_VEC(struct withdrawal *) withdrawals; /* withdraw.h */
 	GS_VEC(struct vanished *) vanished;      /* vanished.h, oldest first */
 	struct mig_manager *mig;                 /* mig_manager.h; NULL: no cluster */
-	bool mig_recovered;                      /* or will be: what a MIG change left was looked for */
 
 	struct rpc_server *status_server;
 	struct http_server *metrics_server; /* NULL: none is wanted */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "kube/allocate.h"
 #include "kube/cdi.h"
+#include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -264,7 +265,7 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 void node_retry_publish(struct node *node)
 {
 	bool complete = true;
-	if (node->options->no_device_plugin)
+	if (node->options->no_device_plugin || mig_manager_holds(node))
 		return;
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		if (!find_plugin(node, node->plan.resources[i].name))
@@ -375,10 +376,11 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node->plan = plan;
 	node->inventory_known = true;
 	log_notes(&old_plan, &plan);
-	if (!node->options->no_device_plugin)
+	bool serves = !node->options->no_device_plugin && !mig_manager_holds(node);
+	if (serves)
 		node_mps_apply(node);
 	refresh_health(node);
-	if (!node->options->no_device_plugin)
+	if (serves)
 		write_cdi(node);
 
 	for (size_t i = node->plugins.count; i > 0; i--) {
@@ -397,7 +399,8 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	ledger_prune(node->ledger, is_planned, &node->plan);
 	gs_plan_free(&old_plan);
 	gs_inventory_free(&old_inventory);
-	node_labels_update(node);
+	if (!mig_manager_holds(node))
+		node_labels_update(node);
 	node_report(node);
 }
 

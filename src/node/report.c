@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "node/hardware.h"
+#include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/selection.h"
 
@@ -191,7 +192,7 @@ static void report_serving(struct node *node)
 			cluster_event(node->cluster, true, reason, "Serve", problem);
 	} else if (waiting) {
 		report_missing_driver(node, "GPUShareServing", waiting);
-	} else if (node->config_ready && node->inventory_known) {
+	} else if (node->config_ready && node->inventory_known && !mig_manager_holds(node)) {
 		cluster_set_condition(node->cluster, "GPUShareServing", true, "Serving",
 				      "every resource is served and registered with the kubelet");
 	}

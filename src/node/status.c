@@ -36,6 +36,11 @@ static json_t *problems_of(const struct node *node)
 	const char *waiting = gpus_waiting_reason(node->gpus);
 	if (node->config_problem)
 		add_problem(problems, "the config file is not in force", node->config_problem);
+	if (node->config_waits_for_label)
+		add_problem(
+			problems, "no configuration is in force yet",
+			"the API server has not said which one the node's label chooses; it is waited for, for 10 s at "
+			"most");
 	if (node->plan_problem)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
 	for (size_t i = 0; i < node->plan.note_count; i++)

@@ -29,10 +29,14 @@ mig-configs:
 
 
 class World:
-    def __init__(self, path, authority, mig=None, arguments=(), condition=None):
+    def __init__(self, path, authority, mig=None, arguments=(), condition=None, born=None, api=True):
+        """`born`: the label that the node has before the daemon starts; `api`: whether the API server is there then."""
         self.api = ApiServer(path, authority)
         if condition:
             self.api.change(lambda node: node["status"]["conditions"].append(condition))
+        self.api.label(**({CONFIG: born} if born else {}))
+        if not api:
+            self.api.stop()
         self.sim = Sim(path / "sim", "2xA100-80GB", *(["--mig", mig] if mig else []))
         self.file = path / "mig.yaml"
         self.node = Node(path, self.sim, config="version: v1\nflags: {migStrategy: mixed}\n", env=self.api.environment(),
@@ -77,13 +81,13 @@ def test_the_label_divides_the_gpus(make):
     assert len(healthy(world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2))) == 2
     world.want("all-1g.10gb")
     world.wait_state("success")
-    assert len(healthy(world.plugin(SMALL).wait(lambda list: len(list) == 14))) == 14
+    world.plugin(SMALL).wait(lambda list: len(list) == 14 and not sick(list), "fourteen")
     world.api.wait_condition("GPUShareMIG", "True", "MIGConfigApplied")
     assert world.node.status()["mig"]["state"] == "success"
     world.want("all-balanced")
     wait_until(lambda: world.node.status()["mig"] == {"config": "all-balanced", "state": "success",
                                                       "reason": world.node.status()["mig"]["reason"]}, "the next one")
-    assert len(healthy(world.plugin(LARGE).wait(lambda list: len(list) == 2))) == 2
+    world.plugin(LARGE).wait(lambda list: len(list) == 2 and not sick(list), "two halves")
     world.plugin(SMALL).wait(lambda list: len(list) == 4 and not sick(list), "two small ones of each GPU")
     world.want("all-disabled")
     world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2, "whole GPUs again")
@@ -102,6 +106,36 @@ def test_the_label_is_not_followed_when_it_should_not_be(make):
     wait_until(lambda: world.api.condition("GPUShareMIG") is None, "no condition")
     assert len(healthy(world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2))) == 2
     assert world.node.status()["mig"] is None and STATE not in world.api.labels()
+
+
+def test_a_node_born_with_the_label_offers_no_whole_gpu(make):
+    """A pod there would be in MIG's way for as long as it runs."""
+    world = make(born="all-3g.40gb")
+    world.plugin(LARGE).wait(lambda list: len(list) == 4 and not sick(list), "four halves")
+    world.wait_state("success")
+    assert "nvidia.com/gpu" not in world.kubelet.plugins and "resource=nvidia.com/gpu" not in world.node.read_log()
+    world.node.stop()
+    world.node.start()  # nothing is to do then
+    wait_until(lambda: world.node.read_log().count("state=success") == 2, "the same state again")
+    world.plugin(LARGE).wait(lambda list: len(list) == 4 and not sick(list), "the same again")
+
+
+def test_an_api_server_that_is_away_is_waited_for_and_said(make):
+    world = make(born="all-3g.40gb", api=False)
+    world.node.wait_listening()
+    wait_until(lambda: any("nvidia.com/mig.config" in p for p in world.node.status()["problems"]), "the status to say so")
+    assert not world.kubelet.plugins
+    world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2)
+    world.node.wait_log("the API server does not say whether this node has a MIG configuration")
+    world.api.start()
+    world.plugin(LARGE).wait(lambda list: len(list) == 4, "four halves")
+    world.wait_state("success")
+
+
+def test_a_node_born_with_a_label_that_is_refused_offers_what_it_has(make):
+    world = make(born="no-such")
+    world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2 and not sick(list))
+    world.wait_state("failed")
 
 
 def test_a_file_of_configurations(make):
@@ -271,7 +305,7 @@ def test_an_idle_pod_on_a_slice_is_planned_around(make, kubelet):
         world.wait_state("success")
         left = world.plugin(SMALL).wait(lambda list: len(list) == 4 and not sick(list), "two small ones of each GPU")
         assert held in left and held in ids
-        assert len(healthy(world.plugin(LARGE).wait(lambda list: len(list) == 2))) == 2
+        world.plugin(LARGE).wait(lambda list: len(list) == 2 and not sick(list), "two halves")
     finally:
         pods.stop()
 
