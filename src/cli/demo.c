@@ -182,6 +182,7 @@ static void start_daemon(struct demo *demo)
 {
 	GS_AUTO_FREE char *config = gs_printf("%s/config.yaml", demo->directory);
 	GS_AUTO_FREE char *kubelet = gs_printf("%s/kubelet", demo->directory);
+	GS_AUTO_FREE char *plugins = gs_printf("%s/device-plugins", kubelet);
 	GS_AUTO_FREE char *state = gs_printf("%s/state", demo->directory);
 	GS_AUTO_FREE char *socket = gs_printf("%s/gpushare.sock", demo->directory);
 	GS_AUTO_FREE char *cdi = gs_printf("%s/cdi", demo->directory);
@@ -191,6 +192,8 @@ static void start_daemon(struct demo *demo)
 			     config,
 			     (char *)"--kubelet-dir",
 			     kubelet,
+			     (char *)"--device-plugin-dir",
+			     plugins,
 			     (char *)"--state-dir",
 			     state,
 			     (char *)"--socket",

@@ -14,7 +14,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 23, DELETE_SECONDS = 120 };
+enum { OWN_OPTIONS = 24, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -36,13 +36,16 @@ static const struct gs_option options[] = {
 	 "may",
 	 "true false"},
 	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
-	 "the kubelet's directory; its sockets are in device-plugins below", "dir"},
+	 "the kubelet's --root-dir: below it, in pod-resources, the kubelet tells which pod holds what", "dir"},
+	{"device-plugin-dir", 0, "DIR", "GPUSHARE_DEVICE_PLUGIN_DIR", NODE_DEFAULT_PLUGIN_DIR,
+	 "where device plugins and the kubelet meet; the kubelet's --root-dir does not move it", "dir"},
 	{"kubelet-socket", 0, "PATH", NULL, NULL,
 	 "the kubelet's socket, if not kubelet.sock in that place; empty: serve, but do not register (environment: "
 	 "KUBELET_SOCKET)",
 	 "file"},
 	{"pod-resources-socket", 0, "PATH", "GPUSHARE_POD_RESOURCES_SOCKET", NULL,
-	 "where the kubelet tells which pod holds what, if not pod-resources/kubelet.sock in its directory; empty: do "
+	 "where the kubelet tells which pod holds what, if not pod-resources/kubelet.sock below --kubelet-dir; empty: "
+	 "do "
 	 "not ask",
 	 "file"},
 	{"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR, "what is kept from run to run", "dir"},
@@ -217,8 +220,7 @@ static int run(int argc, char **argv)
 			overrides[override_count++] =
 				(struct gs_config_override){.name = options[i].name, .value = arguments.values[i]};
 
-	GS_AUTO_FREE char *plugin_dir =
-		gs_printf("%s/device-plugins", gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
+	const char *plugin_dir = gs_option_value(&gs_command_node, &arguments, "device-plugin-dir");
 	GS_AUTO_FREE char *default_socket = gs_printf("%s/kubelet.sock", plugin_dir);
 	GS_AUTO_FREE char *default_pods = gs_printf("%s/pod-resources/kubelet.sock",
 						    gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
@@ -274,7 +276,8 @@ const struct gs_command gs_command_node = {
 		"file is edited; a config that is not valid is reported and the last good one stays in force. SIGHUP "
 		"reads the config and "
 		"looks at the GPUs again. SIGTERM stops it; workloads go on.\n\n"
-		"Without a driver it waits for one. One daemon runs per state directory and kubelet directory.\n\n"
+		"Without a driver it waits for one. One daemon runs per state directory and device plugin "
+		"directory.\n\n"
 		"For each setting the command line wins over the environment, that over the file, and that over the "
 		"default. The variables "
 		"are those of NVIDIA's device plugin; one that is set but empty counts as set. DP_DISABLE_HEALTHCHECKS "
@@ -289,7 +292,7 @@ const struct gs_command gs_command_node = {
 		"crashes the GPU crashes it for all.",
 	.examples = "gpushare node --config config.yaml  # on a Kubernetes node, as root\n"
 		    "gpushare sim 8xA100-80GB -- gpushare node --kubelet-socket= --state-dir /tmp/s --socket "
-		    "/tmp/s/sock --kubelet-dir /tmp/s/k  # "
+		    "/tmp/s/sock --kubelet-dir /tmp/s/k --device-plugin-dir /tmp/s/k/device-plugins  # "
 		    "without a GPU or a cluster",
 	.options = options,
 	.run = run,

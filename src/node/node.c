@@ -116,8 +116,8 @@ static int take_directories(struct node *node, struct gs_error *err)
 	if (strlen(options->plugin_dir) > longest)
 		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG,
 			       "%s is too long for the sockets in it; name a directory of at most %zu characters with "
-			       "--kubelet-dir",
-			       options->plugin_dir, longest - strlen("/device-plugins"));
+			       "--device-plugin-dir",
+			       options->plugin_dir, longest);
 	if (!*options->socket_path)
 		return gs_fail(err, GS_ERROR_INPUT, 0, "--socket is empty; name a path for the daemon's own socket");
 	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);

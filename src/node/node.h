@@ -8,9 +8,11 @@
 #include "base/error.h"
 
 #define NODE_DEFAULT_KUBELET_DIR "/var/lib/kubelet"
-#define NODE_DEFAULT_STATE_DIR   "/var/lib/gpushare"
-#define NODE_DEFAULT_SOCKET      "/run/gpushare/gpushare.sock"
-#define NODE_DEFAULT_CDI_DIR     "/var/run/cdi"
+/* The kubelet has it as a constant, and its --root-dir does not move it: DevicePluginPath of its device plugin API. */
+#define NODE_DEFAULT_PLUGIN_DIR "/var/lib/kubelet/device-plugins"
+#define NODE_DEFAULT_STATE_DIR  "/var/lib/gpushare"
+#define NODE_DEFAULT_SOCKET     "/run/gpushare/gpushare.sock"
+#define NODE_DEFAULT_CDI_DIR    "/var/run/cdi"
 /* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
 #define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
 /* A request {"devices": [UUID, ...], "reason": TEXT}: these devices (a GPU's UUID stands for its MIG devices too) are not

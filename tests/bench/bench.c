@@ -217,8 +217,9 @@ static double start_daemon(struct bench *bench, unsigned replicas)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 		dup2(fd, STDERR_FILENO);
-		execl(bench->program, "gpushare", "node", "--config", config, "--kubelet-dir", kubelet, "--state-dir",
-		      state, "--socket", socket, "--cdi-dir", cdi, (char *)NULL);
+		execl(bench->program, "gpushare", "node", "--config", config, "--kubelet-dir", kubelet,
+		      "--device-plugin-dir", bench->plugins, "--state-dir", state, "--socket", socket, "--cdi-dir", cdi,
+		      (char *)NULL);
 		_exit(127);
 	}
 	return before;

@@ -52,6 +52,7 @@ static void start(struct bench *bench, const char *sharing)
 {
 	GS_AUTO_FREE char *config = gs_printf("%s/config.yaml", bench->directory);
 	GS_AUTO_FREE char *kubelet = gs_printf("--kubelet-dir=%s/kubelet", bench->directory);
+	GS_AUTO_FREE char *plugins = gs_printf("--device-plugin-dir=%s/kubelet/device-plugins", bench->directory);
 	GS_AUTO_FREE char *state = gs_printf("--state-dir=%s/state", bench->directory);
 	GS_AUTO_FREE char *socket = gs_printf("--socket=%s", bench->socket);
 	GS_AUTO_FREE char *cdi = gs_printf("--cdi-dir=%s/cdi", bench->directory);
@@ -62,6 +63,7 @@ static void start(struct bench *bench, const char *sharing)
 			     (char *)"--config",
 			     config,
 			     kubelet,
+			     plugins,
 			     state,
 			     socket,
 			     cdi,

@@ -75,7 +75,7 @@ class Node:
         os.rename(temporary, self.config)
 
     def command(self):
-        own = [GPUSHARE, "node", "--config", self.config, "--kubelet-dir", self.kubelet_dir, "--state-dir", self.state, "--socket",
+        own = [GPUSHARE, "node", "--config", self.config, "--kubelet-dir", self.kubelet_dir, "--device-plugin-dir", self.plugin_dir, "--state-dir", self.state, "--socket",
                self.socket, "--cdi-dir", self.cdi, *self.arguments]
         return self.sim.command(*own) if self.sim else own
 

@@ -321,6 +321,7 @@ TAKEN = {
     "devicePlugin.env": [{"name": "DP_DISABLE_HEALTHCHECKS", "value": "all"}],
     "devicePlugin.hostNetwork": True,
     "devicePlugin.mps.root": "/mine",
+    "devicePluginDir": "/mine",
     "devicePlugin.resources": {"limits": {"memory": "1Gi"}},
     "failOnInitError": True,
     "fullnameOverride": "mine",

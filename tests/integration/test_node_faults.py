@@ -12,6 +12,7 @@ import pytest
 
 from kubelet import WAIT, Kubelet
 from node import CONFIG_4, GPUSHARE, Node, Sim, gpus_of, healthy, sick, wait_until
+from pod_resources import PodResources
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
 
@@ -422,8 +423,8 @@ def test_flags_that_do_not_exist_are_explained(tmp_path):
 
 
 def test_paths_that_no_socket_can_have(tmp_path):
-    for arguments, expected in ((["--kubelet-dir", str(tmp_path / ("k" * 100))], "--kubelet-dir"), (["--socket", ""], "--socket")):
-        result = subprocess.run([GPUSHARE, "node", "--state-dir", str(tmp_path / "s"), "--kubelet-dir", str(tmp_path / "k"), *arguments],
+    for arguments, expected in ((["--device-plugin-dir", str(tmp_path / ("k" * 100))], "--device-plugin-dir"), (["--socket", ""], "--socket")):
+        result = subprocess.run([GPUSHARE, "node", "--state-dir", str(tmp_path / "s"), "--device-plugin-dir", str(tmp_path / "k"), *arguments],
                                 capture_output=True, text=True, timeout=WAIT)
         assert result.returncode == 1
         assert expected in result.stderr
@@ -434,3 +435,25 @@ def test_bad_config_at_start(tmp_path):
     node.start()
     assert node.process.wait(WAIT) == 1
     assert "config.yaml:6:17" in node.read_log()
+
+
+def test_the_kubelets_directory_moves_what_the_kubelet_moves(tmp_path, sim):
+    """Its --root-dir moves the socket that tells about pods, and not the one that device plugins register at."""
+    root, plugins = tmp_path / "k0s", tmp_path / "meeting"
+    node = Node(tmp_path, sim)
+    node.kubelet_dir, node.plugin_dir = str(root), str(plugins)
+    pods = PodResources(str(root)).start()
+    kubelet = Kubelet(str(tmp_path / "other"))
+    plugins.mkdir()
+    kubelet.plugin_dir, kubelet.socket = str(plugins), str(plugins / "kubelet.sock")
+    kubelet.start()
+    try:
+        node.start()
+        share = sorted(kubelet.wait_registered().wait(lambda d: len(d) == 8))[0]
+        pods.pods = [("team-a", "train-0", "main", "nvidia.com/gpu", [share])]
+        wait_until(lambda: any(share_["pods"] for gpu in node.status()["gpus"] for share_ in gpu["shares"]), "the pod")
+        assert not (root / "device-plugins").exists()
+    finally:
+        node.stop()
+        kubelet.stop()
+        pods.stop()

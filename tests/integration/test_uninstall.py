@@ -25,7 +25,7 @@ class Machine:
         self.state, self.cdi, self.plugins = folder / "state", folder / "cdi", folder / "kubelet" / "device-plugins"
         self.plugins.mkdir(parents=True)
         self.environment = {"PATH": "/usr/bin:/bin", "GPUSHARE_SIM": str(self.node)}
-        self.flags = ["--kubelet-socket=", f"--kubelet-dir={self.plugins.parent}", f"--state-dir={self.state}", f"--cdi-dir={self.cdi}",
+        self.flags = ["--kubelet-socket=", f"--kubelet-dir={self.plugins.parent}", f"--device-plugin-dir={self.plugins}", f"--state-dir={self.state}", f"--cdi-dir={self.cdi}",
                       f"--socket={folder}/run/sock", f"--driver-root={self.node}/root", "--device-list-strategy=cdi-cri"]
         self.holder = subprocess.Popen([GPUSHARE, "sim", "--hold", f"--state={self.node}", "2xA100-80GB"], stdout=subprocess.PIPE,
                                        text=True, stdin=subprocess.DEVNULL)
