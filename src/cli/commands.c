@@ -12,6 +12,7 @@ const struct gs_command *const gs_commands[] = {
 	&gs_command_demo,
 	&gs_command_node,
 	&gs_command_status,
+	&gs_command_forget,
 	&gs_command_labels,
 	&gs_command_mig_list,
 	&gs_command_mig_list_profiles,

@@ -6,6 +6,7 @@
 
 extern const struct gs_command gs_command_completion;
 extern const struct gs_command gs_command_demo;
+extern const struct gs_command gs_command_forget;
 extern const struct gs_command gs_command_help;
 extern const struct gs_command gs_command_labels;
 extern const struct gs_command gs_command_mps_clients;

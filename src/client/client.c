@@ -60,7 +60,9 @@ static void explain(const struct question *question, const char *socket_path, st
 			question->text ? question->text : "no reply");
 }
 
-char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err)
+/* The reply to one request, owned by the caller; NULL with the reason. */
+static char *ask(const char *socket_path, const char *method, const char *request, unsigned timeout_ms,
+		 struct gs_error *err)
 {
 	uv_loop_t loop;
 	struct rpc_client *client;
@@ -74,7 +76,8 @@ char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs
 		return NULL;
 	}
 	rpc_client_set_message_bytes(client, NODE_STATUS_BYTES_MAX);
-	rpc_client_start(client, NODE_STATUS_METHOD, NULL, 0, timeout_ms, on_message, on_done, &question);
+	rpc_client_start(client, method, (const uint8_t *)request, request ? strlen(request) : 0, timeout_ms,
+			 on_message, on_done, &question);
 	while (!question.text && uv_run(&loop, UV_RUN_ONCE))
 		;
 	rpc_client_free(client);
@@ -87,6 +90,25 @@ char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs
 	}
 	free(question.text);
 	return question.answer;
+}
+
+char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err)
+{
+	return ask(socket_path, NODE_STATUS_METHOD, NULL, timeout_ms, err);
+}
+
+char *node_client_forget(const char *socket_path, char *const *uuids, size_t count, unsigned timeout_ms,
+			 struct gs_error *err)
+{
+	json_t *gpus = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(gpus, json_string(uuids[i]));
+	json_t *request = json_pack("{s:o}", "gpus", gpus);
+	char *text = json_dumps(request, JSON_COMPACT);
+	json_decref(request);
+	char *answer = ask(socket_path, NODE_FORGET_METHOD, text, timeout_ms, err);
+	free(text);
+	return answer;
 }
 
 /* --- withdrawals: a call that stays open --- */

@@ -9,6 +9,11 @@
 /* The status document as JSON text (owned by the caller), or NULL with the reason and what to do about it. */
 char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err);
 
+/* Says that GPUs which are missing were taken out for good; none are named: all that are missing. The answer as JSON text (owned
+ * by the caller), {"forgotten": [UUID, ...]}, or NULL with the reason. */
+char *node_client_forget(const char *socket_path, char *const *uuids, size_t count, unsigned timeout_ms,
+			 struct gs_error *err);
+
 /* A withdrawal of devices while a MIG layout is changed (NODE_WITHDRAW_METHOD): the daemon does not hand them out until
  * it is ended, or this process is. */
 struct node_withdrawal;

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "core/health/health.h"
+#include "node/missing.h"
 #include "node/node_internal.h"
 #include "telemetry/exposition.h"
 #include "telemetry/http_server.h"
@@ -84,22 +85,38 @@ static void label(struct device_labels *labels, const char *name, const char *va
 	labels->items[labels->count] = NULL;
 }
 
-static void label_device(const struct node *node, uint32_t which, struct device_labels *labels)
+static void label_gpu(const struct gs_gpu *gpu, const char *uuid, struct device_labels *labels)
 {
-	const struct gs_device *device = &node->inventory.devices[which];
-	const struct gs_gpu *gpu = &node->inventory.gpus[device->gpu];
 	labels->count = 0;
 	snprintf(labels->gpu, sizeof labels->gpu, "%u", gpu->index);
 	snprintf(labels->device, sizeof labels->device, "nvidia%d", gpu->minor < 0 ? (int)gpu->index : gpu->minor);
-	snprintf(labels->instance, sizeof labels->instance, "%u", device->gpu_instance);
 	label(labels, "gpu", labels->gpu);
-	label(labels, "UUID", device->uuid);
+	label(labels, "UUID", uuid);
 	label(labels, "device", labels->device);
 	label(labels, "modelName", gpu->name);
+}
+
+static void label_device(const struct node *node, uint32_t which, struct device_labels *labels)
+{
+	const struct gs_device *device = &node->inventory.devices[which];
+	label_gpu(&node->inventory.gpus[device->gpu], device->uuid, labels);
+	snprintf(labels->instance, sizeof labels->instance, "%u", device->gpu_instance);
 	if (!device->mig)
 		return;
 	label(labels, "GPU_I_PROFILE", device->mig_profile);
 	label(labels, "GPU_I_ID", labels->instance);
+}
+
+static void add_missing(void *user, const struct gs_gpu *gpu)
+{
+	struct device_labels labels;
+	label_gpu(gpu, gpu->uuid, &labels);
+	add(user, labels.items, 0);
+}
+
+static void add_missing_count(const struct output *output)
+{
+	add(output, NULL, (double)node_missing_count(output->node));
 }
 
 static void add_healthy(const struct output *output)
@@ -110,6 +127,7 @@ static void add_healthy(const struct output *output)
 		label_device(output->node, i, &labels);
 		add(output, labels.items, node_device_healthy(output->node, i, &reason));
 	}
+	node_missing_each(output->node, add_missing, (void *)output);
 }
 
 /* How many of a device's shares some pod holds; -1: the kubelet does not tell. */
@@ -232,6 +250,7 @@ static const struct {
 	{{"gpushare_resource_registered", GS_GAUGE, "Whether the kubelet knows the resource"}, add_registered},
 	{{"gpushare_device_healthy", GS_GAUGE, "Whether shares of the GPU or MIG device can be given out"},
 	 add_healthy},
+	{{"gpushare_gpus_missing", GS_GAUGE, "GPUs that the node had and that are not there"}, add_missing_count},
 	{{"gpushare_shares", GS_GAUGE, "Shares that are published on the GPU or MIG device"}, add_shares},
 	{{"gpushare_shares_held", GS_GAUGE,
 	  "Shares that pods hold, as the kubelet said at the scrape before; absent while it does not tell"},

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "node/mig_manager.h"
+#include "node/missing.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -169,6 +170,7 @@ static void start_pods(struct node *node)
 
 static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
+	node_missing_update(user, inventory);
 	node_publish(user, inventory);
 	mig_manager_seen(user);
 }
@@ -200,6 +202,7 @@ static int start(struct node *node, struct gs_error *err)
 	node->ledger = ledger_open(options->state_dir, err);
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
+	node->missing = node_missing_open(node);
 	if (node_metrics_start(node, err) < 0)
 		return -1;
 	static const struct rpc_server_limits limits = {
@@ -236,6 +239,7 @@ static void free_node(struct node *node)
 	mig_manager_free(node);
 	node_withdrawals_free(node);
 	node_vanished_free(node);
+	node_missing_free(node->missing);
 	gs_config_free(&node->config);
 	ledger_free(node->ledger);
 	GS_VEC_FREE(&node->plugins);

@@ -20,6 +20,10 @@
  * "who": TEXT}, ...]}, what was handed out before and may be in use though no process shows it. docs/node.md */
 #define NODE_WITHDRAW_METHOD "/gpushare.v1.Node/Withdraw"
 
+/* A request {"gpus": [UUID, ...]}: these GPUs, if they are missing, are not missed any more; without any, all that are missing.
+ * The reply is {"forgotten": [UUID, ...]}. docs/health.md */
+#define NODE_FORGET_METHOD "/gpushare.v1.Node/Forget"
+
 /* A status document is about 300 bytes a share and as much a process. */
 enum { NODE_STATUS_BYTES_MAX = 32 * 1024 * 1024 };
 

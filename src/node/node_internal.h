@@ -69,6 +69,7 @@ struct node {
 
 	GS_VEC(struct withdrawal *) withdrawals; /* withdraw.h */
 	GS_VEC(struct vanished *) vanished;      /* vanished.h, oldest first */
+	struct missing *missing;                 /* missing.h */
 	struct mig_manager *mig;                 /* mig_manager.h; NULL: no cluster */
 
 	struct rpc_server *status_server;

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "node/missing.h"
 #include "node/hardware.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
@@ -163,8 +164,11 @@ static void report_gpus(struct node *node)
 		free(node->reported_sick.items[i - 1]);
 		node->reported_sick.items[i - 1] = node->reported_sick.items[--node->reported_sick.count];
 	}
+	bool any_sick = sick.length > 0;
+	node_missing_report(node, &sick);
 	if (sick.length)
-		cluster_set_condition(node->cluster, "GPUShareHealthy", false, "GPUUnhealthy", sick.data);
+		cluster_set_condition(node->cluster, "GPUShareHealthy", false, any_sick ? "GPUUnhealthy" : "GPUMissing",
+				      sick.data);
 	else
 		cluster_set_condition(node->cluster, "GPUShareHealthy", true, "GPUsHealthy",
 				      node->inventory.gpu_count ? "all GPUs are healthy" : "this node has no GPU");

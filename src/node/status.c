@@ -7,6 +7,7 @@
 #include "base/timestamp.h"
 #include "core/health/health.h"
 #include "node/mig_manager.h"
+#include "node/missing.h"
 #include "node/node_internal.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -45,6 +46,7 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
 	for (size_t i = 0; i < node->plan.note_count; i++)
 		json_array_append_new(problems, json_string(node->plan.notes[i]));
+	node_missing_problems(node, problems);
 	node_vanished_problems(node, problems);
 	node_mps_problems(node, problems);
 	if (mig_manager_problem(node))
@@ -323,6 +325,7 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 			  "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
 			  "resources", resources_of(node), "mps", node_mps_status(node), "gpus", gpus);
 	json_object_set_new(status, "mig", mig_manager_json(node));
+	json_object_set_new(status, "missingGpus", node_missing_json(node));
 	char *text = json_dumps(status, JSON_COMPACT);
 	json_decref(status);
 	if (!text) {
@@ -372,6 +375,7 @@ static void on_status_closed(struct rpc_call *call, void *user)
 
 const struct rpc_method node_status_methods[] = {
 	{NODE_STATUS_METHOD, on_status, on_status_closed},
+	{NODE_FORGET_METHOD, node_on_forget, NULL},
 	{NODE_WITHDRAW_METHOD, node_on_withdraw, node_on_withdraw_closed},
 	{NULL, NULL, NULL},
 };

@@ -154,7 +154,7 @@ static bool is_plugin_socket(const char *path, const char *name)
 /* The names that the daemon's parts write, what was put aside or half written included. */
 static bool is_state(const char *path, const char *name)
 {
-	static const char *const ours[] = {"allocations.json", "config.json", "mps.json",
+	static const char *const ours[] = {"allocations.json", "config.json", "gpus.json",        "mps.json",
 					   "mig-change",       "mig.lock",    "gpushare-cdi-hook"};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(ours); i++) {
 		size_t length = strlen(ours[i]);

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from kubelet import Kubelet
+from kubelet import WAIT, Kubelet
 from node import GPUSHARE, Node, Sim, wait_until
 
 LABEL = "nvidia.com/device-plugin.config"
@@ -341,6 +341,25 @@ def test_a_sick_gpu_is_told_and_its_recovery(daemon, api, sim):
     assert api.wait_event("GPUHealthy")["type"] == "Normal"
     api.wait_condition("GPUShareHealthy", "True", "GPUsHealthy")
     assert [e["reason"] for e in api.events] == ["GPUUnhealthy", "GPUHealthy"]
+
+
+def test_a_gpu_that_the_node_had_is_missed(daemon, api):
+    daemon.start()
+    wait_shares(daemon, 4)
+    memory = os.path.join(daemon.state, "gpus.json")
+    wait_until(lambda: os.path.exists(memory), "the memory of GPUs")
+    daemon.stop()
+    with open(memory, encoding="utf-8") as file:
+        document = json.load(file)
+    document["gpus"].append({"uuid": "GPU-gone", "name": "Tesla T4", "pciBusId": "00000000:FE:00.0", "index": 5, "minor": 5})
+    with open(memory, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+    daemon.start()
+    assert "GPU 5 (GPU-gone) is missing; " in api.wait_event("GPUMissing")["note"]
+    assert api.wait_condition("GPUShareHealthy", "False", "GPUMissing")["message"] == "GPU 5 (GPU-gone) is missing"
+    done = subprocess.run([GPUSHARE, "forget", "--all", "--socket", daemon.socket], capture_output=True, text=True, timeout=WAIT)
+    assert done.returncode == 0, done.stderr
+    api.wait_condition("GPUShareHealthy", "True", "GPUsHealthy")
 
 
 def test_a_node_without_a_driver_says_so(tmp_path, api, volume):

@@ -92,6 +92,7 @@ def test_what_it_tells(serving, sim, page, kubelet):
     assert abs(values["process_open_fds"][0][1] - len(os.listdir("/proc/%d/fd" % serving.process.pid))) < 4
     sim.inject("--gpu", "1", "xid=79")
     wait_until(lambda: [value for _, value in page.metrics()["gpushare_device_healthy"]] == [1, 0], "the sick GPU to be told")
+    assert page.metrics()["gpushare_gpus_missing"] == [({}, 0)]
     serving.write_config("version: v9")
     wait_until(lambda: page.metrics()["gpushare_config_in_force"] == [({}, 0)], "the bad config to be told")
 

@@ -339,6 +339,95 @@ def test_gpus_that_hang_hide_no_others(tmp_path, kubelet, eight):
             node.kill()
 
 
+def forget(node, *arguments):
+    return subprocess.run([GPUSHARE, "forget", "--socket", node.socket, *arguments], capture_output=True, text=True, timeout=WAIT)
+
+
+def missing(node):
+    return [each["uuid"] for each in node.status()["missingGpus"]]
+
+
+def test_a_gpu_that_was_there_is_missed_until_an_operator_says_that_it_is_gone(tmp_path, eight):
+    node = Node(tmp_path, eight)
+    node.start().wait_listening()
+    node.wait_log("serving")
+    status = node.status()
+    gpus = [each["uuid"] for each in status["gpus"]]
+    assert len(gpus) == 8 and status["missingGpus"] == [] and forget(node, "--all").stdout == "no GPU is missing\n"
+    eight.inject("--gpu", gpus[1], "xid=79")
+    eight.inject("--gpu", gpus[6], "unplug")
+    wait_until(lambda: missing(node) == [gpus[6]], "the one that was unplugged to be missed")
+    assert node.stop() == 0
+    try:
+        for _ in range(2):  # the lost one stays in NVML's list, and can't be read there
+            node.start().wait_listening()
+            wait_until(lambda: set(missing(node)) == {gpus[1], gpus[6]}, "both to be missed")
+            assert node.stop() == 0
+        node.start().wait_listening()
+        wait_until(lambda: len(missing(node)) == 2, "both to be missed")
+        problem, = (each for each in node.status()["problems"] if gpus[6] in each)
+        assert problem.startswith("GPU 6 (Tesla T4, %s, at 00000000:" % gpus[6]) and problem.endswith("gpushare forget " + gpus[6])
+        refused = forget(node, gpus[0])
+        assert refused.returncode == 1 and "%s is not missing" % gpus[0] in refused.stderr
+        assert forget(node).returncode == 2
+        done = forget(node, gpus[6])
+        assert (done.returncode, done.stdout) == (0, "%s is not missed any more\n" % gpus[6])
+        assert missing(node) == [gpus[1]]
+        eight.inject("--gpu", gpus[1], "recovered")
+        wait_until(lambda: missing(node) == [] and len(node.status()["gpus"]) == 7, "the lost one to be back")
+        assert node.stop() == 0
+        node.start().wait_listening()
+        wait_until(lambda: len(node.status()["gpus"]) == 7, "the daemon")
+        assert missing(node) == []
+    finally:
+        node.kill()
+
+
+def test_a_gpu_that_was_swapped_is_not_missed(tmp_path):
+    world = Sim(tmp_path / "sim", "32xT4")  # no room for more, so that a new one takes an old one's place
+    node = Node(tmp_path / "node", world)
+    try:
+        node.start().wait_listening()
+        wait_until(lambda: len(node.status()["gpus"]) == 32, "the daemon")
+        old = node.status()["gpus"][2]
+        assert node.stop() == 0
+        world.inject("--gpu", old["uuid"], "unplug")
+        world.inject("plug", "L4")
+        node.start().wait_listening()
+        wait_until(lambda: len(node.status()["gpus"]) == 32, "the daemon")
+        new, = (each for each in node.status()["gpus"] if each["pciBusId"] == old["pciBusId"])
+        assert new["name"] == "NVIDIA L4" and missing(node) == []
+        node.wait_log("a GPU was replaced")
+    finally:
+        node.kill()
+        world.stop()
+
+
+def test_another_simulated_node_is_another_machine(tmp_path):
+    for spec, count in ("4xT4", 4), ("2xT4", 2):
+        world = Sim(tmp_path / "sim", spec)
+        node = Node(tmp_path / "node", world)
+        node.start().wait_listening()
+        try:
+            wait_until(lambda: len(node.status()["gpus"]) == count, "the daemon")
+            assert missing(node) == []
+            wait_until(lambda: os.path.exists(os.path.join(node.state, "gpus.json")), "the memory")
+        finally:
+            node.kill()
+            world.stop()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1, "machine": "", "gpus": 7}', b"\xff" * 1000,
+                                     b'{"version": 1, "machine": "", "gpus": [{"uuid": 1}]}', b'{"version": 9, "machine": "", "gpus": []}'])
+def test_a_memory_of_gpus_that_is_damaged(node, content):
+    os.makedirs(node.state, exist_ok=True)
+    with open(os.path.join(node.state, "gpus.json"), "wb") as file:
+        file.write(content)
+    node.start()
+    node.wait_log("serving")
+    assert missing(node) == []
+
+
 @pytest.mark.parametrize("fault", ["ecc=double", "remap-failed"])
 def test_memory_faults(node, kubelet, sim, fault):
     kubelet.start()
