@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -268,12 +269,11 @@ char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_
 	}
 	GS_AUTO_FREE char *kind = gs_printf(GS_CDI_VENDOR "/%s", class_name);
 	json_t *spec = json_pack("{s:s, s:s, s:o}", "cdiVersion", CDI_VERSION, "kind", kind, "devices", devices);
-	if (gpu) {
-		json_t *edits = gpu_common(config, check);
-		if (driver)
-			add_driver(edits, driver);
-		json_object_set_new(spec, "containerEdits", edits);
-	}
+	json_t *edits = gpu ? gpu_common(config, check) : json_pack("{s:[]}", "env");
+	if (gpu && driver)
+		add_driver(edits, driver);
+	json_array_append_new(json_object_get(edits, "env"), json_string(GS_CDI_MARK));
+	json_object_set_new(spec, "containerEdits", edits);
 	char *dumped = json_dumps(spec, JSON_INDENT(2));
 	json_decref(spec);
 	if (!dumped)
@@ -288,20 +288,78 @@ char *gs_cdi_path(const char *dir, const char *class_name)
 	return gs_printf("%s/" GS_CDI_VENDOR "-%s.json", dir, class_name);
 }
 
-int gs_cdi_write(const char *dir, const char *class_name, const char *text, struct gs_error *err)
+bool gs_cdi_is_ours(const char *text)
 {
-	GS_AUTO_FREE char *path = gs_cdi_path(dir, class_name);
+	return strstr(text, "\"" GS_CDI_MARK "\"") != NULL;
+}
+
+/* What the file is now. Text is owned by the caller, NULL when it is no text of ours or there is no file. -1 when that
+ * cannot be told now. */
+static int look(const char *path, bool *there, char **text, struct gs_error *err)
+{
+	struct stat about;
+	struct gs_error why = {0};
 	size_t length;
 
-	if (!text) {
-		if (!unlink(path) || errno == ENOENT || errno == ENOTDIR)
-			return 0;
-		return gs_fail_errno(err, "cannot remove %s", path);
-	}
-	GS_AUTO_FREE char *before = gs_read_own_file(path, CDI_FILE_BYTES_MAX, &length, NULL);
-	if (before && length == strlen(text) && !memcmp(before, text, length))
+	*text = NULL;
+	*there = lstat(path, &about) == 0;
+	if (!*there)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : gs_fail_errno(err, "cannot look at %s", path);
+	if (!S_ISREG(about.st_mode))
 		return 0;
+	GS_AUTO_FREE char *found = gs_read_own_file(path, CDI_FILE_BYTES_MAX, &length, &why);
+	if (!found && why.source == GS_ERROR_SYSTEM) {
+		*err = why;
+		return -1;
+	}
+	if (found && gs_cdi_is_ours(found))
+		*text = GS_STEAL(found);
+	return 0;
+}
+
+int gs_cdi_remove(const char *dir, const char *class_name, bool *removed, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_cdi_path(dir, class_name);
+	GS_AUTO_FREE char *aside = gs_printf("%s" GS_CDI_ASIDE, path);
+	GS_AUTO_FREE char *before = NULL;
+	bool there;
+
+	*removed = false;
+	if (look(path, &there, &before, err) < 0)
+		return -1;
+	if (there && !before) { /* somebody else's by now, and what was put aside is older */
+		unlink(aside);
+		return 0;
+	}
+	if (rename(aside, path) == 0) {
+		*removed = before != NULL;
+		return 0;
+	}
+	if (!there || unlink(path) == 0) {
+		*removed = there;
+		return 0;
+	}
+	return gs_fail_errno(err, "cannot remove %s", path);
+}
+
+int gs_cdi_write(const char *dir, const char *class_name, const char *text, bool *written, struct gs_error *err)
+{
+	GS_AUTO_FREE char *path = gs_cdi_path(dir, class_name);
+	GS_AUTO_FREE char *aside = gs_printf("%s" GS_CDI_ASIDE, path);
+	GS_AUTO_FREE char *before = NULL;
+	bool there;
+
+	*written = false;
+	if (!text)
+		return gs_cdi_remove(dir, class_name, written, err);
+	if (look(path, &there, &before, err) < 0)
+		return -1;
+	if (before && !strcmp(before, text))
+		return 0;
+	if (there && !before && rename(path, aside) < 0)
+		return gs_fail_errno(err, "cannot put aside %s, which another program wrote", path);
 	if (gs_make_directories(dir, 0755, err))
 		return -1;
+	*written = true;
 	return gs_write_file(path, text, strlen(text), 0644, err);
 }

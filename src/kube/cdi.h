@@ -3,6 +3,7 @@
 #ifndef GPUSHARE_KUBE_CDI_H
 #define GPUSHARE_KUBE_CDI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -40,8 +41,19 @@ char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_
 /* DIR/k8s.device-plugin.nvidia.com-<class>.json; owned by the caller. */
 char *gs_cdi_path(const char *dir, const char *class_name);
 
+/* In every spec of ours, by which it is known to be ours: a variable that containers get, since runtimes refuse a spec with
+ * keys that its version does not have. */
+#define GS_CDI_MARK "GPUSHARE_CDI_SPEC=1"
+bool gs_cdi_is_ours(const char *text);
+
+/* Another program's file that was in the way keeps its name with this behind it, which no runtime reads. */
+#define GS_CDI_ASIDE ".before-gpushare"
+
 /* Brings the file of a class to this text: new, synced, renamed, so that a runtime reads the old one or the new one;
- * makes DIR. A file that has this content already is left alone. A NULL text removes the file. */
-int gs_cdi_write(const char *dir, const char *class_name, const char *text, struct gs_error *err);
+ * makes DIR. A file that has this content already is left alone (`written` tells); one that is not ours is put aside. A
+ * NULL text: as gs_cdi_remove. */
+int gs_cdi_write(const char *dir, const char *class_name, const char *text, bool *written, struct gs_error *err);
+/* Removes the file of a class if it is ours, and gives its place back to what was put aside. */
+int gs_cdi_remove(const char *dir, const char *class_name, bool *removed, struct gs_error *err);
 
 #endif

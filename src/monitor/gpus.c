@@ -23,6 +23,7 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->driver_root = gs_strdup(options->driver_root);
 	gpus->host_driver_root = gs_strdup(options->host_driver_root);
 	gpus->state_dir = gs_strdup(options->state_dir);
+	gpus->leave_mig = options->leave_mig;
 	gpus->retry_ms = RETRY_FIRST_MS;
 	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
 		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID",
@@ -108,6 +109,14 @@ void gpus_sample(struct gpus *gpus, sampler_done *done, void *user)
 	if (sampler_hangs(gpus->sampler))
 		gpus_look(gpus, false); /* to find out where */
 	sampler_ask(gpus->sampler, gpus->nvml, &gpus->inventory, done, user);
+}
+
+void gpus_leave_mig(struct gpus *gpus, bool leave)
+{
+	bool was = gpus->leave_mig;
+	gpus->leave_mig = leave;
+	if (was && !leave)
+		gpus_look(gpus, true);
 }
 
 void gpus_rescan(struct gpus *gpus)

@@ -30,12 +30,15 @@ struct gpus_options {
 	const char *host_driver_root; /* another place where the driver's proc may be */
 	const char *disable_healthchecks, *enable_healthchecks;
 	const char *state_dir; /* where a change of MIG layouts that was cut off is noted */
+	bool leave_mig;        /* for now; see gpus_leave_mig */
 };
 
 int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct gpus_owner *owner, struct gpus **gpus,
 	       struct gs_error *err);
 /* Frees everything after the threads have ended; `done` runs last. */
 void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user);
+/* Whether a change of MIG layouts that was cut off is left as it is: the GPUs are somebody else's. */
+void gpus_leave_mig(struct gpus *gpus, bool leave);
 /* Looks again now, for instance on SIGHUP. */
 void gpus_rescan(struct gpus *gpus);
 

@@ -59,6 +59,7 @@ struct gpus {
 	char *unsettled;   /* as last logged */
 	int64_t settle_ns; /* when to try again */
 	unsigned settle_ms;
+	bool leave_mig;
 	struct gs_nvml *nvml; /* NULL until a look opened it; used by looks, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;

@@ -249,7 +249,7 @@ static struct look *new_look(struct gpus *gpus, bool rescan)
 	look->state_dir = gs_strdup(gpus->state_dir);
 	look->nvml = gpus->nvml;
 	look->rescan = rescan || gpus->rescan_due || !gpus->read_once;
-	look->settle = gpus_now_ns() >= gpus->settle_ns;
+	look->settle = !gpus->leave_mig && gpus_now_ns() >= gpus->settle_ns;
 	gs_inventory_copy(&look->before, &gpus->inventory);
 	gs_label_facts_copy(&look->facts_before, &gpus->facts);
 	size_t devices = look->before.device_count;

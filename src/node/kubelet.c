@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "node/node_internal.h"
+#include "node/others.h"
 
 enum { LOOK_AGAIN_MS = 1000 };
 
@@ -61,6 +62,8 @@ static void on_plugin_event(uv_fs_event_t *event, const char *name, int events, 
 		return;
 	}
 	check_directory(node);
+	node_others_look(node);
+	node_kubelet_look_again(node); /* a socket is there a moment before somebody listens */
 }
 
 static void on_plugin_timer(uv_timer_t *timer)
@@ -94,4 +97,5 @@ void node_kubelet_watch(struct node *node)
 	}
 	check_directory(node);
 	node_retry_publish(node);
+	node_others_look(node);
 }

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "mig/mig_job.h"
+#include "node/others.h"
 #include "node/withdraw.h"
 
 #define MIG_MANAGER "gpushare-mig" /* as the field's manager */
@@ -332,6 +333,10 @@ static void attempt(struct mig_manager *manager)
 		let_go(manager);
 		return;
 	}
+	if (node_others_hold(manager->node)) { /* whose layout it is; mig_manager_resume goes on */
+		release(manager);
+		return;
+	}
 	if (manager->state != STATE_PENDING)
 		tell(manager, STATE_PENDING, "");
 	manager->working = true;
@@ -339,6 +344,15 @@ static void attempt(struct mig_manager *manager)
 }
 
 /* --- the label --- */
+
+void mig_manager_resume(struct node *node)
+{
+	if (node->mig && !node->mig->seen)
+		mig_manager_seen(node);
+	else if (node->mig && node->mig->wanted && node->mig->state != STATE_SUCCESS &&
+		 node->mig->state != STATE_FAILED)
+		attempt(node->mig);
+}
 
 void mig_manager_want(struct node *node, const char *name)
 {
@@ -354,7 +368,7 @@ void mig_manager_want(struct node *node, const char *name)
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
 	if (manager->seen || !name)
 		attempt(manager);
-	else
+	else if (!node_others_reason(node))
 		tell(manager, STATE_PENDING, "the NVIDIA driver is not there yet");
 }
 

@@ -15,7 +15,7 @@
 void mig_manager_start(struct node *node);
 /* The label's value; NULL: the node has none, and its GPUs stay as they are. */
 void mig_manager_want(struct node *node, const char *name);
-/* The GPUs were read, and what is allocated of them is known: what the label wants is attempted from now on. */
+/* The GPUs were read and are ours, and what is allocated of them is known: what the label wants is attempted from now on. */
 void mig_manager_seen(struct node *node);
 /* A look at the GPUs has ended. */
 void mig_manager_looked(struct node *node);
@@ -23,6 +23,8 @@ void mig_manager_looked(struct node *node);
  * was read would be in MIG's way for as long as it runs. Ends with the first attempt, or after a while, and then calls
  * node_republish. A node without a GPU that can do MIG does not wait. */
 bool mig_manager_holds(const struct node *node);
+/* The GPUs are ours now (others.h): begins what was held back. */
+void mig_manager_resume(struct node *node);
 /* Nothing more begins; what is under way ends by itself. */
 void mig_manager_stop(struct node *node);
 void mig_manager_free(struct node *node);

@@ -17,6 +17,7 @@
 #include "node/mig_manager.h"
 #include "node/missing.h"
 #include "node/node_internal.h"
+#include "node/others.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 #include "telemetry/http_server.h"
@@ -63,6 +64,7 @@ static void stop(struct node *node)
 	/* While it is being written, the writer's end saves what came since. */
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
+	node_others_stop(node);
 	node_unpublish(node);
 	node_withdrawals_stop(node);
 	mig_manager_stop(node);
@@ -172,7 +174,8 @@ static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
 	node_missing_update(user, inventory);
 	node_publish(user, inventory);
-	mig_manager_seen(user);
+	if (!node_others_hold(user))
+		mig_manager_seen(user);
 }
 
 static void on_health(void *user)
@@ -192,6 +195,7 @@ static void on_looked(void *user)
 		node_publish_health(node);
 	node_withdrawals_looked(user);
 	mig_manager_looked(user);
+	node_others_look(user);
 }
 
 static int start(struct node *node, struct gs_error *err)
@@ -210,18 +214,21 @@ static int start(struct node *node, struct gs_error *err)
 	if (rpc_server_start(&node->loop, options->socket_path, node_status_methods, node, &limits,
 			     &node->status_server, err) < 0)
 		return -1;
+	bool others = node_others_start(node);
 	const struct gpus_options gpus_options = {
 		.driver_root = node->config.flags.plugin.container_driver_root,
 		.host_driver_root = node->config.flags.nvidia_driver_root,
 		.disable_healthchecks = options->disable_healthchecks,
 		.enable_healthchecks = options->enable_healthchecks,
 		.state_dir = options->state_dir,
+		.leave_mig = others,
 	};
 	const struct gpus_owner owner = {
 		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
 	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
 		return -1;
 	node_join_cluster(node);
+	node_others_join(node);
 	mig_manager_start(node);
 	node_config_begin(node);
 	node_labels_start(node);

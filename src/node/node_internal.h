@@ -18,6 +18,7 @@
 #include "rpc/rpc.h"
 
 struct node_mps;
+struct node_others;
 struct http_server;
 
 struct node {
@@ -57,7 +58,8 @@ struct node {
 	/* Actual: what is published. */
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
-	struct node_mps *mps; /* NULL: nothing is shared by MPS, and nothing was */
+	struct node_others *others; /* others.h; NULL: not started, or stopping */
+	struct node_mps *mps;       /* NULL: nothing is shared by MPS, and nothing was */
 	struct ledger *ledger;
 	uv_work_t ledger_work;
 	char *ledger_text; /* being written; NULL: no write is under way */
@@ -122,7 +124,8 @@ bool node_driver_files(struct node *node, struct gs_driver_files *files);
 void node_kubelet_watch(struct node *node);
 void node_kubelet_look_again(struct node *node);
 
-/* A resource could not be served (or, with NULL, all can): says so once and looks again. */
+/* A resource ("": none, because of another plugin) could not be served, or with NULL all can: says so once and looks
+ * again. */
 void node_serve_problem(struct node *node, const char *resource, const struct gs_error *err);
 /* report.c: the cluster learns what an operator must know. Safe to call at any time; says only what changed. */
 void node_join_cluster(struct node *node);

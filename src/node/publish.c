@@ -14,6 +14,7 @@
 #include "kube/cdi.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
+#include "node/others.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 #include "strategy/strategies.h"
@@ -183,8 +184,8 @@ static void stop_plugin(struct node *node, size_t which)
 void node_serve_problem(struct node *node, const char *resource, const struct gs_error *err)
 {
 	if (err && (!node->serve_problem || strcmp(node->serve_problem, err->text) != 0))
-		gs_log(GS_LOG_ERROR, "cannot serve a resource; trying again", GS_STR("resource", resource),
-		       GS_STR("error", err->text));
+		gs_log(GS_LOG_ERROR, *resource ? "cannot serve a resource; trying again" : "waiting",
+		       GS_STR("resource", resource), GS_STR("error", err->text));
 	free(node->serve_problem);
 	node->serve_problem = err ? gs_strdup(err->text) : NULL;
 	node->serve_conflict = err && err->source == GS_ERROR_SYSTEM && err->code == EADDRINUSE;
@@ -232,7 +233,8 @@ static void write_cdi(struct node *node)
 	for (const char *const *class = gs_cdi_classes; *class; class ++) {
 		GS_AUTO_FREE char *spec = gs_cdi_render_with_driver(&node->config, &node->inventory, *class, &check,
 								    found ? &driver : NULL);
-		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &err) == 0)
+		bool written;
+		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &written, &err) == 0)
 			continue;
 		gs_log(GS_LOG_ERROR, "containers can't get their GPU through CDI", GS_STR("error", err.text));
 		node->cdi_failed = true;
@@ -261,11 +263,17 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 	return true;
 }
 
+/* Whether shares are given out, and the node is made so that they can be. */
+static bool serves(const struct node *node)
+{
+	return !node->options->no_device_plugin && !mig_manager_holds(node) && !node_others_hold(node);
+}
+
 /* Resources that could not be served before: a directory that was missing, a socket that could not be bound. */
 void node_retry_publish(struct node *node)
 {
 	bool complete = true;
-	if (node->options->no_device_plugin || mig_manager_holds(node))
+	if (!serves(node))
 		return;
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		if (!find_plugin(node, node->plan.resources[i].name))
@@ -304,8 +312,10 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 {
 	const struct gs_inventory *inventory = &node->inventory;
 	const struct gs_device *device = &inventory->devices[which];
-	*reason = node_imex_problem(node);
-	if (*reason) /* every allocation would be refused */
+	*reason = node_others_reason(node);
+	if (!*reason)
+		*reason = node_imex_problem(node); /* every allocation would be refused */
+	if (*reason)
 		return false;
 	if (!usable(node, which, reason) || !node_mps_ready(node, which, reason))
 		return false;
@@ -357,9 +367,30 @@ static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
 		gs_log(GS_LOG_INFO, "every device is published as the config asks again");
 }
 
+/* The plan that node->plan is now. */
+static void put_in_force(struct node *node)
+{
+	node_mps_apply(node);
+	refresh_health(node);
+	write_cdi(node);
+	for (size_t i = node->plugins.count; i > 0; i--) {
+		const char *name = kube_plugin_resource_name(node->plugins.items[i - 1]);
+		const struct gs_resource *resource = gs_plan_find(&node->plan, name);
+		if (!resource) {
+			gs_log(GS_LOG_INFO, "withdrawing", GS_STR("resource", name));
+			stop_plugin(node, i - 1);
+		} else {
+			struct kube_view view = view_of(node, resource);
+			kube_plugin_update(node->plugins.items[i - 1], &view);
+		}
+	}
+	node_retry_publish(node);
+}
+
 void node_publish(struct node *node, const struct gs_inventory *inventory)
 {
 	struct gs_plan plan = {0};
+	bool known = node_others_known(node);
 	/* Without a config the GPUs are known, and none is shared. */
 	if (node->stopping || (node->config_ready && !replan(node, inventory, &plan))) {
 		/* What is published stays, but nobody gets a device that is gone. */
@@ -376,30 +407,17 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node->plan = plan;
 	node->inventory_known = true;
 	log_notes(&old_plan, &plan);
-	bool serves = !node->options->no_device_plugin && !mig_manager_holds(node);
-	if (serves)
-		node_mps_apply(node);
-	refresh_health(node);
-	if (serves)
-		write_cdi(node);
-
-	for (size_t i = node->plugins.count; i > 0; i--) {
-		const char *name = kube_plugin_resource_name(node->plugins.items[i - 1]);
-		const struct gs_resource *resource = gs_plan_find(&plan, name);
-		if (!resource) {
-			gs_log(GS_LOG_INFO, "withdrawing", GS_STR("resource", name));
-			stop_plugin(node, i - 1);
-		} else {
-			struct kube_view view = view_of(node, resource);
-			kube_plugin_update(node->plugins.items[i - 1], &view);
-		}
+	if (known && serves(node)) {
+		put_in_force(node);
+	} else {
+		node_unpublish(node);
+		refresh_health(node);
 	}
-	node_retry_publish(node);
 	node_vanished_update(node, &old_plan, &old_inventory);
 	ledger_prune(node->ledger, is_planned, &node->plan);
 	gs_plan_free(&old_plan);
 	gs_inventory_free(&old_inventory);
-	if (!mig_manager_holds(node))
+	if (!mig_manager_holds(node) && !node_others_hold(node))
 		node_labels_update(node);
 	node_report(node);
 }

@@ -180,8 +180,13 @@ static void remove_files(struct work *work, const char *folder, bool (*wanted)(c
 static void remove_specs(struct work *work, const char *folder)
 {
 	for (const char *const *class = gs_cdi_classes; *class; class ++) {
+		struct gs_error err;
+		bool removed;
+		if (gs_cdi_remove(folder, *class, &removed, &err) < 0)
+			failed(work, &err);
 		GS_AUTO_FREE char *path = gs_cdi_path(folder, *class);
-		remove_file(work, path);
+		if (removed)
+			printf("removed %s\n", path);
 	}
 }
 

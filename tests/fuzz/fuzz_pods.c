@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/label_facts.h"
+#include "kube/others.h"
 #include "kube/pod_resources.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -17,6 +18,15 @@ static void require(int fact)
 static bool wants_some(void *user, const char *id, size_t length)
 {
 	return id[0] != 'x';
+}
+
+static bool touch(void *user, const uint8_t *resource, size_t resource_length, const uint8_t *id, size_t length)
+{
+	static const struct gs_inventory none;
+	if (resource_length)
+		*(unsigned *)user += resource[resource_length - 1];
+	*(unsigned *)user += kube_other_names_gpu(&none, id, length);
+	return true;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -35,6 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(found && found <= holder && holder < found + count);
 	}
 	kube_pod_table_free(&table);
+	unsigned sum = 0;
+	kube_allocatable_read(data, size, touch, &sum);
+	kube_plugin_list_read(data, size, touch, &sum);
 	gs_vgpu_host_driver(data, size, version, branch);
 	return 0;
 }

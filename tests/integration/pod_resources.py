@@ -19,6 +19,7 @@ class PodResources:
         os.makedirs(self.directory, exist_ok=True)
         self.socket = os.path.join(self.directory, "kubelet.sock")
         self.pods = []            # (namespace, pod, container, resource, [ids])
+        self.allocatable = []     # (resource, [ids]) of what can be given out
         self.calls = 0
         self.hold = None          # an Event: List waits for it
         self.refuse = None        # a grpc.StatusCode: List fails with it
@@ -29,6 +30,9 @@ class PodResources:
             os.unlink(self.socket)
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=[("grpc.max_send_message_length", -1)])
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", {
+            "GetAllocatableResources": grpc.unary_unary_rpc_method_handler(
+                self._allocatable, request_deserializer=pb.AllocatableResourcesRequest.FromString,
+                response_serializer=pb.AllocatableResourcesResponse.SerializeToString),
             "List": grpc.unary_unary_rpc_method_handler(self._list, request_deserializer=pb.ListPodResourcesRequest.FromString,
                                                         response_serializer=lambda reply: reply)}),))
         self.server.add_insecure_port("unix:" + self.socket)
@@ -42,6 +46,12 @@ class PodResources:
         if self.refuse:
             context.abort(self.refuse, "rejected by rate limit")
         return self.reply()
+
+    def _allocatable(self, _, __):
+        message = pb.AllocatableResourcesResponse()
+        for resource, ids in self.allocatable:
+            message.devices.add(resource_name=resource, device_ids=ids)
+        return message
 
     def reply(self):
         """What List sends, as bytes."""

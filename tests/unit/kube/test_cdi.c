@@ -30,6 +30,20 @@ static void short_names(struct gs_inventory *inventory)
 			 inventory->devices[i].index);
 }
 
+/* Every spec has the mark by which it is known to be ours; tests say the rest. */
+static void take_mark(json_t *spec)
+{
+	json_t *edits = json_object_get(spec, "containerEdits"), *env = json_object_get(edits, "env");
+	size_t last = json_array_size(env) - 1;
+
+	assert_string_equal(json_string_value(json_array_get(env, last)), GS_CDI_MARK);
+	json_array_remove(env, last);
+	if (!json_array_size(env))
+		json_object_del(edits, "env");
+	if (!json_object_size(edits))
+		json_object_del(spec, "containerEdits");
+}
+
 /* Compared as JSON, so that a test says what matters in one line. */
 static void assert_json(char *text, const char *expected)
 {
@@ -37,6 +51,8 @@ static void assert_json(char *text, const char *expected)
 	json_t *wanted = json_loads(expected, 0, NULL);
 
 	assert_non_null(wanted);
+	if (got)
+		take_mark(got);
 	if (!got || !json_equal(got, wanted))
 		fail_msg("got %s\nwanted %s", text ? text : "nothing", expected);
 	json_decref(got);
@@ -205,37 +221,109 @@ static void test_text_that_is_no_utf8_is_left_out(void **state)
 	gs_inventory_free(&inventory);
 }
 
+#define OURS(rest) "{\"env\": [\"" GS_CDI_MARK "\"]" rest "}\n"
+
+struct folder {
+	char root[sizeof "/tmp/gpushare-cdi-XXXXXX"];
+	char *dir, *path, *aside;
+};
+
+static struct folder make_folder(void)
+{
+	struct folder folder = {.root = "/tmp/gpushare-cdi-XXXXXX"};
+
+	assert_non_null(mkdtemp(folder.root));
+	folder.dir = gs_printf("%s/cdi", folder.root);
+	folder.path = gs_cdi_path(folder.dir, "gpu");
+	folder.aside = gs_printf("%s" GS_CDI_ASIDE, folder.path);
+	return folder;
+}
+
+/* Fails when anything was left behind. */
+static void remove_folder(struct folder *folder)
+{
+	assert_int_equal(rmdir(folder->dir), 0);
+	assert_int_equal(rmdir(folder->root), 0);
+	free(folder->dir);
+	free(folder->path);
+	free(folder->aside);
+}
+
+static void assert_content(const char *path, const char *expected)
+{
+	size_t length;
+	GS_AUTO_FREE char *content = gs_read_file(path, 1000, &length, NULL);
+
+	if (!content || !expected)
+		assert_true(!content && !expected);
+	else
+		assert_string_equal(content, expected);
+}
+
 static void test_write(void **state)
 {
-	char dir[] = "/tmp/gpushare-cdi-XXXXXX";
+	struct folder folder = make_folder();
 	struct gs_error err = {0};
 	struct stat before, after;
+	bool written;
 
-	assert_non_null(mkdtemp(dir));
-	GS_AUTO_FREE char *deep = gs_printf("%s/run/cdi", dir);
-	GS_AUTO_FREE char *path = gs_cdi_path(deep, "gpu");
-	GS_AUTO_FREE char *expected = gs_printf("%s/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", dir);
-	assert_string_equal(path, expected);
-	assert_int_equal(gs_cdi_write(deep, "gpu", NULL, &err), 0); /* nothing there, nothing to do */
-	assert_int_equal(gs_cdi_write(deep, "gpu", "{}\n", &err), 0);
-	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", NULL, &written, &err), 0); /* nothing there, nothing to do */
+	assert_false(written);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(""), &written, &err), 0);
+	assert_true(written);
+	assert_int_equal(stat(folder.path, &before), 0);
 	assert_int_equal(before.st_mode & 0777, 0644);
-	assert_int_equal(gs_cdi_write(deep, "gpu", "{}\n", &err), 0);
-	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(""), &written, &err), 0);
+	assert_false(written);
+	assert_int_equal(stat(folder.path, &after), 0);
 	assert_int_equal(after.st_ino, before.st_ino); /* left alone */
-	assert_int_equal(gs_cdi_write(deep, "gpu", "{\"a\": 1}\n", &err), 0);
-	size_t length;
-	GS_AUTO_FREE char *content = gs_read_file(path, 100, &length, &err);
-	assert_string_equal(content, "{\"a\": 1}\n");
-	GS_AUTO_FREE char *below_a_file = gs_printf("%s/no", path);
-	assert_int_equal(gs_cdi_write(below_a_file, "gpu", "{}\n", &err), -1);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(", \"a\": 1"), &written, &err), 0);
+	assert_content(folder.path, OURS(", \"a\": 1"));
+	GS_AUTO_FREE char *below_a_file = gs_printf("%s/no", folder.path);
+	assert_int_equal(gs_cdi_write(below_a_file, "gpu", OURS(""), &written, &err), -1);
 	assert_int_equal(err.source, GS_ERROR_SYSTEM);
-	assert_int_equal(gs_cdi_write(deep, "gpu", NULL, &err), 0);
-	assert_int_equal(stat(path, &after), -1);
-	assert_int_equal(rmdir(deep), 0); /* and nothing was left behind */
-	GS_AUTO_FREE char *run = gs_printf("%s/run", dir);
-	assert_int_equal(rmdir(run), 0);
-	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", NULL, &written, &err), 0);
+	assert_true(written);
+	assert_int_equal(stat(folder.path, &after), -1);
+	remove_folder(&folder);
+}
+
+/* Known by what is in it: another program's file gives way to ours, and comes back when ours goes. */
+static void test_what_others_wrote(void **state)
+{
+	static const char theirs[] = "{\"kind\": \"k8s.device-plugin.nvidia.com/gpu\"}\n";
+	struct folder folder = make_folder();
+	struct gs_error err = {0};
+	bool removed;
+
+	assert_int_equal(gs_make_directories(folder.dir, 0755, &err), 0);
+	assert_int_equal(gs_write_file(folder.path, theirs, strlen(theirs), 0644, &err), 0);
+	assert_int_equal(gs_cdi_remove(folder.dir, "gpu", &removed, &err), 0);
+	assert_false(removed);
+	assert_content(folder.path, theirs);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(""), &removed, &err), 0);
+	assert_content(folder.path, OURS(""));
+	assert_content(folder.aside, theirs);
+	assert_int_equal(gs_cdi_remove(folder.dir, "gpu", &removed, &err), 0);
+	assert_true(removed);
+	assert_content(folder.path, theirs);
+	assert_content(folder.aside, NULL);
+
+	/* It writes anew while ours is there: what was put aside is out of date. */
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(""), &removed, &err), 0);
+	assert_int_equal(gs_write_file(folder.path, "{}\n", 3, 0644, &err), 0);
+	assert_int_equal(gs_cdi_remove(folder.dir, "gpu", &removed, &err), 0);
+	assert_content(folder.path, "{}\n");
+	assert_content(folder.aside, NULL);
+
+	/* A pipe is nobody's spec, and nobody waits for it. */
+	assert_int_equal(unlink(folder.path), 0);
+	assert_int_equal(mkfifo(folder.path, 0600), 0);
+	assert_int_equal(gs_cdi_write(folder.dir, "gpu", OURS(""), &removed, &err), 0);
+	assert_content(folder.path, OURS(""));
+	assert_int_equal(unlink(folder.aside), 0);
+	assert_int_equal(unlink(folder.path), 0);
+	remove_folder(&folder);
 }
 
 int main(void)
@@ -249,6 +337,7 @@ int main(void)
 		cmocka_unit_test(test_same_bytes),
 		cmocka_unit_test(test_text_that_is_no_utf8_is_left_out),
 		cmocka_unit_test(test_write),
+		cmocka_unit_test(test_what_others_wrote),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

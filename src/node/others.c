@@ -1,0 +1,405 @@
+#include "node/others.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "kube/others.h"
+#include "node/mig_manager.h"
+#include "node/node_internal.h"
+
+enum {
+	KUBELET_MS = 1000,
+	PLUGIN_MS = 1000,
+	ASKED_MAX = 64, /* sockets whose answer is remembered */
+};
+
+#define ALLOCATABLE_METHOD "/v1.PodResourcesLister/GetAllocatableResources"
+#define LIST_METHOD        "/v1beta1.DevicePlugin/ListAndWatch"
+/* What the GPU operator sets on a node while it changes MIG layouts or the driver, and its plugin is away for that. */
+#define PAUSED_LABEL "nvidia.com/gpu.deploy.device-plugin"
+#define PAUSED       "paused-for"
+
+/* What a socket's plugin said; it is asked once. */
+struct asked {
+	dev_t device;
+	ino_t inode;
+	bool has_gpus;
+};
+
+struct node_others {
+	struct node *node;
+	bool known;   /* a look was completed, so that `reason` counts */
+	char *reason; /* NULL: nobody has the GPUs */
+	bool paused;  /* says the node's label */
+
+	bool looking, again, stopping;
+	uv_work_t work;
+	struct kube_others found;
+	bool kubelet_tells; /* its socket is there */
+	bool suspected;     /* the kubelet named somebody at the last look; what it says may be a moment old */
+
+	struct rpc_client *client; /* of the question under way */
+	struct rpc_client_call *call;
+	bool replied, hit;
+	char *hit_resource;
+	size_t asking; /* the plugin that is asked */
+	GS_VEC(struct asked) asked;
+};
+
+static void look(struct node_others *others);
+
+/* --- what comes of a look --- */
+
+/* What is served at this socket, as its name says by NVIDIA's rule; owned by the caller. */
+static char *resource_at(const char *path)
+{
+	static const char prefix[] = "nvidia-", suffix[] = ".sock";
+	const char *file = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	size_t length = strlen(file), around = sizeof prefix - 1 + sizeof suffix - 1;
+	if (length <= around || strncmp(file, prefix, sizeof prefix - 1) != 0 ||
+	    strcmp(file + length - (sizeof suffix - 1), suffix) != 0)
+		return gs_strdup("GPUs of this node");
+	return gs_printf("nvidia.com/%.*s", (int)(length - around), file + sizeof prefix - 1);
+}
+
+/* Owned by the caller. `resource` is what the kubelet said; NULL: it was not asked. */
+static char *describe(const struct kube_other *other, const char *resource)
+{
+	GS_AUTO_FREE char *named = resource_at(other->path);
+	GS_AUTO_FREE char *process =
+		other->pid ? gs_printf(" (process %d, %s)", (int)other->pid, *other->process ? other->process : "?")
+			   : gs_strdup("");
+	return gs_printf("another device plugin serves %s at %s%s; while it does, nothing is served and nothing of the "
+			 "node is changed; remove it, as NVIDIA's from the gpu-operator with --set "
+			 "devicePlugin.enabled=false, or by itself with helm uninstall",
+			 resource ? resource : named, other->path, process);
+}
+
+/* Serves nothing from now on. What runs goes on, and what was made for it stays. */
+static void step_back(struct node_others *others)
+{
+	struct gs_error err;
+	gs_fail(&err, GS_ERROR_SYSTEM, EADDRINUSE, "%s", others->reason);
+	node_unpublish(others->node);
+	node_serve_problem(others->node, "", &err);
+}
+
+static void take_over(struct node_others *others, bool waited)
+{
+	struct node *node = others->node;
+	if (waited) {
+		gs_log(GS_LOG_INFO, "the other device plugin is gone; taking over");
+		node_serve_problem(node, NULL, NULL);
+	}
+	gpus_leave_mig(node->gpus, false);
+	mig_manager_resume(node); /* first: a node born with the label publishes no whole GPU */
+	node_republish(node);
+}
+
+/* Takes `reason`; NULL: nobody has the GPUs. */
+static void decide(struct node_others *others, char *reason)
+{
+	others->looking = false;
+	if (others->again) {
+		free(reason);
+		others->again = false;
+		look(others);
+		return;
+	}
+	if (!reason && others->paused && others->reason)
+		reason = gs_strdup("the GPU operator has paused its device plugin (label " PAUSED_LABEL
+				   "), which means to come back; nothing is served and nothing of the node is changed "
+				   "until the label says otherwise");
+	bool waited = others->reason != NULL, known = others->known;
+	bool same = known && (reason ? waited && strcmp(reason, others->reason) == 0 : !waited);
+	free(others->reason);
+	others->reason = reason;
+	others->known = true;
+	if (reason && !same) {
+		gpus_leave_mig(others->node->gpus, true);
+		step_back(others);
+		node_publish_health(others->node);
+	} else if (reason) {
+		node_kubelet_look_again(others->node);
+	} else if (!same) {
+		take_over(others, waited);
+	}
+}
+
+/* What the kubelet says may be a moment old: a plugin that ended just now is still in its list. */
+static void suspect(struct node_others *others, char *reason)
+{
+	if (others->suspected || others->reason) {
+		others->suspected = true;
+		decide(others, reason);
+		return;
+	}
+	free(reason);
+	others->suspected = true;
+	others->looking = others->again = false;
+	node_kubelet_look_again(others->node);
+}
+
+/* --- asking --- */
+
+static void end_question(struct node_others *others)
+{
+	if (others->call)
+		rpc_client_cancel(others->call);
+	others->call = NULL;
+	if (others->client)
+		rpc_client_free(others->client);
+	others->client = NULL;
+}
+
+static bool ask(struct node_others *others, const char *socket, const char *method, unsigned timeout_ms,
+		rpc_message_cb *on_message, rpc_done_cb *on_done)
+{
+	others->replied = others->hit = false;
+	free(others->hit_resource);
+	others->hit_resource = NULL;
+	if (rpc_client_new(&others->node->loop, socket, &others->client, NULL) < 0)
+		return false;
+	others->call = rpc_client_start(others->client, method, NULL, 0, timeout_ms, on_message, on_done, others);
+	return others->call != NULL;
+}
+
+static bool is_ours(const struct node *node, const uint8_t *resource, size_t length)
+{
+	for (size_t i = 0; i < node->plugins.count; i++) {
+		const char *name = kube_plugin_resource_name(node->plugins.items[i]);
+		if (strlen(name) == length && memcmp(name, resource, length) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool on_device(void *user, const uint8_t *resource, size_t resource_length, const uint8_t *id, size_t length)
+{
+	struct node_others *others = user;
+	if (resource_length && is_ours(others->node, resource, resource_length))
+		return true;
+	if (!kube_other_names_gpu(gpus_inventory(others->node->gpus), id, length))
+		return true;
+	others->hit = true;
+	if (resource_length)
+		others->hit_resource = gs_printf("%.*s", (int)(resource_length < 64 ? resource_length : 64), resource);
+	return false;
+}
+
+static void ask_next_plugin(struct node_others *others);
+
+static void remember(struct node_others *others, const struct kube_other *other)
+{
+	if (others->asked.count == ASKED_MAX)
+		others->asked.count = 0;
+	*GS_VEC_PUSH(&others->asked) =
+		(struct asked){.device = other->device, .inode = other->inode, .has_gpus = others->hit};
+}
+
+static void after_plugin(struct node_others *others)
+{
+	const struct kube_other *other = &others->found.items.items[others->asking];
+	end_question(others);
+	if (others->replied)
+		remember(others, other);
+	if (others->hit) {
+		decide(others, describe(other, NULL));
+		return;
+	}
+	others->asking++;
+	ask_next_plugin(others);
+}
+
+static void on_list(void *user, const uint8_t *message, size_t length)
+{
+	struct node_others *others = user;
+	others->replied = kube_plugin_list_read(message, length, on_device, others) == 0;
+	after_plugin(others);
+}
+
+static void on_list_done(void *user, enum rpc_status status, const char *text)
+{
+	struct node_others *others = user;
+	others->call = NULL;
+	after_plugin(others);
+}
+
+/* Where the kubelet does not tell, each plugin that nothing is known of is asked for its list, once: some plugins tell each
+ * change of health to one listener only. */
+static void ask_next_plugin(struct node_others *others)
+{
+	for (; others->asking < others->found.items.count; others->asking++) {
+		const struct kube_other *other = &others->found.items.items[others->asking];
+		const struct asked *asked = NULL;
+		for (size_t i = 0; i < others->asked.count && !asked; i++)
+			if (others->asked.items[i].inode == other->inode &&
+			    others->asked.items[i].device == other->device)
+				asked = &others->asked.items[i];
+		if (asked && asked->has_gpus) {
+			decide(others, describe(other, NULL));
+			return;
+		}
+		if (!asked && ask(others, other->path, LIST_METHOD, PLUGIN_MS, on_list, on_list_done))
+			return;
+		end_question(others);
+	}
+	decide(others, NULL);
+}
+
+static void on_allocatable(void *user, const uint8_t *message, size_t length)
+{
+	struct node_others *others = user;
+	others->replied = kube_allocatable_read(message, length, on_device, others) == 0;
+}
+
+static void on_allocatable_done(void *user, enum rpc_status status, const char *text)
+{
+	struct node_others *others = user;
+	others->call = NULL;
+	end_question(others);
+	if (others->hit) {
+		suspect(others, describe(&others->found.items.items[0], others->hit_resource));
+		return;
+	}
+	others->suspected = false;
+	if (status == RPC_OK && others->replied)
+		decide(others, NULL);
+	else
+		ask_next_plugin(others);
+}
+
+/* --- looking --- */
+
+static void find(struct node_others *others)
+{
+	const struct node_options *options = others->node->options;
+	kube_others_free(&others->found);
+	kube_others_find(options->plugin_dir, options->kubelet_socket, "/proc", &others->found);
+	others->kubelet_tells = *options->pod_resources_socket && access(options->pod_resources_socket, F_OK) == 0;
+}
+
+static const struct kube_other *proven(const struct node_others *others)
+{
+	for (size_t i = 0; i < others->found.items.count; i++)
+		if (others->found.items.items[i].has_gpus)
+			return &others->found.items.items[i];
+	return NULL;
+}
+
+static void free_others(struct node_others *others)
+{
+	kube_others_free(&others->found);
+	GS_VEC_FREE(&others->asked);
+	free(others->reason);
+	free(others->hit_resource);
+	free(others);
+}
+
+static void run_find(uv_work_t *work)
+{
+	find(work->data);
+}
+
+static void after_find(uv_work_t *work, int status)
+{
+	struct node_others *others = work->data;
+	work->data = NULL;
+	if (others->stopping) {
+		free_others(others);
+		return;
+	}
+	const struct kube_other *other = proven(others);
+	others->asking = 0;
+	if (other)
+		decide(others, describe(other, NULL));
+	else if (others->found.items.count == 0)
+		decide(others, NULL);
+	else if (!others->kubelet_tells || !ask(others, others->node->options->pod_resources_socket, ALLOCATABLE_METHOD,
+						KUBELET_MS, on_allocatable, on_allocatable_done)) {
+		end_question(others);
+		ask_next_plugin(others);
+	}
+}
+
+static void look(struct node_others *others)
+{
+	if (others->looking) {
+		others->again = true;
+		return;
+	}
+	others->work.data = others;
+	others->looking = uv_queue_work(&others->node->loop, &others->work, run_find, after_find) == 0;
+}
+
+void node_others_look(struct node *node)
+{
+	/* Before the GPUs are known, nobody can be said to have them. */
+	if (node->others && !node->options->no_device_plugin && node->gpus && gpus_inventory(node->gpus))
+		look(node->others);
+}
+
+bool node_others_known(struct node *node)
+{
+	if (!node->others || node->others->known)
+		return node->others;
+	node_others_look(node);
+	return false;
+}
+
+bool node_others_hold(const struct node *node)
+{
+	return !node->others || !node->others->known || node->others->reason;
+}
+
+const char *node_others_reason(const struct node *node)
+{
+	return node->others ? node->others->reason : NULL;
+}
+
+static void on_paused_label(void *user, const char *value)
+{
+	struct node *node = user;
+	if (!node->others)
+		return;
+	node->others->paused = value && strncmp(value, PAUSED, strlen(PAUSED)) == 0;
+	node_others_look(node);
+}
+
+void node_others_join(struct node *node)
+{
+	cluster_watch_label(node->cluster, PAUSED_LABEL, on_paused_label, node);
+}
+
+bool node_others_start(struct node *node)
+{
+	struct node_others *others = gs_calloc(1, sizeof *others);
+	others->node = node;
+	node->others = others;
+	others->known = node->options->no_device_plugin; /* then this one is meant to run beside another */
+	if (others->known)
+		return false;
+	find(others);
+	const struct kube_other *other = proven(others);
+	if (other) {
+		others->reason = describe(other, NULL);
+		gs_log(GS_LOG_WARNING, "waiting", GS_STR("reason", others->reason));
+	}
+	return others->found.items.count > 0;
+}
+
+void node_others_stop(struct node *node)
+{
+	struct node_others *others = node->others;
+	node->others = NULL;
+	if (!others)
+		return;
+	end_question(others);
+	others->stopping = true;
+	if (!others->work.data)
+		free_others(others);
+}

@@ -1,0 +1,206 @@
+"""Beside, after and before another device plugin: while it is alive nothing of the node is changed, then everything is."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from apiserver import ApiServer
+from foreign import SPEC, Foreign
+from kubelet import Kubelet
+from mps_world import COMPUTE_MODE, DEFAULT, EXCLUSIVE
+from node import CONFIG_4, GPUSHARE, Node, Sim, healthy, wait_until
+from pod_resources import PodResources
+
+pytestmark = [
+    pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change compute modes and MIG layouts"),
+]
+
+CONFIG = """version: v1
+flags: {migStrategy: mixed, plugin: {deviceListStrategy: [envvar, cdi-cri]}}
+sharing:
+  mps:
+    renameByDefault: true
+    resources: [{name: nvidia.com/gpu, replicas: 10}]
+"""
+OURS = "nvidia.com/gpu.shared"
+MIG_CONFIG, MIG_STATE = "nvidia.com/mig.config", "nvidia.com/mig.config.state"
+PAUSED = "nvidia.com/gpu.deploy.device-plugin"
+SPEC_NAME = "k8s.device-plugin.nvidia.com-gpu.json"
+
+
+class World:
+    """A simulated node, an API server, a kubelet, and a daemon that shares by MPS and CDI under a name of its own."""
+
+    def __init__(self, path, authority, config=CONFIG, sim_options=()):
+        self.root = tempfile.mkdtemp(prefix="gpushare-other-")  # short: a socket's path has at most 107 bytes
+        self.api = ApiServer(path, authority)
+        self.sim = Sim(path / "sim", "2xA100-80GB", *sim_options)
+        self.node = Node(path, self.sim, config=config, env=self.api.environment(),
+                         arguments=["--mps-root", self.root])
+        self.kubelet = Kubelet(self.node.kubelet_dir).start()
+        self.pods = PodResources(self.node.kubelet_dir)
+        self.spec = pathlib.Path(self.node.cdi, SPEC_NAME)
+        self.foreign = []
+
+    def uuids(self):
+        listed = self.sim.run("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+        return [line.strip() for line in listed.stdout.splitlines()] if listed.returncode == 0 else []
+
+    def other(self, ids=(), **options):
+        self.foreign.append(Foreign(self.node.plugin_dir, ids, **options))
+        return self.foreign[-1]
+
+    def write_their_spec(self):
+        self.spec.parent.mkdir(parents=True, exist_ok=True)
+        self.spec.write_text(SPEC, encoding="utf-8")
+
+    def mode(self, gpu=0):
+        done = self.sim.run("python3", "-c", COMPUTE_MODE, str(gpu))
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    def wait_waiting(self):
+        self.api.wait_condition("GPUShareServing", "False", "PluginConflict")
+
+    def served(self, name=OURS, count=20):
+        found = lambda: (p := self.kubelet.plugins.get(name)) and not p.ended.is_set() and p
+        plugin = wait_until(found, "%s to be registered; log:\n%s" % (name, self.node.read_log()))
+        plugin.wait(lambda devices: len(healthy(devices)) == count, "%d healthy shares" % count)
+        return plugin
+
+    def uninstall(self):
+        return subprocess.run(self.sim.command(GPUSHARE, "node", "--uninstall", "--kubelet-dir", self.node.kubelet_dir, "--state-dir",
+                                               self.node.state, "--socket", self.node.socket, "--cdi-dir", self.node.cdi,
+                                               "--mps-root", self.root), capture_output=True, text=True, timeout=300)
+
+    def stop(self):
+        for plugin in self.foreign:
+            plugin.stop()
+        self.kubelet.stop()
+        self.pods.stop()
+        code = self.node.stop() if self.node.process else 0
+        self.sim.run("gpushare", "mps", "stop", "--grace", "0s", "--mps-root", self.root, "--state-dir", self.node.state)
+        self.sim.stop()
+        self.api.stop()
+        shutil.rmtree(self.root)
+        assert code == 0, self.node.read_log()
+
+
+@pytest.fixture
+def make(authority):
+    worlds = []
+    with tempfile.TemporaryDirectory(prefix="other-") as directory:
+
+        def begin(**options):
+            worlds.append(World(pathlib.Path(directory), authority, **options))
+            return worlds[-1]
+
+        yield begin
+        for world in worlds:
+            world.stop()
+
+
+def test_nothing_is_changed_beside_it_and_everything_after_it(make):
+    world = make()
+    other = world.other(["GPU-0"]).start().register(world.kubelet)
+    world.write_their_spec()
+    world.node.start()
+    world.wait_waiting()
+    world.api.label(**{MIG_CONFIG: "all-1g.10gb"})  # as NVIDIA's mig-manager follows it too
+    world.node.wait_listening()
+    wait_until(lambda: world.node.status()["gpus"], "the GPUs to be known")
+    assert any("another device plugin serves nvidia.com/gpu" in problem for problem in world.node.status()["problems"])
+    assert world.spec.read_text(encoding="utf-8") == SPEC
+    assert world.mode(0) == DEFAULT and not os.listdir(world.root)
+    assert world.node.status()["mps"] == [] and not [gpu for gpu in world.node.status()["gpus"] if gpu["migEnabled"]]
+    assert not [label for label in world.api.labels() if label.startswith("nvidia.com/") and label != MIG_CONFIG]
+    assert set(world.kubelet.plugins) == {"nvidia.com/gpu"}
+    world.api.label(**{MIG_CONFIG: None})
+
+    other.stop()
+    plugin = world.served()
+    assert world.mode(0) == EXCLUSIVE
+    spec = json.loads(world.spec.read_text(encoding="utf-8"))
+    names = {device["name"] for device in spec["devices"]}
+    answer = plugin.allocate([healthy(plugin.latest)[0]])[0]
+    assert {device.name.split("=")[1] for device in answer.cdi_devices} <= names
+    wait_until(lambda: "nvidia.com/gpu.count" in world.api.labels(), "the labels")
+    wait_until(lambda: world.node.status()["problems"] == [], "no problem")
+
+
+@pytest.mark.parametrize("socket", ["nvidiaGPU-1764421022.sock", "nvidia-mig-1g.10gb.sock"])
+def test_a_socket_of_another_name(make, socket):
+    world = make(config=CONFIG_4)
+    other = world.other(["nvidia0"], socket=socket).start()
+    world.node.start()
+    world.wait_waiting()
+    other.stop()
+    world.served("nvidia.com/gpu", 8)
+
+
+def test_a_name_that_tells_nothing_is_asked_about(make):
+    """The list itself decides where there is no kubelet to ask; a plugin for other hardware is none of ours."""
+    world = make(config=CONFIG_4)
+    cards = world.other(["fpga-0"], resource="example.com/fpga", socket="fpga.sock").start()
+    world.node.start()
+    plugin = world.served("nvidia.com/gpu", 8)
+    uuid = healthy(plugin.latest)[0].split("::")[0]
+    other = world.other([uuid + "-0"], resource="example.com/vgpu", socket="volcano.sock").start()
+    world.wait_waiting()
+    plugin.ended.wait(60)
+    other.stop()
+    world.served("nvidia.com/gpu", 8)
+    assert cards.watchers <= 1  # asked once: some plugins tell each change to one listener only
+
+
+def test_the_kubelet_is_believed(make):
+    world = make(config=CONFIG_4)
+    world.pods.start()
+    other = world.other(["x"], resource="example.com/vgpu", socket="vgpu.sock").start()
+    world.node.start()
+    plugin = world.served("nvidia.com/gpu", 8)
+    world.pods.allocatable = [("example.com/vgpu", [healthy(plugin.latest)[0].split("::")[0] + "-_-1"])]
+    open(os.path.join(world.node.plugin_dir, "touched"), "w", encoding="ascii").close()
+    world.wait_waiting()
+    assert any("example.com/vgpu" in problem for problem in world.node.status()["problems"])
+    assert other.watchers == 0
+    world.pods.allocatable = []
+    world.served("nvidia.com/gpu", 8)
+
+
+def test_it_comes_back_and_keeps_what_is_its_own(make):
+    """The way back: it is enabled again, then this one goes."""
+    world = make()
+    world.node.start()
+    ours = world.served()
+    other = world.other(["GPU-0"]).start().register(world.kubelet)
+    world.write_their_spec()
+    world.wait_waiting()
+    ours.ended.wait(60)
+    assert world.spec.read_text(encoding="utf-8") == SPEC
+    assert world.node.stop() == 0
+    done = world.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert world.mode(0) == DEFAULT
+    assert world.spec.read_text(encoding="utf-8") == SPEC
+    assert os.path.exists(other.path)
+
+
+def test_a_plugin_that_is_paused_comes_back(make):
+    """The GPU operator takes its plugin away while it changes a MIG layout or the driver."""
+    world = make(config=CONFIG_4)
+    other = world.other(["GPU-0"]).start()
+    world.node.start()
+    world.wait_waiting()
+    world.api.label(**{PAUSED: "paused-for-mig-change"})
+    wait_until(lambda: world.node.status()["kubernetes"]["state"] == "Watching", "the watch")
+    other.stop()
+    wait_until(lambda: any("paused" in problem for problem in world.node.status()["problems"]), "the pause to be told")
+    assert not world.kubelet.plugins
+    world.api.label(**{PAUSED: None})
+    world.served("nvidia.com/gpu", 8)
