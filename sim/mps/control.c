@@ -24,7 +24,7 @@
 #include "sim/cuda/found.h"
 
 #define LOG_DIRECTORY_DEFAULT "/var/log/nvidia-mps"
-enum { PEERS_MAX = 1024, SERVERS_MAX = 64, LAST_GRACE_MS = 2000 };
+enum { PEERS_MAX = 1024, SERVERS_MAX = 64, LAST_GRACE_MS = 2000, LISTEN_BACKLOG = 128 };
 
 void mps_control_log(const struct mps_control *control, const char *format, ...)
 {
@@ -347,7 +347,7 @@ static int listen_at(const char *directory, const char *name, mode_t mode)
 	unlink(address.sun_path);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(address.sun_path, mode) < 0 ||
-	    listen(fd, 128) < 0) {
+	    listen(fd, LISTEN_BACKLOG) < 0) {
 		if (fd >= 0)
 			close(fd);
 		return -1;
@@ -470,6 +470,9 @@ int mps_control_run(bool foreground, bool multi_user)
 	int ready = -1;
 	if (!foreground && go_to_background(&ready) < 0)
 		return 1;
+	/* Whoever asks a socket for its peer (SO_PEERCRED) is told who called listen last: as with the real one, this process. */
+	listen(control.listener, LISTEN_BACKLOG);
+	listen(control.privileged, LISTEN_BACKLOG);
 	signal(SIGPIPE, SIG_IGN);
 	write_pid(&control);
 	if (ready >= 0)

@@ -181,20 +181,25 @@ char *gs_find_closed_directory(const char *path)
 	}
 }
 
-int gs_lock_directory(const char *path, struct gs_error *err)
+int gs_try_lock_directory(const char *path, struct gs_error *err)
 {
-	enum { ATTEMPTS = 50, PAUSE_NS = 20000000 };
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return gs_fail_errno(err, "cannot open the directory %s", path);
-	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return fd;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			break;
-		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-	}
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
 	gs_fail_errno(err, "cannot lock the directory %s", path);
 	close(fd);
 	return -1;
+}
+
+int gs_lock_directory(const char *path, struct gs_error *err)
+{
+	enum { ATTEMPTS = 50, PAUSE_NS = 20000000 };
+	int fd = gs_try_lock_directory(path, err);
+	for (int attempt = 1; fd < 0 && err->code == EWOULDBLOCK && attempt < ATTEMPTS; attempt++) {
+		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+		fd = gs_try_lock_directory(path, err);
+	}
+	return fd;
 }

@@ -30,5 +30,7 @@ char *gs_find_closed_directory(const char *path);
  * moment longer (a child that was forked and has not run its program yet), so this waits for up to a second. The
  * descriptor that holds the lock, or -1: somebody else does when err->code is EWOULDBLOCK. */
 int gs_lock_directory(const char *path, struct gs_error *err);
+/* The same without a wait. */
+int gs_try_lock_directory(const char *path, struct gs_error *err);
 
 #endif

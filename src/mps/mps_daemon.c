@@ -14,9 +14,10 @@
 #include "base/strbuf.h"
 
 enum {
-	START_MS = 2000, /* from the end of `-d` to a PID file */
+	START_MS = 2000, /* from the end of `-d` to a control socket */
 	START_LOOK_MS = 10,
-	COMMAND_MS = 10000, /* the daemon answers at once, or never */
+	START_SEARCH_MS = 500, /* then it is looked for among all processes, should its socket not tell who it is */
+	COMMAND_MS = 10000,    /* the daemon answers at once, or never */
 	RETRY_FIRST_MS = 100,
 	RETRY_MOST_MS = 30000,
 	STABLE_MS = 60000,         /* after that long without a death the next one is not one more of a series */
@@ -192,22 +193,27 @@ void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd)
 	daemon->pid = pid;
 	daemon->multi_user = mps_is_multi_user(pid);
 	daemon->started_ms = 0;
+	struct mps_identity now = mps_identify(pid);
+	if (now.pid == daemon->known.pid && now.start == daemon->known.start)
+		return;
+	daemon->known = now;
+	daemon->all->options.keep(daemon->all->options.user, daemon->directory, &now);
 }
 
 /* Whether it runs; if so it is watched from now on. */
 static bool find_process(struct mps_daemon *daemon)
 {
 	pid_t pid;
-	int pidfd = daemon->death ? -1 : mps_find_daemon(daemon->pipe_directory, &pid);
+	int pidfd = daemon->death ? -1 : mps_find_daemon(daemon->pipe_directory, &daemon->known, &pid);
 	if (pidfd >= 0)
 		mps_daemon_adopt(daemon, pid, pidfd);
 	return daemon->death;
 }
 
-static void adopt_if_its(void *user, const char *pipe_directory, pid_t pid, int pidfd)
+static void adopt_if_its(void *user, const char *key, pid_t pid, int pidfd)
 {
 	struct mps_daemon *daemon = user;
-	if (!daemon->death && strcmp(pipe_directory, daemon->pipe_directory) == 0)
+	if (!daemon->death && strcmp(key, daemon->spec.key) == 0)
 		mps_daemon_adopt(daemon, pid, pidfd);
 	else
 		close(pidfd);
@@ -222,6 +228,17 @@ static void start_process(struct mps_daemon *daemon)
 	if (gs_make_directories(daemon->pipe_directory, 0755, &err) < 0 ||
 	    gs_make_directories(daemon->log_directory, 0755, &err) < 0) {
 		fail(daemon, err.text);
+		return;
+	}
+	GS_AUTO_FREE char *closed = gs_find_closed_directory(daemon->pipe_directory);
+	if (closed) {
+		char reason[512];
+		snprintf(reason, sizeof reason,
+			 "MPS works for all users below %s, and only some can enter %s; run chmod o+x %s, or name "
+			 "another "
+			 "directory with flags.mpsRoot",
+			 daemon->root, closed, closed);
+		fail(daemon, reason);
 		return;
 	}
 	/* Drivers that know no -M (R550 and older) take it for a command line without options and look for a daemon. */
@@ -410,7 +427,7 @@ static void take_servers(struct mps_daemon *daemon, const char *output)
 		at = end + strspn(end, " \r\n");
 	}
 	if (daemon->orphans_due && daemon->spec.exclusive)
-		mps_find_orphans(daemon->pipe_directory, daemon->pid, daemon->servers, daemon->server_count,
+		mps_find_orphans(daemon->root, daemon->spec.key, daemon->pid, daemon->servers, daemon->server_count,
 				 &daemon->orphans);
 	daemon->orphans_due = false;
 	if (!daemon->server_count) {
@@ -440,12 +457,13 @@ static const char *first_line(const char *output, char *line, size_t size)
 	return *line ? line : "it said nothing";
 }
 
-/* Lets it outlive the container that this process runs in. Its servers come later, and where it is then. */
+/* Lets it outlive the container that this process runs in. Its servers come later, and where it is then. Only one that is in
+ * this container is let out of it: never a process of another one. */
 static void release(struct mps_daemon *daemon)
 {
 	struct gs_error err = {0};
 	const char *cgroups = daemon->all->cgroups;
-	if (!cgroups)
+	if (!cgroups || !mps_is_beside_us(daemon->pid) || mps_has_ended(daemon->death->pidfd))
 		return;
 	mps_leave_cgroups(daemon->pid, cgroups, &err);
 	if (err.source != GS_ERROR_NONE)
@@ -456,15 +474,15 @@ static void release(struct mps_daemon *daemon)
 static void take_start(struct mps_daemon *daemon, int exit_status, const char *output)
 {
 	char line[200], reason[300];
-	/* It failed where one runs already: somebody was faster, or the last one could not write its PID file. */
+	/* It failed where one runs already: somebody was faster, or its control socket was removed. */
 	if (!find_process(daemon) && exit_status != 0)
-		mps_search_daemons(adopt_if_its, daemon);
+		mps_search_daemons(daemon->root, adopt_if_its, daemon);
 	if (daemon->death) {
 		release(daemon);
 		set_defaults(daemon);
 		return;
 	}
-	if (exit_status == 0) { /* its PID file comes a moment later */
+	if (exit_status == 0) { /* its control socket comes a moment later */
 		daemon->started_ms = now_ms(daemon);
 		daemon->step = MPS_STEP_NONE;
 		wait_for(daemon, START_LOOK_MS);
@@ -551,6 +569,8 @@ static void on_handle_closed(uv_handle_t *handle)
 			break;
 		}
 	mps_pidfds_close(&daemon->orphans);
+	free(daemon->root);
+	free(daemon->directory);
 	free(daemon->pipe_directory);
 	free(daemon->log_directory);
 	free(daemon->control_socket);
@@ -574,7 +594,7 @@ void mps_daemon_delete(struct mps_daemon *daemon)
 static bool await_orphans(struct mps_daemon *daemon)
 {
 	if (daemon->orphans_due)
-		mps_find_orphans(daemon->pipe_directory, 0, NULL, 0, &daemon->orphans);
+		mps_find_orphans(daemon->root, daemon->spec.key, 0, NULL, 0, &daemon->orphans);
 	daemon->orphans_due = false;
 	if (!mps_pidfds_alive(&daemon->orphans))
 		return false;
@@ -610,6 +630,9 @@ static void finish_quit(struct mps_daemon *daemon)
 	bool restore = daemon->mode_taken && !is_mode_used(daemon->all, daemon, daemon->spec.gpu);
 	if (!restore) {
 		struct gs_mps_daemons *all = daemon->all;
+		const struct mps_identity none = {0};
+		if (daemon->known.pid)
+			all->options.keep(all->options.user, daemon->directory, &none);
 		mps_daemon_delete(daemon);
 		all->options.changed(all->options.user);
 		return;
@@ -619,6 +642,20 @@ static void finish_quit(struct mps_daemon *daemon)
 }
 
 /* --- what to do next --- */
+
+/* `-d` ended well: its daemon is about to listen. */
+static void await_process(struct mps_daemon *daemon)
+{
+	uint64_t waited_ms = now_ms(daemon) - daemon->started_ms;
+	if (waited_ms >= START_SEARCH_MS)
+		mps_search_daemons(daemon->root, adopt_if_its, daemon);
+	if (daemon->death)
+		wait_for(daemon, 0);
+	else if (waited_ms < START_MS)
+		wait_for(daemon, waited_ms < START_SEARCH_MS ? START_LOOK_MS : START_SEARCH_MS);
+	else
+		fail(daemon, "nvidia-cuda-mps-control -d ended well and left no daemon behind");
+}
 
 static void proceed(struct mps_daemon *daemon)
 {
@@ -638,10 +675,7 @@ static void proceed(struct mps_daemon *daemon)
 		daemon->step = MPS_STEP_MODE;
 		daemon->all->options.set_mode(daemon->all->options.user, daemon->spec.gpu, true);
 	} else if (!runs && daemon->started_ms) {
-		if (now_ms(daemon) - daemon->started_ms < START_MS)
-			wait_for(daemon, START_LOOK_MS);
-		else
-			fail(daemon, "nvidia-cuda-mps-control -d ended well and left no daemon behind");
+		await_process(daemon);
 	} else if (!runs) {
 		start_process(daemon);
 	} else if (daemon->settings_due || !daemon->ready_ms) {
@@ -687,9 +721,11 @@ struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, 
 	struct mps_daemon *daemon = gs_calloc(1, sizeof *daemon);
 	daemon->all = all;
 	daemon->spec = *spec;
-	daemon->pipe_directory = gs_printf("%s/%s/pipe", root, spec->key);
+	daemon->root = gs_strdup(root);
+	daemon->directory = gs_printf("%s/%s", root, spec->key);
+	daemon->pipe_directory = gs_printf("%s/pipe", daemon->directory);
 	daemon->control_socket = gs_printf("%s/control", daemon->pipe_directory);
-	daemon->log_directory = gs_printf("%s/%s/log", root, spec->key);
+	daemon->log_directory = gs_printf("%s/log", daemon->directory);
 	daemon->wanted = true;
 	daemon->elsewhere = strcmp(root, all->root) != 0;
 	daemon->orphans_due = access(daemon->pipe_directory, F_OK) == 0;

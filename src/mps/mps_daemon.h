@@ -31,7 +31,7 @@ struct mps_daemon {
 	struct mps_daemon *next;
 	struct gs_mps_daemons *all;
 	struct gs_mps_spec spec;
-	char *pipe_directory, *log_directory, *control_socket;
+	char *root, *directory, *pipe_directory, *log_directory, *control_socket;
 	enum gs_mps_state state;
 	char reason[512];
 	bool wanted;
@@ -43,6 +43,7 @@ struct mps_daemon {
 	struct mps_run *run;
 	struct mps_death *death; /* of its process; NULL: it does not run */
 	pid_t pid;
+	struct mps_identity known; /* the process that is on record for it; it may have ended */
 	uv_timer_t timer;
 	uv_fs_event_t log_event, pipe_event;
 	unsigned handles;

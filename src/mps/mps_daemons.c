@@ -1,6 +1,5 @@
 #include "mps/mps_daemons.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,87 +25,21 @@ static struct mps_daemon *find(struct gs_mps_daemons *all, const char *key)
 	return find_below(all, key, false);
 }
 
-/* The folder below the root that a pipe directory is in, owned by the caller; NULL: it is not below the root. */
-static char *key_of(const char *root, const char *pipe_directory)
-{
-	size_t length = strlen(root);
-	if (strncmp(pipe_directory, root, length) != 0 || pipe_directory[length] != '/')
-		return NULL;
-	const char *key = pipe_directory + length + 1;
-	size_t key_length = strcspn(key, "/");
-	if (!key_length || key_length >= GS_MPS_KEY_SIZE || strcmp(key + key_length, "/pipe") != 0)
-		return NULL;
-	return gs_printf("%.*s", (int)key_length, key);
-}
-
-/* What an earlier process started is looked for below this root. */
-struct leftovers {
-	struct gs_mps_daemons *all;
-	const char *root;
-};
-
-/* A device's folder with processes of its own; `key` is its name. */
-static struct mps_daemon *add_leftover(const struct leftovers *left, const char *key)
+/* One that an earlier process started: it runs, or its servers may. */
+static void add_known(struct gs_mps_daemons *all, const struct gs_mps_known *known)
 {
 	enum { UUID_LENGTH = 40 }; /* "GPU-" and 36 characters; what follows is a share's number */
 	struct gs_mps_spec spec = {0};
-	snprintf(spec.key, sizeof spec.key, "%s", key);
-	snprintf(spec.device, sizeof spec.device, "%.*s", UUID_LENGTH, key);
+	snprintf(spec.key, sizeof spec.key, "%s", known->key);
+	snprintf(spec.device, sizeof spec.device, "%.*s", UUID_LENGTH, known->key);
 	memcpy(spec.gpu, spec.device, sizeof spec.gpu);
-	spec.exclusive = strlen(key) == UUID_LENGTH && strncmp(key, "GPU-", 4) == 0;
-	struct mps_daemon *daemon = mps_daemon_add(left->all, left->root, &spec);
+	spec.exclusive = strlen(known->key) == UUID_LENGTH && strncmp(known->key, "GPU-", 4) == 0;
+	struct mps_daemon *daemon = mps_daemon_add(all, known->root, &spec);
 	daemon->mode_taken = spec.exclusive;
-	return daemon;
-}
-
-static struct mps_daemon *find_leftover(const struct leftovers *left, const char *key)
-{
-	return find_below(left->all, key, strcmp(left->root, left->all->root) != 0);
-}
-
-/* One that no PID file names: either that could not be written, or its folder was deleted, and another daemon may have it. */
-static void add_unnamed(void *user, const char *pipe_directory, pid_t pid, int pidfd)
-{
-	const struct leftovers *left = user;
-	GS_AUTO_FREE char *key = key_of(left->root, pipe_directory);
-	const struct mps_daemon *named = key ? find_leftover(left, key) : NULL;
-	if (key && !named) {
-		mps_daemon_adopt(add_leftover(left, key), pid, pidfd);
-		return;
-	}
-	if (named && named->pid != pid)
-		mps_kill(pidfd); /* nobody can reach it any more */
-	close(pidfd);
-}
-
-/* A server whose control daemon died. */
-static void add_orphaned(void *user, const char *pipe_directory, pid_t pid, int pidfd)
-{
-	const struct leftovers *left = user;
-	GS_AUTO_FREE char *key = key_of(left->root, pipe_directory);
-	close(pidfd);
-	if (key && !find_leftover(left, key))
-		add_leftover(left, key);
-}
-
-static void add_leftovers(struct gs_mps_daemons *all, const char *root)
-{
-	struct leftovers left = {all, root};
-	DIR *directory = opendir(root);
-	struct dirent *entry;
-	if (!directory)
-		return;
-	while ((entry = readdir(directory))) {
-		GS_AUTO_FREE char *pipe_directory = gs_printf("%s/%s/pipe", root, entry->d_name);
-		pid_t pid;
-		bool is_key = entry->d_name[0] != '.' && strlen(entry->d_name) < GS_MPS_KEY_SIZE;
-		int pidfd = is_key ? mps_find_daemon(pipe_directory, &pid) : -1;
-		if (pidfd >= 0)
-			mps_daemon_adopt(add_leftover(&left, entry->d_name), pid, pidfd);
-	}
-	closedir(directory);
-	mps_search_daemons(add_unnamed, &left);
-	mps_search_servers(add_orphaned, &left);
+	daemon->known = known->identity;
+	int pidfd = mps_open_identity(&known->identity);
+	if (pidfd >= 0)
+		mps_daemon_adopt(daemon, known->identity.pid, pidfd);
 }
 
 struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *options)
@@ -117,9 +50,8 @@ struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *
 	all->root = gs_mps_root(options->root);
 	all->program = gs_strdup(options->program);
 	all->cgroups = options->cgroups ? gs_strdup(options->cgroups) : NULL;
-	add_leftovers(all, all->root);
-	if (options->old_root && strcmp(options->old_root, all->root) != 0)
-		add_leftovers(all, options->old_root);
+	for (size_t i = 0; i < options->known_count; i++)
+		add_known(all, &options->known[i]);
 	return all;
 }
 

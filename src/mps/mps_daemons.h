@@ -1,8 +1,8 @@
 /* The MPS control daemons of a node: one for each device (or share) that is shared by MPS; started, proven ready, watched,
  * started again, drained after a fault, and given back.
  *
- * They outlive this process, so that its restart ends no client: at the next start a daemon that runs is adopted by its PID
- * file. A death is the kernel's word, by pidfd. All on the loop's thread; the programs that it runs are waited for there. */
+ * They outlive this process, so that its restart ends no client: at the next start a daemon that runs is adopted, if
+ * it is recorded or listens at its control socket beside us. A death is the kernel's word, by pidfd. All on the loop's thread; the programs that it runs are waited for there. */
 #ifndef GPUSHARE_STRATEGY_MPS_DAEMONS_H
 #define GPUSHARE_STRATEGY_MPS_DAEMONS_H
 
@@ -52,11 +52,15 @@ struct gs_mps_status {
 };
 
 struct gs_mps_daemons;
+struct gs_mps_known;
+struct mps_identity;
 
 struct gs_mps_options {
-	const char *root;     /* flags.mpsRoot, as this process sees it */
-	const char *old_root; /* what it was at an earlier start: daemons there have to go; NULL: the same */
-	const char *program;  /* nvidia-cuda-mps-control: a path, or a name on PATH */
+	const char *root; /* flags.mpsRoot, as this process sees it */
+	const struct gs_mps_known
+		*known; /* what earlier processes started, also below other roots: used at the start only */
+	size_t known_count;
+	const char *program; /* nvidia-cuda-mps-control: a path, or a name on PATH */
 	const char *
 		cgroups; /* where the node's cgroups are mounted, for daemons that outlive a container; NULL: not in one */
 	void *user;
@@ -64,10 +68,12 @@ struct gs_mps_options {
 	void (*changed)(void *user);
 	/* Sets a GPU's compute mode (exclusive, or what it was before); answered by gs_mps_mode_set, once, later. */
 	void (*set_mode)(void *user, const char *gpu, bool exclusive);
+	/* Keeps for the next start that the control daemon of this directory, "ROOT/KEY", is that process; pid 0: there is
+	 * none any more. Not called before gs_mps_new has returned. */
+	void (*keep)(void *user, const char *directory, const struct mps_identity *identity);
 };
 
-/* Daemons that an earlier process left running below the root are known from the start, and go with the first gs_mps_want
- * that does not name them. */
+/* Those of options.known go with the first gs_mps_want that does not name them. */
 struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *options);
 /* What there should be, from now on: starts what is missing, changes settings of what runs without ending clients, and lets
  * what is no longer wanted quit once its clients are gone, or after a grace period. */

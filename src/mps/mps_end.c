@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,7 +11,9 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "mps/mps_control.h"
+#include "mps/mps_daemons.h"
 #include "mps/mps_process.h"
 #include "mps/mps_record.h"
 
@@ -23,7 +26,6 @@ static void on_quit(void *user, int exit_status, const char *output, const struc
 
 /* The processes that are to end: control daemons and servers. */
 struct victims {
-	const char *root;
 	int pidfds[1024];
 	pid_t pids[1024];
 	size_t count;
@@ -32,59 +34,59 @@ struct victims {
 
 static void add_victim(struct victims *victims, pid_t pid, int pidfd)
 {
-	if (victims->count >= GS_ARRAY_LENGTH(victims->pidfds)) {
-		close(pidfd);
-		return;
-	}
-	victims->pids[victims->count] = pid;
-	victims->pidfds[victims->count++] = pidfd;
-}
-
-/* Those of a daemon that can be asked end with it; the others are ended with the rest. */
-static void add_servers(struct victims *victims, const char *pipe_directory)
-{
-	struct mps_pidfds servers = {0};
-	mps_find_orphans(pipe_directory, 0, NULL, 0, &servers);
-	for (size_t i = 0; i < servers.count; i++)
-		add_victim(victims, 0, servers.items[i]);
-}
-
-static void add_daemon(void *user, const char *pipe_directory, pid_t pid, int pidfd)
-{
-	struct victims *victims = user;
-	size_t length = strlen(victims->root);
-	bool is_new = strncmp(pipe_directory, victims->root, length) == 0 && pipe_directory[length] == '/';
-	for (size_t i = 0; i < victims->count; i++)
+	bool is_new = victims->count < GS_ARRAY_LENGTH(victims->pidfds);
+	for (size_t i = 0; pid && i < victims->count; i++)
 		is_new &= victims->pids[i] != pid;
 	if (!is_new) {
 		close(pidfd);
 		return;
 	}
-	victims->daemons++;
-	add_victim(victims, pid, pidfd);
-	add_servers(victims, pipe_directory);
+	victims->daemons += pid != 0;
+	victims->pids[victims->count] = pid;
+	victims->pidfds[victims->count++] = pidfd;
 }
 
-/* Takes what runs for one folder below the root, and asks its daemon to quit. */
-static void ask_to_quit(uv_loop_t *loop, const char *folder, const char *program, unsigned grace_seconds,
-			struct victims *victims)
+/* Those of a daemon that can be asked end with it; the others are ended with the rest. */
+static void add_servers(struct victims *victims, const char *root, const char *key)
 {
-	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", grace_seconds);
-	GS_AUTO_FREE char *pipes = gs_printf("%s/pipe", folder);
-	GS_AUTO_FREE char *logs = gs_printf("%s/log", folder);
-	pid_t pid;
-	int pidfd = mps_find_daemon(pipes, &pid);
-	if (pidfd < 0) {
-		add_servers(victims, pipes);
-		return;
-	}
-	add_daemon(victims, pipes, pid, pidfd);
-	const struct mps_run_setup setup = {.program = program,
+	struct mps_pidfds servers = {0};
+	mps_find_orphans(root, key, 0, NULL, 0, &servers);
+	for (size_t i = 0; i < servers.count; i++)
+		add_victim(victims, 0, servers.items[i]);
+}
+
+/* How all of them are ended. */
+struct ending {
+	uv_loop_t loop;
+	const char *program;
+	unsigned grace_seconds;
+	struct victims victims;
+};
+
+static void ask_to_quit(struct ending *ending, const char *pipes, const char *logs)
+{
+	GS_AUTO_FREE char *command = gs_printf("quit -t %u\n", ending->grace_seconds);
+	const struct mps_run_setup setup = {.program = ending->program,
 					    .input = command,
 					    .pipe_directory = pipes,
 					    .log_directory = logs,
-					    .timeout_ms = (grace_seconds + SLACK_SECONDS) * 1000};
-	mps_run_start(loop, &setup, on_quit, NULL, NULL);
+					    .timeout_ms = (ending->grace_seconds + SLACK_SECONDS) * 1000};
+	mps_run_start(&ending->loop, &setup, on_quit, NULL, NULL);
+}
+
+/* Takes what runs for one folder below the root, and asks its daemon to quit. `identity` (may be NULL) is the daemon on
+ * record. */
+static void end_folder(struct ending *ending, const char *root, const char *key, const struct mps_identity *identity)
+{
+	GS_AUTO_FREE char *pipes = gs_printf("%s/%s/pipe", root, key);
+	GS_AUTO_FREE char *logs = gs_printf("%s/%s/log", root, key);
+	pid_t pid;
+	int pidfd = mps_find_daemon(pipes, identity, &pid);
+	if (pidfd >= 0) {
+		add_victim(&ending->victims, pid, pidfd);
+		ask_to_quit(ending, pipes, logs);
+	}
+	add_servers(&ending->victims, root, key);
 }
 
 /* Whoever is left when the time is over is killed. */
@@ -101,77 +103,89 @@ static void end_victims(struct victims *victims, uint64_t deadline_ns)
 	}
 }
 
-/* How many control daemons there were. */
-static size_t end_daemons(const char *root, const char *program, unsigned grace_seconds)
+/* Those below the root that nobody has a record of. */
+static void end_unrecorded(struct ending *ending, const char *root)
 {
-	uv_loop_t loop;
-	uint64_t deadline_ns = uv_hrtime() + (uint64_t)grace_seconds * 1000000000;
-	struct victims victims = {.root = root};
 	DIR *directory = opendir(root);
 	struct dirent *entry;
-	if (!directory)
-		return 0;
-	uv_loop_init(&loop);
-	while ((entry = readdir(directory))) {
-		GS_AUTO_FREE char *folder = gs_printf("%s/%s", root, entry->d_name);
-		if (entry->d_name[0] != '.')
-			ask_to_quit(&loop, folder, program, grace_seconds, &victims);
-	}
-	closedir(directory);
-	mps_search_daemons(add_daemon, &victims); /* those that nobody can ask */
-	uv_run(&loop, UV_RUN_DEFAULT);
-	uv_loop_close(&loop);
-	end_victims(&victims, deadline_ns);
-	return victims.daemons;
+	while (directory && (entry = readdir(directory)))
+		if (entry->d_name[0] != '.' && strlen(entry->d_name) < GS_MPS_KEY_SIZE)
+			end_folder(ending, root, entry->d_name, NULL);
+	if (directory)
+		closedir(directory);
 }
 
-static int restore_modes(const char *state_dir, const struct gs_nvml *nvml, size_t *restored, struct gs_error *err)
+/* A node daemon with another state directory may have the root: what runs there is its own. */
+static int lock_root(const char *root, int *lock, struct gs_error *err)
 {
-	struct gs_mps_record record;
-	struct gs_error problem = {0};
+	*lock = gs_try_lock_directory(root, err);
+	if (*lock >= 0 || err->code != EWOULDBLOCK)
+		return 0;
+	return gs_fail(err, GS_ERROR_SYSTEM, EWOULDBLOCK,
+		       "another gpushare node uses %s; its MPS control daemons are left alone", root);
+}
+
+/* How many control daemons there were. */
+static size_t end_daemons(struct ending *ending, const char *root, const struct gs_mps_record *record)
+{
+	uint64_t deadline_ns = uv_hrtime() + (uint64_t)ending->grace_seconds * 1000000000;
+	size_t count;
+	struct gs_mps_known *known = gs_mps_record_known(record, &count);
+	uv_loop_init(&ending->loop);
+	for (size_t i = 0; i < count; i++)
+		end_folder(ending, known[i].root, known[i].key, &known[i].identity);
+	gs_mps_known_free(known, count);
+	if (!record->found)
+		end_unrecorded(ending, root);
+	uv_run(&ending->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&ending->loop);
+	end_victims(&ending->victims, deadline_ns);
+	return ending->victims.daemons;
+}
+
+static int restore_modes(struct gs_mps_record *record, const struct gs_nvml *nvml, size_t *restored,
+			 struct gs_error *err)
+{
 	int result = 0;
-	gs_mps_record_open(&record, state_dir, &problem);
-	if (problem.source != GS_ERROR_NONE) {
-		*err = problem;
-		result = -1;
-	}
 	const char *gpu;
 	json_t *mode;
 	void *next;
-	json_object_foreach_safe(record.modes, next, gpu, mode)
+	json_object_foreach_safe(record->modes, next, gpu, mode)
 	{
 		GS_AUTO_FREE char *name = gs_strdup(gpu); /* the key goes with its entry */
 		if (!nvml)
 			result = gs_fail(err, GS_ERROR_SYSTEM, ENODEV,
 					 "the compute mode of %s can't be restored without the NVIDIA driver", name);
-		else if (gs_mps_restore(&record, nvml, name, err) < 0)
+		else if (gs_mps_restore(record, nvml, name, err) < 0)
 			result = gs_error_prefix(err, "the compute mode of %s is not restored", name);
 		else
 			++*restored;
 	}
-	if (!json_object_size(record.modes))
-		unlink(record.path);
-	gs_mps_record_free(&record);
+	if (!json_object_size(record->modes))
+		unlink(record->path);
 	return result;
-}
-
-/* What the last node daemon used, when that is another root. */
-static char *recorded_root(const char *root, const char *state_dir)
-{
-	struct gs_mps_record record;
-	gs_mps_record_open(&record, state_dir, NULL);
-	char *recorded = record.root && strcmp(record.root, root) != 0 ? gs_strdup(record.root) : NULL;
-	gs_mps_record_free(&record);
-	return recorded;
 }
 
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err)
 {
 	GS_AUTO_FREE char *given = gs_mps_root(root);
-	GS_AUTO_FREE char *other = recorded_root(given, state_dir);
-	*ended = (struct gs_mps_ended){.daemons = end_daemons(given, program, grace_seconds)};
-	if (other)
-		ended->daemons += end_daemons(other, program, grace_seconds);
-	return restore_modes(state_dir, nvml, &ended->modes, err);
+	GS_AUTO_CLOSE int lock = -1;
+	struct ending ending = {.program = program, .grace_seconds = grace_seconds};
+	struct gs_mps_record record;
+	struct gs_error problem = {0};
+	*ended = (struct gs_mps_ended){0};
+	signal(SIGPIPE, SIG_IGN); /* a control program that finds no daemon ends before it has read its command */
+	gs_mps_record_open(&record, state_dir, &problem);
+	int result =
+		problem.source == GS_ERROR_NONE ? 0 : gs_fail(err, problem.source, problem.code, "%s", problem.text);
+	if (lock_root(given, &lock, err) < 0) {
+		gs_mps_record_free(&record);
+		return -1;
+	}
+	ended->daemons = end_daemons(&ending, given, &record);
+	if (restore_modes(&record, nvml, &ended->modes, err) < 0)
+		result = -1;
+	gs_mps_record_free(&record);
+	return result;
 }

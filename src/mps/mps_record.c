@@ -8,31 +8,57 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 
-enum { RECORD_BYTES_MAX = 1024 * 1024, RECORD_VERSION = 1 };
+enum { RECORD_BYTES_MAX = 1024 * 1024, RECORD_VERSION = 1, BOOT_BYTES_MAX = 128 };
+
+static char *read_boot(void)
+{
+	size_t length;
+	char *boot = gs_read_file("/proc/sys/kernel/random/boot_id", BOOT_BYTES_MAX, &length, NULL);
+	if (boot)
+		boot[strcspn(boot, "\n")] = '\0';
+	return boot ? boot : gs_strdup("");
+}
+
+int gs_mps_record_parse(const char *text, size_t length, const char *boot, struct gs_mps_record *record)
+{
+	json_t *document = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
+	json_t *modes = json_object_get(document, "computeModes"), *daemons = json_object_get(document, "daemons");
+	const char *root = json_string_value(json_object_get(document, "root"));
+	const char *its_boot = json_string_value(json_object_get(document, "boot"));
+	bool good = json_integer_value(json_object_get(document, "version")) == RECORD_VERSION && json_is_object(modes);
+	if (good) {
+		record->modes = json_incref(modes);
+		record->root = root ? gs_strdup(root) : NULL;
+		if (json_is_object(daemons) && its_boot && strcmp(its_boot, boot) == 0)
+			record->daemons = json_incref(daemons);
+	}
+	json_decref(document);
+	return good ? 0 : -1;
+}
 
 void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, struct gs_error *problem)
 {
 	struct gs_error err = {0};
 	size_t length;
-	record->path = gs_printf("%s/mps.json", state_dir);
+	*record = (struct gs_mps_record){.path = gs_printf("%s/mps.json", state_dir)};
 	GS_AUTO_FREE char *text = gs_read_own_file(record->path, RECORD_BYTES_MAX, &length, &err);
-	json_t *document = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	json_t *modes = json_object_get(document, "computeModes");
-	bool good = json_integer_value(json_object_get(document, "version")) == RECORD_VERSION && json_is_object(modes);
-	if (text && !good)
+	GS_AUTO_FREE char *boot = read_boot();
+	record->found = text && gs_mps_record_parse(text, length, boot, record) == 0;
+	if (text && !record->found)
 		gs_fail(&err, GS_ERROR_INPUT, 0, "%s: not a record of compute modes of version %d", record->path,
 			RECORD_VERSION);
 	if (problem && err.source != GS_ERROR_NONE && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT))
 		*problem = err;
-	record->modes = good ? json_incref(modes) : json_object();
-	const char *root = json_string_value(json_object_get(document, "root"));
-	record->root = good && root ? gs_strdup(root) : NULL;
-	json_decref(document);
+	if (!record->modes)
+		record->modes = json_object();
+	if (!record->daemons)
+		record->daemons = json_object();
 }
 
 void gs_mps_record_free(struct gs_mps_record *record)
 {
 	json_decref(record->modes);
+	json_decref(record->daemons);
 	free(record->path);
 	free(record->root);
 	*record = (struct gs_mps_record){0};
@@ -40,11 +66,55 @@ void gs_mps_record_free(struct gs_mps_record *record)
 
 static int save(const struct gs_mps_record *record, struct gs_error *err)
 {
-	json_t *document = json_pack("{s:i, s:O, s:s*}", "version", RECORD_VERSION, "computeModes", record->modes,
-				     "root", record->root);
+	GS_AUTO_FREE char *boot = read_boot();
+	json_t *document = json_pack("{s:i, s:O, s:s*, s:s, s:O}", "version", RECORD_VERSION, "computeModes",
+				     record->modes, "root", record->root, "boot", boot, "daemons", record->daemons);
 	GS_AUTO_FREE char *text = json_dumps(document, JSON_INDENT(1));
 	json_decref(document);
+	if (!text)
+		return gs_fail(err, GS_ERROR_INPUT, EINVAL, "%s can't be written: a path is not UTF-8", record->path);
 	return gs_write_file(record->path, text, strlen(text), 0600, err);
+}
+
+struct gs_mps_known *gs_mps_record_known(const struct gs_mps_record *record, size_t *count)
+{
+	struct gs_mps_known *known = gs_calloc(json_object_size(record->daemons), sizeof *known);
+	const char *directory;
+	json_t *value;
+	*count = 0;
+	json_object_foreach(record->daemons, directory, value)
+	{
+		GS_AUTO_FREE char *pipes = gs_printf("%s/pipe", directory);
+		json_int_t pid = json_integer_value(json_object_get(value, "pid"));
+		json_int_t start = json_integer_value(json_object_get(value, "start"));
+		char *root, *key = pid > 0 && pid <= INT32_MAX && start > 0 ? mps_parse_key(pipes, &root) : NULL;
+		if (!key)
+			continue;
+		known[(*count)++] = (struct gs_mps_known){
+			.root = root, .key = key, .identity = {.pid = (pid_t)pid, .start = (uint64_t)start}};
+	}
+	return known;
+}
+
+void gs_mps_known_free(struct gs_mps_known *known, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(known[i].root);
+		free(known[i].key);
+	}
+	free(known);
+}
+
+int gs_mps_record_daemon(struct gs_mps_record *record, const char *directory, const struct mps_identity *identity,
+			 struct gs_error *err)
+{
+	if (!identity->pid)
+		json_object_del(record->daemons, directory);
+	else
+		json_object_set_new(
+			record->daemons, directory,
+			json_pack("{s:i, s:I}", "pid", (int)identity->pid, "start", (json_int_t)identity->start));
+	return save(record, err);
 }
 
 char *gs_mps_root(const char *path)

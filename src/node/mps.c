@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/driver_root.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "gpu/nvml.h"
 #include "node/node_internal.h"
@@ -19,19 +20,27 @@
 #include "mps/mps_daemons.h"
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
+#include "mps/mps_process.h"
 #include "mps/mps_record.h"
 #include "strategy/strategies.h"
 
-/* A mode to be set. */
+enum request_kind { REQUEST_EXCLUSIVE, REQUEST_RESTORE, REQUEST_KEEP };
+
+/* A mode to be set, or a control daemon to be recorded. */
 struct request {
 	struct request *next;
-	char gpu[GS_UUID_SIZE];
-	bool exclusive; /* else what it was before */
+	enum request_kind kind;
+	char gpu[GS_UUID_SIZE]; /* of a mode */
+	char *directory;        /* of a control daemon */
+	struct mps_identity identity;
 };
 
 struct node_mps {
 	struct node *node;
-	struct gs_mps_daemons *daemons;
+	struct gs_mps_daemons *daemons; /* NULL: another node daemon has the root */
+	char *root;
+	int root_lock;
+	uv_timer_t lock_again;
 	struct gs_mps_record record; /* the worker's, from the first request on */
 
 	struct request *first; /* waiting; the first one is under way while `working` */
@@ -43,20 +52,22 @@ struct node_mps {
 	json_t *unrestored; /* by the GPU's UUID: why its mode is not yet as it was before */
 	uv_timer_t retry;
 	unsigned retry_ms;
-	bool retry_closed;
+	unsigned timers; /* to be closed */
 };
 
-enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000 };
+enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000, LOCK_AGAIN_MS = 2000 };
 
-/* --- setting a mode, on a worker thread --- */
+/* --- one request, on a worker thread --- */
 
-static void set_mode(const struct gs_nvml *nvml, void *user)
+static void carry_out(const struct gs_nvml *nvml, void *user)
 {
 	struct node_mps *mps = user;
 	const struct request *request = mps->first;
-	if (!nvml)
+	if (request->kind == REQUEST_KEEP)
+		mps->failed = gs_mps_record_daemon(&mps->record, request->directory, &request->identity, &mps->err) < 0;
+	else if (!nvml)
 		mps->failed = gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there") < 0;
-	else if (request->exclusive)
+	else if (request->kind == REQUEST_EXCLUSIVE)
 		mps->failed = gs_mps_make_exclusive(&mps->record, nvml, request->gpu, &mps->err) < 0;
 	else
 		mps->failed = gs_mps_restore(&mps->record, nvml, request->gpu, &mps->err) < 0;
@@ -79,7 +90,7 @@ static void on_retry(uv_timer_t *timer)
 static void note_restored(struct node_mps *mps, const struct request *request)
 {
 	bool was = json_object_get(mps->unrestored, request->gpu);
-	bool is = mps->failed && !request->exclusive;
+	bool is = mps->failed && request->kind == REQUEST_RESTORE;
 	if (is && !was)
 		gs_log(GS_LOG_WARNING, "MPS: the compute mode could not be restored; trying again",
 		       GS_STR("gpu", request->gpu), GS_STR("error", mps->err.text));
@@ -94,28 +105,40 @@ static void note_restored(struct node_mps *mps, const struct request *request)
 		on_changed(mps);
 }
 
-static void after_set_mode(void *user)
+static void free_request(struct request *request)
+{
+	free(request->directory);
+	free(request);
+}
+
+static void after_request(void *user)
 {
 	struct node_mps *mps = user;
 	struct request *request = mps->first;
 	mps->first = request->next;
-	if (mps->daemons) {
+	if (request->kind == REQUEST_KEEP && mps->failed) {
+		gs_log(GS_LOG_WARNING, "MPS: a control daemon may not be known as this one's at the next start",
+		       GS_STR("directory", request->directory), GS_STR("error", mps->err.text));
+	} else if (request->kind != REQUEST_KEEP && mps->daemons) {
 		gs_mps_mode_set(mps->daemons, request->gpu, mps->failed ? &mps->err : NULL);
 		note_restored(mps, request);
 	}
-	free(request);
+	free_request(request);
 	mps->working = false; /* only now: what was asked for meanwhile must not change the answer */
 	work_on(mps);
 }
 
 static void free_mps(struct node_mps *mps)
 {
-	if (mps->working || mps->daemons || !mps->retry_closed)
+	if (mps->working || mps->daemons || mps->timers > 0)
 		return;
 	for (struct request *request = mps->first, *next; request; request = next) {
 		next = request->next;
-		free(request);
+		free_request(request);
 	}
+	if (mps->root_lock >= 0)
+		close(mps->root_lock);
+	free(mps->root);
 	gs_mps_record_free(&mps->record);
 	json_decref(mps->unrestored);
 	json_decref(mps->left);
@@ -133,20 +156,33 @@ static void work_on(struct node_mps *mps)
 	if (!mps->first)
 		return;
 	mps->working = true;
-	gpus_work(mps->node->gpus, set_mode, after_set_mode, mps);
+	gpus_work(mps->node->gpus, carry_out, after_request, mps);
 }
 
-static void request_mode(void *user, const char *gpu, bool exclusive)
+static void add_request(struct node_mps *mps, struct request *request)
 {
-	struct node_mps *mps = user;
-	struct request *request = gs_calloc(1, sizeof *request);
-	snprintf(request->gpu, sizeof request->gpu, "%s", gpu);
-	request->exclusive = exclusive;
 	struct request **end = &mps->first;
 	while (*end)
 		end = &(*end)->next;
 	*end = request;
 	work_on(mps);
+}
+
+static void request_mode(void *user, const char *gpu, bool exclusive)
+{
+	struct request *request = gs_calloc(1, sizeof *request);
+	request->kind = exclusive ? REQUEST_EXCLUSIVE : REQUEST_RESTORE;
+	snprintf(request->gpu, sizeof request->gpu, "%s", gpu);
+	add_request(user, request);
+}
+
+static void request_keep(void *user, const char *directory, const struct mps_identity *identity)
+{
+	struct request *request = gs_calloc(1, sizeof *request);
+	request->kind = REQUEST_KEEP;
+	request->directory = gs_strdup(directory);
+	request->identity = *identity;
+	add_request(user, request);
 }
 
 /* --- wiring --- */
@@ -158,23 +194,55 @@ static void on_changed(void *user)
 		node_publish_health(mps->node);
 }
 
+/* What runs below the root without a record of this daemon is somebody else's. */
 static bool is_needed(const struct node *node, const char *record_path)
 {
-	struct stat status;
-	return node->config.mps.present || access(record_path, F_OK) == 0 ||
-	       (stat(node->config.flags.mps_root, &status) == 0 && S_ISDIR(status.st_mode));
+	return node->config.mps.present || access(record_path, F_OK) == 0;
 }
 
 /* For the next start, as long as there is something to find. */
-static void record_root(struct node_mps *mps)
+static void record_root(struct node_mps *mps, size_t known_count)
 {
 	struct gs_error err;
 	const struct node *node = mps->node;
-	if (!node->config.mps.present && !gs_mps_count(mps->daemons) && !json_object_size(mps->record.modes))
+	if (!node->config.mps.present && !known_count && !json_object_size(mps->record.modes))
 		unlink(mps->record.path);
-	else if (gs_mps_record_root(&mps->record, node->config.flags.mps_root, &err) < 0)
+	else if (gs_mps_record_root(&mps->record, mps->root, &err) < 0)
 		gs_log(GS_LOG_WARNING, "MPS: where it runs can't be kept for the next start",
 		       GS_STR("error", err.text));
+}
+
+/* The control daemons. One node daemon has the root: another one would end what this one started. False when it has not. */
+static bool start_daemons(struct node_mps *mps)
+{
+	const struct node *node = mps->node;
+	struct gs_error err;
+	if (node->config.mps.present && gs_make_directories(mps->root, 0755, &err) < 0)
+		gs_log(GS_LOG_WARNING, "MPS: flags.mpsRoot can't be made", GS_STR("error", err.text));
+	mps->root_lock = gs_try_lock_directory(mps->root, &err);
+	if (mps->root_lock < 0 && err.code == EWOULDBLOCK)
+		return false;
+	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
+				     node->config.flags.nvidia_driver_root, NULL};
+	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
+	size_t known_count;
+	struct gs_mps_known *known = gs_mps_record_known(&mps->record, &known_count);
+	const struct gs_mps_options options = {
+		.root = mps->root,
+		.known = known,
+		.known_count = known_count,
+		.program = program,
+		.cgroups = node->options->host_cgroups,
+		.user = mps,
+		.changed = on_changed,
+		.set_mode = request_mode,
+		.keep = request_keep,
+	};
+	record_root(mps, known_count);
+	mps->left = json_deep_copy(mps->record.modes);
+	mps->daemons = gs_mps_new(&mps->node->loop, &options);
+	gs_mps_known_free(known, known_count);
+	return true;
 }
 
 static struct node_mps *start(struct node *node)
@@ -184,31 +252,34 @@ static struct node_mps *start(struct node *node)
 		return NULL;
 	struct node_mps *mps = gs_calloc(1, sizeof *mps);
 	mps->node = node;
+	mps->root = gs_mps_root(node->config.flags.mps_root);
+	mps->root_lock = -1;
 	mps->unrestored = json_object();
 	mps->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(&node->loop, &mps->retry);
-	mps->retry.data = mps;
+	uv_timer_init(&node->loop, &mps->lock_again);
+	mps->retry.data = mps->lock_again.data = mps;
+	mps->timers = 2;
 	struct gs_error problem = {0};
 	gs_mps_record_open(&mps->record, node->options->state_dir, &problem);
 	if (problem.source != GS_ERROR_NONE)
 		gs_log(GS_LOG_WARNING, "MPS: compute modes that were changed before stay as they are",
 		       GS_STR("error", problem.text));
-	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
-				     node->config.flags.nvidia_driver_root, NULL};
-	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
-	const struct gs_mps_options options = {
-		.root = node->config.flags.mps_root,
-		.old_root = mps->record.root,
-		.program = program,
-		.cgroups = node->options->host_cgroups,
-		.user = mps,
-		.changed = on_changed,
-		.set_mode = request_mode,
-	};
-	mps->daemons = gs_mps_new(&node->loop, &options);
-	record_root(mps);
-	mps->left = json_deep_copy(mps->record.modes);
+	if (!start_daemons(mps))
+		gs_log(GS_LOG_WARNING, "MPS: another gpushare node uses flags.mpsRoot; waiting for its end",
+		       GS_STR("root", mps->root));
 	return mps;
+}
+
+static void on_lock_again(uv_timer_t *timer)
+{
+	struct node_mps *mps = timer->data;
+	if (start_daemons(mps)) {
+		node_mps_apply(mps->node);
+		on_changed(mps);
+	} else {
+		uv_timer_start(timer, on_lock_again, LOCK_AGAIN_MS, 0);
+	}
 }
 
 /* GPUs whose mode was changed by an earlier daemon and that nobody wants so any more; once. Each request may be carried out
@@ -236,6 +307,11 @@ void node_mps_apply(struct node *node)
 	struct node_mps *mps = node->mps;
 	if (!mps)
 		return;
+	if (!mps->daemons) {
+		if (!uv_is_active((uv_handle_t *)&mps->lock_again))
+			uv_timer_start(&mps->lock_again, on_lock_again, LOCK_AGAIN_MS, 0);
+		return;
+	}
 	struct gs_mps_specs specs;
 	gs_mps_specs_of(&node->plan, &node->inventory, &specs);
 	gs_mps_want(mps->daemons, specs.items, specs.count);
@@ -243,33 +319,53 @@ void node_mps_apply(struct node *node)
 	GS_VEC_FREE(&specs);
 }
 
+static bool has_daemons(const struct node *node)
+{
+	return node->mps && node->mps->daemons;
+}
+
+static const char root_is_taken[] =
+	"another gpushare node uses flags.mpsRoot; stop it, or give this one another directory";
+
 void node_mps_look(struct node *node, const char *gpu)
 {
-	if (node->mps)
+	if (has_daemons(node))
 		gs_mps_look(node->mps->daemons, gpu);
+}
+
+/* The device as MPS shares it; NULL: MPS does not. */
+static const struct gs_resource_device *shared_device(const struct node *node, uint32_t device)
+{
+	for (size_t i = 0; i < node->plan.resource_count; i++)
+		for (size_t j = 0; j < node->plan.resources[i].device_count; j++) {
+			const struct gs_resource_device *on = &node->plan.resources[i].devices[j];
+			if (on->device == device)
+				return on->strategy == &gs_strategy_mps ? on : NULL;
+		}
+	return NULL;
 }
 
 /* By one server for all its shares. */
 static bool has_one_server(const struct node *node, uint32_t device)
 {
-	for (size_t i = 0; i < node->plan.resource_count; i++)
-		for (size_t j = 0; j < node->plan.resources[i].device_count; j++)
-			if (node->plan.resources[i].devices[j].device == device)
-				return node->plan.resources[i].devices[j].strategy == &gs_strategy_mps &&
-				       !node->plan.resources[i].devices[j].own_servers;
-	return false;
+	const struct gs_resource_device *on = shared_device(node, device);
+	return on && !on->own_servers;
 }
 
 bool node_mps_ready(const struct node *node, uint32_t which, const char **reason)
 {
 	const struct gs_device *device = &node->inventory.devices[which];
 	*reason = "";
+	if (node->mps && !node->mps->daemons) {
+		*reason = root_is_taken;
+		return !shared_device(node, which);
+	}
 	if (has_one_server(node, which)) {
 		*reason = "its MPS control daemon is being started";
-		return node->mps && gs_mps_is_ready(node->mps->daemons, device->uuid, reason);
+		return has_daemons(node) && gs_mps_is_ready(node->mps->daemons, device->uuid, reason);
 	}
 	const char *gpu = node->inventory.gpus[device->gpu].uuid;
-	if (node->mps && gs_mps_holds(node->mps->daemons, device->uuid, gpu))
+	if (has_daemons(node) && gs_mps_holds(node->mps->daemons, device->uuid, gpu))
 		*reason = "the last clients of an MPS control daemon that is no longer wanted are being waited for";
 	else if (node->mps && json_object_get(node->mps->unrestored, gpu))
 		*reason = "the compute mode that it had before MPS could not be restored yet";
@@ -282,7 +378,7 @@ bool node_mps_share_ready(const struct node *node, const struct gs_resource_devi
 	if (on->strategy != &gs_strategy_mps || !on->own_servers)
 		return true;
 	gs_mps_key(&node->inventory, on, share, key);
-	return node->mps && gs_mps_is_share_ready(node->mps->daemons, key);
+	return has_daemons(node) && gs_mps_is_share_ready(node->mps->daemons, key);
 }
 
 void node_mps_problems(const struct node *node, json_t *problems)
@@ -291,6 +387,11 @@ void node_mps_problems(const struct node *node, json_t *problems)
 	json_t *reason;
 	if (!node->mps)
 		return;
+	if (!node->mps->daemons) {
+		GS_AUTO_FREE char *text = gs_printf("MPS: %s (%s)", root_is_taken, node->mps->root);
+		json_array_append_new(problems, json_string(text));
+		return;
+	}
 	for (size_t i = 0; i < gs_mps_count(node->mps->daemons); i++) {
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
 		if (status.state == GS_MPS_READY || !*status.reason)
@@ -309,7 +410,7 @@ void node_mps_problems(const struct node *node, json_t *problems)
 json_t *node_mps_status(const struct node *node)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; node->mps && i < gs_mps_count(node->mps->daemons); i++) {
+	for (size_t i = 0; has_daemons(node) && i < gs_mps_count(node->mps->daemons); i++) {
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
 		json_t *servers = json_array();
 		for (size_t j = 0; j < status.server_count; j++)
@@ -335,10 +436,10 @@ static void on_daemons_freed(void *user)
 	free_mps(mps);
 }
 
-static void on_retry_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
 	struct node_mps *mps = handle->data;
-	mps->retry_closed = true;
+	mps->timers--;
 	free_mps(mps);
 }
 
@@ -348,10 +449,14 @@ void node_mps_stop(struct node *node)
 	node->mps = NULL;
 	if (!mps)
 		return;
+	uv_close((uv_handle_t *)&mps->retry, on_timer_closed);
+	uv_close((uv_handle_t *)&mps->lock_again, on_timer_closed);
+	if (!mps->daemons) {
+		mps->node = NULL;
+		return;
+	}
 	if (gs_mps_count(mps->daemons) > 0)
 		gs_log(GS_LOG_INFO, "MPS control daemons go on, so that no client ends; `gpushare mps stop` ends them",
 		       GS_INT("daemons", gs_mps_count(mps->daemons)));
-	uv_close((uv_handle_t *)&mps->retry, on_retry_closed);
-	struct gs_mps_daemons *daemons = mps->daemons;
-	gs_mps_free(daemons, on_daemons_freed, mps);
+	gs_mps_free(mps->daemons, on_daemons_freed, mps);
 }

@@ -202,7 +202,8 @@ static int edit(const struct gs_config *config, const struct gs_inventory *inven
 	GS_AUTO_FREE char *inside = gs_printf("/mps/%s/pipe", resource->name);
 	GS_AUTO_FREE char *memory = shared_memory(config->flags.mps_root);
 	gs_container_edit_env(edit, "CUDA_MPS_PIPE_DIRECTORY", inside);
-	gs_container_edit_mount(edit, host, inside, false);
+	/* A client only connects to sockets there, and that takes no right to write on the mount (docs/mps.md). */
+	gs_container_edit_mount(edit, host, inside, true);
 	gs_container_edit_mount(edit, memory, "/dev/shm", false);
 	/* A container sees its one device as number 0. */
 	snprintf(text, sizeof text, "0=%" PRIu64 "M", memory_bytes / MIB);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -169,7 +170,7 @@ int main(int argc, char **argv)
 	struct bench bench = {.program = argc > 1 ? argv[1] : "gpushare"};
 	double up[ROUNDS], again[ROUNDS];
 	snprintf(bench.directory, sizeof bench.directory, "/tmp/gpushare-bench-XXXXXX"); /* short: sockets' paths are */
-	if (!mkdtemp(bench.directory))
+	if (!mkdtemp(bench.directory) || chmod(bench.directory, 0755) < 0)               /* MPS works for all users */
 		die(bench.directory, strerror(errno));
 	bench.socket = gs_printf("%s/socket", bench.directory);
 	bench.root = gs_printf("%s/mps", bench.directory);

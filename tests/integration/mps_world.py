@@ -45,6 +45,7 @@ class World:
 
     def __init__(self, path, spec="2xA100-80GB", config=CONFIG, sim_options=(), **options):
         self.root = tempfile.mkdtemp(prefix="gpushare-mps-")  # short: a socket's path has at most 107 bytes
+        os.chmod(self.root, 0o755)  # MPS works for all users
         self.sim = Sim(path / "sim", spec, *sim_options)
         self.node = Node(path, self.sim, config=config % self.root, **options)
         self.kubelet = Kubelet(self.node.kubelet_dir).start()

@@ -283,8 +283,7 @@ def harmed(world, request):
     mend()
 
 
-@pytest.mark.parametrize("harmed", ["ro", "size=4k,nr_inodes=2", "size=4k"], indirect=True,
-                         ids=["unwritable", "no room for a file", "no room in a file"])
+@pytest.mark.parametrize("harmed", ["ro", "size=4k,nr_inodes=2"], indirect=True, ids=["unwritable", "no room for a file"])
 def test_a_pipe_directory_that_takes_nothing(world, harmed):
     gpu, mend = harmed
     shares = [share for share in world.plugin().latest if share.startswith(gpu)]

@@ -243,11 +243,12 @@ static void a_mig_device_is_a_device(void **state)
 	drop(&world);
 }
 
-static void assert_mounts(const struct gs_container_edit *edit, const char *host, const char *container)
+static void assert_mounts(const struct gs_container_edit *edit, const char *host, const char *container, bool read_only)
 {
 	for (size_t i = 0; i < edit->mount_count; i++)
 		if (strcmp(edit->mounts[i].host_path, host) == 0) {
 			assert_string_equal(edit->mounts[i].container_path, container);
+			assert_int_equal(edit->mounts[i].read_only, read_only);
 			return;
 		}
 	fail_msg("%s is not mounted", host);
@@ -270,8 +271,8 @@ static void a_container_gets_its_limits(void **state)
 	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "25");
 	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_CLIENT_PRIORITY"), "1");
 	snprintf(host, sizeof host, "/run/nvidia/mps/%s/pipe", world.inventory.devices[1].uuid);
-	assert_mounts(&edit, host, "/mps/nvidia.com/gpu/pipe");
-	assert_mounts(&edit, "/dev/shm", "/dev/shm");
+	assert_mounts(&edit, host, "/mps/nvidia.com/gpu/pipe", true);
+	assert_mounts(&edit, "/dev/shm", "/dev/shm", false);
 	gs_container_edit_free(&edit);
 	/* Two of one device are twice as much; of two devices they are no use to one process. */
 	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, two, 2, &edit, &err), 0);
