@@ -67,77 +67,7 @@ void gs_label_sanitise(const char *text, char value[GS_LABEL_VALUE_MAX + 1])
 	value[length] = '\0';
 }
 
-/* --- facts --- */
-
-void gs_label_facts_free(struct gs_label_facts *facts)
-{
-	free(facts->gpus);
-	free(facts->mig);
-	*facts = (struct gs_label_facts){0};
-}
-
-static void *duplicate(const void *items, size_t count, size_t size)
-{
-	void *copy = gs_calloc(count, size);
-	if (count)
-		memcpy(copy, items, count * size);
-	return copy;
-}
-
-void gs_label_facts_copy(struct gs_label_facts *to, const struct gs_label_facts *from)
-{
-	*to = *from;
-	to->gpus = duplicate(from->gpus, from->gpu_count, sizeof *from->gpus);
-	to->mig = duplicate(from->mig, from->mig_count, sizeof *from->mig);
-}
-
-static bool gpu_facts_equal(const struct gs_gpu_facts *a, const struct gs_gpu_facts *b)
-{
-	return strcmp(a->uuid, b->uuid) == 0 && a->pci_class == b->pci_class && a->vgpu == b->vgpu &&
-	       a->fabric == b->fabric && strcmp(a->fabric_cluster, b->fabric_cluster) == 0 &&
-	       a->fabric_clique == b->fabric_clique;
-}
-
-static bool mig_facts_equal(const struct gs_mig_facts *a, const struct gs_mig_facts *b)
-{
-	return strcmp(a->uuid, b->uuid) == 0 && a->multiprocessors == b->multiprocessors &&
-	       a->slices_gi == b->slices_gi && a->slices_ci == b->slices_ci && a->engines_copy == b->engines_copy &&
-	       a->engines_decoder == b->engines_decoder && a->engines_encoder == b->engines_encoder &&
-	       a->engines_jpeg == b->engines_jpeg && a->engines_ofa == b->engines_ofa && a->memory_mib == b->memory_mib;
-}
-
-bool gs_label_facts_equal(const struct gs_label_facts *a, const struct gs_label_facts *b)
-{
-	if (strcmp(a->driver_version, b->driver_version) != 0 || a->cuda_version != b->cuda_version ||
-	    strcmp(a->machine, b->machine) != 0 ||
-	    strcmp(a->vgpu_host_driver_version, b->vgpu_host_driver_version) != 0 ||
-	    strcmp(a->vgpu_host_driver_branch, b->vgpu_host_driver_branch) != 0 ||
-	    a->started_seconds != b->started_seconds || a->gpu_count != b->gpu_count || a->mig_count != b->mig_count)
-		return false;
-	for (size_t i = 0; i < a->gpu_count; i++)
-		if (!gpu_facts_equal(&a->gpus[i], &b->gpus[i]))
-			return false;
-	for (size_t i = 0; i < a->mig_count; i++)
-		if (!mig_facts_equal(&a->mig[i], &b->mig[i]))
-			return false;
-	return true;
-}
-
-const struct gs_gpu_facts *gs_label_facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
-{
-	for (size_t i = 0; i < facts->gpu_count; i++)
-		if (strcmp(facts->gpus[i].uuid, uuid) == 0)
-			return &facts->gpus[i];
-	return NULL;
-}
-
-const struct gs_mig_facts *gs_label_facts_of_mig(const struct gs_label_facts *facts, const char *uuid)
-{
-	for (size_t i = 0; i < facts->mig_count; i++)
-		if (strcmp(facts->mig[i].uuid, uuid) == 0)
-			return &facts->mig[i];
-	return NULL;
-}
+/* --- what is described: the node, and alike devices together --- */
 
 static const struct gs_gpu_facts *facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
 {
@@ -145,8 +75,6 @@ static const struct gs_gpu_facts *facts_of_gpu(const struct gs_label_facts *fact
 	const struct gs_gpu_facts *known = gs_label_facts_of_gpu(facts, uuid);
 	return known ? known : &unknown;
 }
-
-/* --- what is described: the node, and alike devices together --- */
 
 /* How devices are shared: what most of a group have describes the group. */
 struct sharing {
@@ -310,17 +238,32 @@ static int compare_slices(const struct gs_mig_facts *a, const struct gs_mig_fact
 	return 0;
 }
 
-/* "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb" */
-static void name_mig_product(const char *model, const char *profile, char product[2 * GS_LABEL_VALUE_MAX])
+/* "1g.10gb.me" of "1g.10gb+me": as the resource's name has it. */
+static void dot_profile(const char *profile, char dotted[GS_LABEL_KEY_SIZE])
 {
-	char clean_model[GS_LABEL_VALUE_MAX + 1], clean_profile[GS_LABEL_VALUE_MAX + 1];
+	snprintf(dotted, GS_LABEL_KEY_SIZE, "%s", profile);
+	for (char *c = dotted; *c; c++)
+		if (*c == '+' || *c == ',')
+			*c = '.';
+}
+
+/* "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb.me", with room for the mark if there will be one. */
+static void name_mig_product(const char *model, const char *profile, bool marked, char product[2 * GS_LABEL_VALUE_MAX])
+{
+	char clean_model[GS_LABEL_VALUE_MAX + 1], clean_profile[GS_LABEL_VALUE_MAX + 1], dotted[GS_LABEL_KEY_SIZE];
+	dot_profile(profile, dotted);
 	gs_label_sanitise(model, clean_model);
-	gs_label_sanitise(profile, clean_profile);
+	gs_label_sanitise(dotted, clean_profile);
 	/* The profile is what tells products apart, so a long model's name is what gives way. */
-	size_t room = GS_LABEL_VALUE_MAX - strlen("-MIG-") - strlen("-SHARED");
+	size_t room = GS_LABEL_VALUE_MAX - strlen("-MIG-") - (marked ? strlen("-SHARED") : 0);
 	size_t profile_length = strlen(clean_profile) < room ? strlen(clean_profile) : room;
-	snprintf(product, 2 * GS_LABEL_VALUE_MAX, "%.*s-MIG-%.*s", (int)(room - profile_length), clean_model,
-		 (int)profile_length, clean_profile);
+	size_t model_length = strlen(clean_model);
+	if (model_length > room - profile_length)
+		for (model_length = room - profile_length;
+		     model_length && !is_alphanumeric(clean_model[model_length - 1]);)
+			model_length--;
+	snprintf(product, 2 * GS_LABEL_VALUE_MAX, "%.*s-MIG-%.*s", (int)model_length, clean_model, (int)profile_length,
+		 clean_profile);
 }
 
 /* MIG devices of one profile, on GPUs of every model. The product is that of most of them, as with whole GPUs. */
@@ -329,10 +272,9 @@ static void describe_profile(const struct context *context, const char *profile,
 	const struct gs_inventory *inventory = context->inventory;
 	GS_AUTO_FREE struct sharing *all = gs_calloc(inventory->device_count, sizeof *all);
 	*group = (struct group){0};
-	int length = snprintf(group->resource, sizeof group->resource, MIG_RESOURCE "%s", profile);
-	for (int i = 0; i < length && i < (int)sizeof group->resource; i++)
-		if (group->resource[i] == '+')
-			group->resource[i] = '.';
+	char dotted[GS_LABEL_KEY_SIZE];
+	dot_profile(profile, dotted);
+	snprintf(group->resource, sizeof group->resource, MIG_RESOURCE "%s", dotted);
 	const char *best = "";
 	size_t best_count = 0;
 	for (uint32_t i = 0; i < inventory->device_count; i++) {
@@ -361,7 +303,7 @@ static void describe_profile(const struct context *context, const char *profile,
 		group->memory_mib = group->slices.memory_mib;
 	group->memory_known = group->memory_mib > 0;
 	group->sharing = most_common(all, group->count);
-	name_mig_product(best, profile, group->product);
+	name_mig_product(best, profile, group->sharing.marked, group->product);
 }
 
 /* --- the table --- */
@@ -729,7 +671,7 @@ static void add_single(const struct context *context, struct gs_labels *labels)
 	if (empty || enabled < inventory->gpu_count || !profile || next_profile(inventory, profile)) {
 		group.sharing = (struct sharing){"", 0, false};
 		group.memory_known = true;
-		name_mig_product(main_model(inventory), "INVALID", group.product);
+		name_mig_product(main_model(inventory), "INVALID", false, group.product);
 	} else {
 		describe_profile(context, profile, &group);
 	}

@@ -412,9 +412,32 @@ static void test_mig_mixed(void **state)
 	expect(&node, "mig-1g.10gb.memory", "9728");
 	expect(&node, "mig-1g.10gb.multiprocessors", "14");
 	expect(&node, "mig-1g.10gb.engines.ofa", "0");
-	expect(&node, "mig-1g.10gb.me.product", "NVIDIA-A100-SXM4-80GB-MIG-1g.10gbme");
+	expect(&node, "mig-1g.10gb.me.product", "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb.me");
 	expect(&node, "mig-1g.10gb.me.count", "1");
 	expect(&node, "mig-1g.10gb.me.replicas", "1");
+	node_close(&node);
+}
+
+/* A model of 50 letters: there is room for it with the profile, and not with the mark as well. */
+static void test_mig_products_are_cut_only_when_too_long(void **state)
+{
+	struct node node;
+	node_open(&node, 1, 1);
+	snprintf(node.inventory.gpus[0].name, GS_GPU_NAME_SIZE, "NVIDIA RTX PRO 6000 Blackwell Max-Q Server 12345 x");
+	snprintf(node.inventory.devices[1].mig_profile, sizeof node.inventory.devices[1].mig_profile, "1g.24gb");
+	node.config.flags.mig_strategy = GS_MIG_MIXED;
+	build(&node);
+	expect(&node, "mig-1g.24gb.product", "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Server-12345-x-MIG-1g.24gb");
+	share(&node, "nvidia.com/mig-1g.24gb", 3);
+	node.config.flags.mig_strategy = GS_MIG_MIXED;
+	build(&node);
+	expect(&node, "mig-1g.24gb.product", "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Server-1-MIG-1g.24gb-SHARED");
+	snprintf(node.inventory.devices[1].mig_profile, sizeof node.inventory.devices[1].mig_profile, "1g.24gb+me,gfx");
+	build(&node);
+	expect(&node, "mig-1g.24gb.me.gfx.product", "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Server-1-MIG-1g.24gb.me.gfx");
+	snprintf(node.inventory.devices[1].mig_profile, sizeof node.inventory.devices[1].mig_profile, "1g.24gb-me");
+	build(&node);
+	expect(&node, "mig-1g.24gb-me.count", "1");
 	node_close(&node);
 }
 
@@ -640,6 +663,7 @@ int main(void)
 		cmocka_unit_test(test_mig_single_without_mig),
 		cmocka_unit_test(test_mig_single_invalid),
 		cmocka_unit_test(test_mig_mixed),
+		cmocka_unit_test(test_mig_products_are_cut_only_when_too_long),
 		cmocka_unit_test(test_timestamp_is_optional),
 		cmocka_unit_test(test_sanitise),
 		cmocka_unit_test(test_feature_file),
