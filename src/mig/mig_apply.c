@@ -326,13 +326,13 @@ static int switch_mode(const struct gs_mig_session *session, nvmlDevice_t device
 			       "gpushare mig %s -i %u --reset (a virtual machine can't: --at-restart, and restart it)",
 			       verb, board->index);
 	if (activation == NVML_ERROR_RESET_REQUIRED && reset(board, user, err) < 0)
-		return gs_error_prefix(err, "resetting the GPU");
+		return task->when_restarted ? 0 : gs_error_prefix(err, "resetting the GPU");
 	if (activation != NVML_SUCCESS && activation != NVML_ERROR_RESET_REQUIRED)
 		return gs_nvml_fail(session->nvml, activation, "nvmlDeviceSetMigMode", err);
 	nvmlReturn_t code = GS_NVML(session->nvml, DeviceGetMigMode, device, &current, &pending);
 	if (code != NVML_SUCCESS)
 		return gs_nvml_fail(session->nvml, code, "nvmlDeviceGetMigMode", err);
-	if (current != (uint32_t)task->enabled)
+	if (current != (uint32_t)task->enabled && !task->when_restarted)
 		return gs_fail(err, GS_ERROR_NVML, NVML_ERROR_RESET_REQUIRED,
 			       "the driver took the MIG mode, but it is not in force; reset the GPU");
 	return 0;
@@ -353,7 +353,10 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 	*begun = true;
 	if (task->enabled && switch_mode(session, device, task, reset, user, err) < 0)
 		return -1;
-	if (do_steps(session, device, task, err) < 0)
+	if (gs_mig_read_layout(session->nvml, device, &now, err) < 0)
+		return -1;
+	bool waits = task->when_restarted && task->enabled && !now.enabled;
+	if (!waits && do_steps(session, device, task, err) < 0)
 		return -1;
 	if (!task->enabled && switch_mode(session, device, task, reset, user, err) < 0)
 		return -1;
@@ -362,6 +365,8 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 	struct gs_mig_record_layout after = record->after;
 	if (task->when_restarted && now.pending == task->enabled)
 		after.enabled = now.enabled;
+	if (waits)
+		after.count = 0;
 	if (!gs_mig_is_as_recorded(&now, &after))
 		return gs_fail(err, GS_ERROR_NVML, NVML_ERROR_NOT_FOUND,
 			       "another tool has changed the layout meanwhile");

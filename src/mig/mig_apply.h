@@ -47,8 +47,10 @@ int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char
 struct gs_mig_task {
 	const struct gs_mig_board *board; /* as it was when the plan was made */
 	bool enabled;                     /* the MIG mode that it should have; where off, no step creates anything */
-	bool keeps_mode;     /* a mode that waits for a reset stays as it is, and `enabled` is what the board has now */
-	bool when_restarted; /* a mode that needs a reset may stay pending; then no step creates anything either */
+	bool keeps_mode; /* a mode that waits for a reset stays as it is, and `enabled` is what the board has now */
+	/* A mode that needs a reset may stay pending, where there is nobody to reset the GPU or the reset is refused; while
+	 * it does, nothing is created. */
+	bool when_restarted;
 	struct gs_mig_plan plan;
 };
 

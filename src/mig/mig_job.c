@@ -40,6 +40,7 @@ void mig_job_free(struct mig_job *job)
 	GS_VEC_FREE(&job->devices);
 	GS_VEC_FREE(&job->promised);
 	free(job->text);
+	free(job->refusal);
 	*job = (struct mig_job){0};
 }
 
@@ -177,6 +178,12 @@ static bool plan_board(struct work *work, size_t which)
 		return stop(job, held ? MIG_JOB_BLOCKED : MIG_JOB_REFUSED, "GPU %u: %s", board->index,
 			    task->plan.reason);
 	}
+	task->when_restarted = true;
+	if (!job->reset && task->enabled != board->enabled && task->enabled == board->pending) {
+		*task = gs_mig_task_idle(board);
+		task->when_restarted = true;
+		return true;
+	}
 	const char *holder = task->enabled != board->enabled ? mode_holder(job, board) : NULL;
 	if (!holder)
 		return true;
@@ -229,6 +236,40 @@ static char *summary(const struct work *work)
 			 created, destroyed, notes);
 }
 
+static int reset_or_say_why(const struct gs_mig_board *board, void *user, struct gs_error *err)
+{
+	struct mig_job *job = user;
+	if (job->reset(board, NULL, err) == 0)
+		return 0;
+	if (!job->refusal)
+		job->refusal = gs_strdup(err->text);
+	return -1;
+}
+
+/* What waits for a restart, as it is now. */
+static void finish(struct work *work, const struct gs_nvml *nvml)
+{
+	struct mig_job *job = work->job;
+	GS_AUTO_STRBUF struct gs_strbuf waits = {0};
+	for (size_t i = 0; i < work->boards.count; i++) {
+		const struct gs_mig_target *target = &work->targets[i];
+		struct gs_mig_board now;
+		nvmlDevice_t device;
+		struct gs_error err;
+		if (!target->named || gs_mig_read_one(nvml, work->boards.items[i].uuid, &device, &now, &err) < 0 ||
+		    now.enabled == target->enabled)
+			continue;
+		gs_strbuf_printf(&waits, "%sGPU %u: MIG is noted as %s, and will be so after a restart of the machine",
+				 waits.length ? "; " : "", work->boards.items[i].index, target->enabled ? "on" : "off");
+		add_device(job, work->boards.items[i].uuid);
+	}
+	job->outcome = waits.length ? MIG_JOB_WAITS : MIG_JOB_DONE;
+	const char *why = job->refusal ? job->refusal : job->refused ? job->refused : "nobody resets GPUs here";
+	job->text = waits.length ? gs_printf("%s; the driver needs a reset of the GPU, which can't be had: %s",
+					     waits.data, why)
+				 : summary(work);
+}
+
 static void change(struct work *work, struct gs_mig_session *session)
 {
 	struct mig_job *job = work->job;
@@ -250,14 +291,14 @@ static void change(struct work *work, struct gs_mig_session *session)
 			return;
 	if (!check_withdrawn(work))
 		return;
-	if (gs_mig_apply(session, work->tasks, work->boards.count, job->reset, NULL, &err) < 0) {
+	if (gs_mig_apply(session, work->tasks, work->boards.count, job->reset ? reset_or_say_why : NULL, job, &err) <
+	    0) {
 		bool in_use = (err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE) ||
 			      (err.source == GS_ERROR_SYSTEM && err.code == EBUSY);
 		stop(job, in_use ? MIG_JOB_BLOCKED : MIG_JOB_FAILED, "%s", err.text);
 		return;
 	}
-	job->text = summary(work);
-	job->outcome = MIG_JOB_DONE;
+	finish(work, session->nvml);
 }
 
 void mig_job_run(struct mig_job *job, const struct gs_nvml *nvml)

@@ -22,9 +22,9 @@ enum {
 	ATTEMPT_WAIT_MS = 120 * 1000,
 };
 
-/* As mig-manager writes them into the label. */
-enum state { STATE_NONE, STATE_PENDING, STATE_SUCCESS, STATE_FAILED };
-static const char *const state_names[] = {"", "pending", "success", "failed"};
+/* And as mig-manager writes them into the label. */
+enum state { STATE_NONE, STATE_PENDING, STATE_WAITING /* for a restart */, STATE_SUCCESS, STATE_FAILED };
+static const char *const state_names[] = {"", "pending", "pending", "success", "failed"};
 
 struct mig_manager {
 	struct node *node;
@@ -34,8 +34,9 @@ struct mig_manager {
 
 	struct mig_job job;
 	char *job_name;
-	bool working; /* a job is under way, or the kubelet is being asked for it */
-	bool again;   /* something else is wanted by now */
+	char *refused; /* why a GPU could not be reset for this configuration; then a restart is waited for */
+	bool working;  /* a job is under way, or the kubelet is being asked for it */
+	bool again;    /* something else is wanted by now */
 	unsigned failures;
 	uint64_t retry_ms;
 	uv_timer_t retry;
@@ -115,14 +116,15 @@ static void tell(struct mig_manager *manager, enum state state, const char *reas
 	const struct cluster_pair label = {MIG_STATE_LABEL, state_names[state]};
 	const struct cluster_metadata metadata = {.labels = &label, .label_count = 1};
 	cluster_set_metadata(node->cluster, MIG_MANAGER, &metadata);
-	static const char *const reasons[] = {"", "MIGConfigPending", "MIGConfigApplied", "MIGConfigFailed"};
+	static const char *const reasons[] = {"", "MIGConfigPending", "MIGConfigNeedsRestart", "MIGConfigApplied",
+					      "MIGConfigFailed"};
 	GS_AUTO_FREE char *message =
 		gs_printf("MIG configuration \"%s\": %s", manager->wanted, *reason ? reason : "being applied");
 	cluster_set_condition(node->cluster, "GPUShareMIG", state == STATE_SUCCESS, reasons[state], message);
 	if (state != STATE_PENDING || *reason)
 		cluster_event(node->cluster, state != STATE_SUCCESS, reasons[state], "ApplyMIGConfig", message);
 	gs_log(state == STATE_FAILED               ? GS_LOG_ERROR
-	       : *reason && state == STATE_PENDING ? GS_LOG_WARNING
+	       : *reason && state != STATE_SUCCESS ? GS_LOG_WARNING
 						   : GS_LOG_INFO,
 	       other ? "MIG by label" : "MIG by label, still", GS_STR("config", manager->wanted),
 	       GS_STR("state", state_names[state]), GS_STR("reason", reason));
@@ -143,8 +145,7 @@ const char *mig_manager_problem(const struct node *node)
 	if (mig_manager_holds(node) && !manager->label_known)
 		return "the API server has not said yet whether the node has the label " MIG_CONFIG_LABEL
 		       "; until it does, but for 10 s at most, nothing is published";
-	bool problem =
-		manager && *manager->reason && (manager->state == STATE_PENDING || manager->state == STATE_FAILED);
+	bool problem = manager && *manager->reason && manager->state != STATE_NONE && manager->state != STATE_SUCCESS;
 	return problem ? manager->reason : NULL;
 }
 
@@ -204,13 +205,18 @@ static void retry_later(struct mig_manager *manager)
 	manager->retry_ms = manager->retry_ms * 2 < RETRY_MOST_MS ? manager->retry_ms * 2 : RETRY_MOST_MS;
 }
 
+/* Somebody is in the way, or a restart of the machine is waited for. Who comes next must not take what the others will
+ * leave. */
 static void on_blocked(struct mig_manager *manager)
 {
 	struct mig_job *job = &manager->job;
 	manager->failures = 0; /* in a row */
-	/* Who comes next must not take what the others will leave. */
+	if (job->refusal) {
+		free(manager->refused);
+		manager->refused = GS_STEAL(job->refusal);
+	}
 	withdraw(manager, job->devices.items, job->devices.count);
-	tell(manager, STATE_PENDING, job->text);
+	tell(manager, job->outcome == MIG_JOB_WAITS ? STATE_WAITING : STATE_PENDING, job->text);
 	let_go(manager);
 	retry_later(manager);
 }
@@ -245,6 +251,10 @@ static void settle(struct mig_manager *manager)
 	case MIG_JOB_NEEDS:
 		withdraw_more(manager);
 		attempt(manager);
+		break;
+	case MIG_JOB_WAITS:
+		gpus_rescan(manager->node->gpus); /* the others may be done */
+		on_blocked(manager);
 		break;
 	case MIG_JOB_BLOCKED:
 		on_blocked(manager);
@@ -309,7 +319,9 @@ static void start_job(struct node *node, struct withdrawal *withdrawal, void *us
 	job->config_path = node->options->mig_config_path;
 	job->state_dir = node->options->state_dir;
 	job->proc = "/proc";
-	job->reset = gs_mig_reset_by_smi;
+	/* One that was refused is not asked for at each look. */
+	job->reset = manager->refused ? NULL : gs_mig_reset_by_smi;
+	job->refused = manager->refused;
 	/* Of all devices, not of those that are withdrawn now: a plan that knows only these would avoid what is in use
 	 * among them by taking what is in use elsewhere. */
 	node_promises(node, NULL, add_promise, job);
@@ -337,7 +349,7 @@ static void attempt(struct mig_manager *manager)
 		release(manager);
 		return;
 	}
-	if (manager->state != STATE_PENDING)
+	if (manager->state != STATE_PENDING && manager->state != STATE_WAITING)
 		tell(manager, STATE_PENDING, "");
 	manager->working = true;
 	node_withdrawal_settle(manager->node, NULL, start_job, manager);
@@ -364,6 +376,8 @@ void mig_manager_want(struct node *node, const char *name)
 	free(manager->wanted);
 	manager->wanted = name ? gs_strdup(name) : NULL;
 	manager->failures = 0;
+	free(manager->refused);
+	manager->refused = NULL;
 	manager->retry_ms = RETRY_FIRST_MS;
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
 	if (manager->seen || !name)
@@ -442,6 +456,7 @@ void mig_manager_free(struct node *node)
 	GS_VEC_FREE(&manager->withdrawn);
 	mig_job_free(&manager->job);
 	free(manager->job_name);
+	free(manager->refused);
 	free(manager->wanted);
 	free(manager->reason);
 	free(manager);

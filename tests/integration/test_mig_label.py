@@ -29,7 +29,7 @@ mig-configs:
 
 
 class World:
-    def __init__(self, path, authority, mig=None, arguments=(), condition=None, born=None, api=True):
+    def __init__(self, path, authority, mig=None, arguments=(), condition=None, born=None, api=True, env=None):
         """`born`: the label that the node has before the daemon starts; `api`: whether the API server is there then."""
         self.api = ApiServer(path, authority)
         if condition:
@@ -39,7 +39,7 @@ class World:
             self.api.stop()
         self.sim = Sim(path / "sim", "2xA100-80GB", *(["--mig", mig] if mig else []))
         self.file = path / "mig.yaml"
-        self.node = Node(path, self.sim, config="version: v1\nflags: {migStrategy: mixed}\n", env=self.api.environment(),
+        self.node = Node(path, self.sim, config="version: v1\nflags: {migStrategy: mixed}\n", env={**self.api.environment(), **(env or {})},
                          arguments=["--mig-config", str(self.file), *arguments])
         self.kubelet = Kubelet(self.node.kubelet_dir).start()
         self.node.start()
@@ -349,6 +349,29 @@ def test_the_mode_changes_once_nothing_runs(make):
         load.wait()
     world.wait_state("success")
     world.plugin(LARGE).wait(lambda list: len(list) == 4, "four halves")
+
+
+def test_a_reset_that_is_refused_waits_for_a_restart(make, tmp_path):
+    """As in a virtual machine: the mode is noted, said, and goes on once the GPU was reset; other GPUs don't wait."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho reset >> {tmp_path}/resets\nexit 3\n")
+    smi.chmod(0o755)
+    world = make(env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    world.plugin("nvidia.com/gpu").wait(lambda list: len(list) == 2)
+    waiting = next(gpu["uuid"] for gpu in world.node.status()["gpus"] if gpu["index"] == 0)
+    world.sim.inject("--gpu", "0", "mig-needs-reset=on")
+    world.want("all-3g.40gb")
+    condition = world.api.wait_condition("GPUShareMIG", "False", "MIGConfigNeedsRestart")
+    assert "GPU 0: MIG is noted as on, and will be so after a restart of the machine" in condition["message"]
+    assert "nvidia-smi" in world.api.wait_event("MIGConfigNeedsRestart")["note"]
+    assert world.api.labels()[STATE] == "pending"
+    assert any("after a restart" in p for p in world.node.status()["problems"])
+    world.plugin(LARGE).wait(lambda list: len(list) == 2 and not sick(list), "the other GPU in halves")
+    world.plugin("nvidia.com/gpu").wait(lambda list: sick(list) == sorted(list) == [waiting], "nobody new on the one that waits")
+    world.sim.inject("--gpu", "0", "reset")
+    world.wait_state("success")
+    world.plugin(LARGE).wait(lambda list: len(list) == 4 and not sick(list), "four halves")
+    assert (tmp_path / "resets").read_text().split() == ["reset"]  # not at each look
 
 
 def test_another_wish_while_waiting(make):

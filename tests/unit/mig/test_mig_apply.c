@@ -61,6 +61,8 @@ static bool has_record(void)
  * begin once the plan is made. */
 static void (*armed)(void);
 
+static bool when_restarted; /* of all tasks */
+
 static int make(const char *list, gs_mig_reset *reset, struct gs_error *err)
 {
 	struct gs_mig_session session;
@@ -75,6 +77,7 @@ static int make(const char *list, gs_mig_reset *reset, struct gs_error *err)
 		struct gs_mig_wish wish = {0};
 		tasks[i].board = &boards.items[i];
 		tasks[i].enabled = strcmp(list, "off") != 0;
+		tasks[i].when_restarted = when_restarted;
 		assert_string_equal(boards.items[i].problem, "");
 		if (*list && tasks[i].enabled)
 			assert_int_equal(gs_mig_parse_list(&boards.items[i].gpu, list, &wish, NULL), 0);
@@ -760,6 +763,23 @@ static void test_undoing_resets_too(void **state)
 	assert_false(has_record());
 }
 
+/* Then the mode is noted, nothing is created, and the other GPU is done. */
+static void test_a_reset_that_is_refused_may_wait_for_a_restart(void **state)
+{
+	struct gs_error err;
+	all_off(true);
+	when_restarted = true;
+	if (make("7g.80gb", reset_first_only, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(fake_mig_text(0), "7g.80gb@0");
+	assert_true(fake_mig->gpus[1].pending && !fake_mig->gpus[1].enabled);
+	assert_false(has_record());
+	fake_mig->gpus[1].enabled = true; /* the restart */
+	assert_int_equal(make("7g.80gb", NULL, &err), 0);
+	assert_string_equal(fake_mig_text(1), "7g.80gb@0");
+	when_restarted = false;
+}
+
 static void test_mode_while_clients_run(void **state)
 {
 	struct gs_error err;
@@ -938,6 +958,7 @@ int main(void)
 		TEST(test_mode_that_needs_a_reset_nobody_allows),
 		TEST(test_a_mode_that_waits_for_a_reset_goes_on_waiting),
 		TEST(test_undoing_resets_too),
+		TEST(test_a_reset_that_is_refused_may_wait_for_a_restart),
 		TEST(test_mode_while_clients_run),
 		TEST(test_mode_any_call_fails),
 		TEST(test_one_at_a_time),
