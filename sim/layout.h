@@ -104,6 +104,11 @@ uint32_t sim_mig_share_permille(const struct sim_gpu *gpu, const struct sim_mig_
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err);
 int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struct sim_gpu *gpu, struct gs_error *err);
 void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu);
+/* Of these, what sysfs shows of a board. */
+enum { SIM_PCI_ADDRESS_SIZE = 32 };
+void sim_pci_address(const struct sim_gpu *gpu, char text[SIM_PCI_ADDRESS_SIZE]);
+int sim_pci_add(const char *dir, const struct sim_gpu *gpu, struct gs_error *err);
+void sim_pci_remove(const char *dir, const struct sim_gpu *gpu);
 /* Removes PATH and all under it, following no links; a missing path is fine. */
 int sim_remove_tree(const char *path, struct gs_error *err);
 /* MIG's capability files and device nodes; what cannot be written is left out, as in a container that sees only some. */

@@ -14,15 +14,6 @@
 #include "base/cleanup.h"
 #include "sim/models.h"
 
-enum { PCI_ADDRESS_SIZE = 32 };
-
-/* "0000:07:00.0", as Linux writes it. */
-static void pci_address(const struct sim_gpu *gpu, char text[PCI_ADDRESS_SIZE])
-{
-	snprintf(text, PCI_ADDRESS_SIZE, "%04x:%02x:%02x.0", gpu->pci_domain & 0xFFFF, gpu->pci_bus & 0xFF,
-		 gpu->pci_device & 0x1F);
-}
-
 /* Creates the directory and those above it, below `dir`. */
 static int make_directories(const char *dir, const char *below, struct gs_error *err)
 {
@@ -94,29 +85,14 @@ static int add_proc(const char *dir, const char *address, const struct sim_state
 			  model->name, 64 + gpu->minor, gpu->uuid, model->vbios, address, gpu->minor);
 }
 
-static int add_sysfs(const char *dir, const char *address, const struct sim_gpu *gpu, struct gs_error *err)
-{
-	const struct sim_model *model = &sim_models[gpu->model];
-	GS_AUTO_FREE char *below = gs_printf("root/sys/bus/pci/devices/%s", address);
-	GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, below);
-	if (make_directories(dir, below, err) < 0 || write_file(path, "numa_node", err, "%d\n", gpu->numa_node) < 0 ||
-	    write_file(path, "vendor", err, "0x%04x\n", model->pci_device_id & 0xFFFF) < 0 ||
-	    write_file(path, "device", err, "0x%04x\n", model->pci_device_id >> 16) < 0 ||
-	    write_file(path, "subsystem_vendor", err, "0x%04x\n", model->pci_subsystem_id & 0xFFFF) < 0 ||
-	    write_file(path, "subsystem_device", err, "0x%04x\n", model->pci_subsystem_id >> 16) < 0)
-		return -1;
-	/* 3D controller, or VGA where a monitor can be plugged in. */
-	return write_file(path, "class", err, "0x%06x\n", model->display ? 0x030000 : 0x030200);
-}
-
 int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struct sim_gpu *gpu, struct gs_error *err)
 {
-	char address[PCI_ADDRESS_SIZE], name[32];
-	pci_address(gpu, address);
+	char address[SIM_PCI_ADDRESS_SIZE], name[32];
+	sim_pci_address(gpu, address);
 	snprintf(name, sizeof name, "nvidia%u", gpu->minor);
 	if (make_device(dir, name, 0666, err) < 0 || add_proc(dir, address, state, gpu, err) < 0)
 		return -1;
-	return add_sysfs(dir, address, gpu, err);
+	return sim_pci_add(dir, gpu, err);
 }
 
 /* MIG's capabilities: a file tells the minor number of the device that grants the right, and what may open that. */
@@ -223,14 +199,12 @@ static int add_caps(const char *dir, struct gs_error *err)
 /* As on a real node the device node stays: nothing removes those when a board goes. */
 void sim_root_remove_gpu(const char *dir, const struct sim_gpu *gpu)
 {
-	static const char *const trees[] = {"proc/driver/nvidia/gpus", "sys/bus/pci/devices"};
-	char address[PCI_ADDRESS_SIZE];
-	pci_address(gpu, address);
+	char address[SIM_PCI_ADDRESS_SIZE];
+	sim_pci_address(gpu, address);
+	GS_AUTO_FREE char *proc = gs_printf("%s/root/proc/driver/nvidia/gpus/%s", dir, address);
 	sim_root_set_mig(dir, gpu, false);
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(trees); i++) {
-		GS_AUTO_FREE char *path = gs_printf("%s/root/%s/%s", dir, trees[i], address);
-		sim_remove_tree(path, NULL);
-	}
+	sim_remove_tree(proc, NULL);
+	sim_pci_remove(dir, gpu);
 }
 
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err)

@@ -16,10 +16,12 @@ static const uint8_t table_id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0
 
 enum {
 	SLOTS = 512, /* the table's first word is its size in bytes: more than nvidia-smi asks for */
+	SLOT_PARSE_BUS_ID = 12,
 	SLOT_IS_PRIMARY = 20,
 	SLOT_PATH = 23,
 	SLOT_LOG = 26,
 	SLOT_GATE = 72,
+	SLOT_ADDRESS = 75,
 	SLOT_HANDLE = 81,
 	SLOT_ENFORCED_LIMIT = 108,
 	SLOT_PROCESS_SAMPLES = 145,
@@ -67,6 +69,33 @@ static nvmlReturn_t open_gate(nvmlDevice_t device, uint32_t *open)
 static nvmlReturn_t handle_by_index(uint32_t index, nvmlDevice_t *device)
 {
 	return nvmlDeviceGetHandleByIndex_v2(index, device);
+}
+
+/* `-i BUSID`: what is asked for, and then where each GPU is. */
+static nvmlReturn_t parse_bus_id(const char *text, uint32_t *domain, uint32_t *bus, uint32_t *device,
+				 uint32_t *function)
+{
+	struct nvml_bus_address address;
+	if (!text || !domain || !bus || !device || !function || !nvml_parse_bus_id(text, &address))
+		return NVML_ERROR_INVALID_ARGUMENT;
+	*domain = address.domain;
+	*bus = address.bus;
+	*device = address.device;
+	*function = address.function;
+	return NVML_SUCCESS;
+}
+
+static nvmlReturn_t address_of(uint32_t index, uint32_t *domain, uint32_t *bus, uint32_t *device)
+{
+	NVML_CALL(call, domain && bus && device);
+	uint32_t slots[SIM_GPUS_MAX];
+	struct sim_gpu gpu;
+	if (index >= nvml_present(call.node, slots) || !sim_gpu_get(call.node, slots[index], &gpu))
+		return NVML_ERROR_INVALID_ARGUMENT;
+	*domain = gpu.pci_domain;
+	*bus = gpu.pci_bus & 0xFF;
+	*device = gpu.pci_device & 0x1F;
+	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t enforced_limit(nvmlDevice_t device, uint32_t *milliwatts)
@@ -303,6 +332,8 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
 	made.slots[SLOT_RESET_GROUP_FREE] = (slot)ignore;
 	made.slots[SLOT_RESET] = (slot)reset;
 	made.slots[SLOT_GATE] = (slot)open_gate;
+	made.slots[SLOT_PARSE_BUS_ID] = (slot)parse_bus_id;
+	made.slots[SLOT_ADDRESS] = (slot)address_of;
 	made.slots[SLOT_HANDLE] = (slot)handle_by_index;
 	made.slots[SLOT_SET_POLICY] = (slot)set_policy;
 	made.slots[SLOT_POLICIES] = (slot)list_policies;

@@ -111,6 +111,11 @@ uint32_t nvml_present(struct sim_node *node, uint32_t slots[SIM_GPUS_MAX]);
 nvmlReturn_t nvml_copy_text(char *to, uint32_t length, const char *text);
 /* "00000000:3B:00.0" into at least 32 bytes. */
 void nvml_bus_id(const struct sim_gpu *gpu, char *text);
+/* "domain:bus:device.function" or "bus:device.function", in hexadecimal, of the domain 0 then. False: it is neither. */
+struct nvml_bus_address {
+	uint32_t domain, bus, device, function;
+};
+bool nvml_parse_bus_id(const char *text, struct nvml_bus_address *address);
 void nvml_fill_pci(const struct sim_gpu *gpu, nvmlPciInfo_t *pci);
 /* NVML's own clients disagree about a struct's version word (some give the bare number, or the size of a struct of
  * another release), so only the number counts. */

@@ -248,13 +248,9 @@ static bool serial_is(const struct sim_gpu *gpu, const void *wanted)
 	return strcmp(gpu->serial, wanted) == 0;
 }
 
-struct pci_address {
-	unsigned domain, bus, device;
-};
-
 static bool address_is(const struct sim_gpu *gpu, const void *wanted)
 {
-	const struct pci_address *address = wanted;
+	const struct nvml_bus_address *address = wanted;
 	return gpu->pci_domain == address->domain && gpu->pci_bus == address->bus && gpu->pci_device == address->device;
 }
 
@@ -294,20 +290,25 @@ nvmlReturn_t nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *devic
 	return find(call.node, serial_is, serial, device);
 }
 
-/* "domain:bus:device.function" or "bus:device.function", in hexadecimal. */
+bool nvml_parse_bus_id(const char *text, struct nvml_bus_address *address)
+{
+	int end = -1;
+	if (sscanf(text, "%8x:%2x:%2x.%1x%n", &address->domain, &address->bus, &address->device, &address->function,
+		   &end) == 4 &&
+	    !text[end])
+		return true;
+	address->domain = 0;
+	end = -1;
+	return sscanf(text, "%2x:%2x.%1x%n", &address->bus, &address->device, &address->function, &end) == 3 &&
+	       !text[end];
+}
+
 static nvmlReturn_t find_by_bus_id(struct sim_node *node, const char *bus_id, nvmlDevice_t *device)
 {
-	struct pci_address address = {0};
-	unsigned function = 0;
-	int end = -1;
-	if (sscanf(bus_id, "%8x:%2x:%2x.%1x%n", &address.domain, &address.bus, &address.device, &function, &end) != 4 ||
-	    bus_id[end]) {
-		address.domain = 0;
-		end = -1;
-		if (sscanf(bus_id, "%2x:%2x.%1x%n", &address.bus, &address.device, &function, &end) != 3 || bus_id[end])
-			return NVML_ERROR_INVALID_ARGUMENT;
-	}
-	return function ? NVML_ERROR_NOT_FOUND : find(node, address_is, &address, device);
+	struct nvml_bus_address address;
+	if (!nvml_parse_bus_id(bus_id, &address))
+		return NVML_ERROR_INVALID_ARGUMENT;
+	return address.function ? NVML_ERROR_NOT_FOUND : find(node, address_is, &address, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *bus_id, nvmlDevice_t *device)

@@ -111,6 +111,20 @@ utilization.gpu,temperature.gpu,power.draw,clocks.sm,ecc.mode.current,compute_mo
     assert first[10:] == ["Enabled", "Default", "P0", "Disabled"]
 
 
+@pytest.mark.parametrize("busid", ["00000000:0F:00.0", "00000000:0f:00.0", "0000:0F:00.0", "0000:0f:00.0", "0F:00.0", "0f:00.0", "f:0.0"])
+def test_smi_takes_a_bus_id(on_node, smi, busid):
+    out, _ = on_node(f"{smi} -i {busid} --query-gpu=index,pci.bus_id --format=csv,noheader; {smi} -i {busid} | grep -c A100; {smi} -q -i {busid} | grep '^GPU'",
+                     spec="3xA100-80GB")
+    assert out.splitlines() == ["1, 00000000:0F:00.0", "1", "GPU 00000000:0F:00.0"]
+
+
+@pytest.mark.parametrize("busid, status, says", [("0F:00.1", 6, "No devices were found"), ("99:00.0", 6, "No devices were found"),
+                                                 ("0F:00.0x", 255, "Invalid PCI bus id format")])
+def test_smi_says_what_is_wrong_with_a_bus_id(on_node, smi, busid, status, says):
+    out, _ = on_node(f"{smi} -i {busid} > said; echo $?; grep -ac '{says}' said")  # the text is not always UTF-8
+    assert out.split() == [str(status), "1"]
+
+
 def test_smi_query_compute_apps(on_node, smi):
     out, pids = on_node(f"{smi} --query-compute-apps=pid,process_name,used_memory,gpu_uuid --format=csv,noheader,nounits",
                         load=LOAD)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -410,9 +411,17 @@ def test_the_files_of_a_node(node):
     assert information["Bus Location"].strip() == gpu.name
     assert information["Device Minor"].strip() == "0"
     pci = root / "sys/bus/pci/devices" / gpu.name
-    values = {f.name: f.read_text().strip() for f in pci.iterdir()}
+    assert os.readlink(pci) == "../../../devices/pci0000:00/" + gpu.name and pci.is_dir()
+    config = (pci / "config").read_bytes()
+    values = {f.name: f.read_text().strip() for f in pci.iterdir() if f.name != "config"}
     assert values["vendor"] == "0x10de" and values["device"] == "0x20b2" and values["class"] == "0x030200"
     assert values["numa_node"] == "0"
+    assert len(config) == 4096 and struct.unpack_from("<HH", config) == (0x10DE, 0x20B2)
+    assert struct.unpack_from("<I", config, 8)[0] >> 8 == 0x030200, "the class"
+    regions = [[int(word, 16) for word in line.split()] for line in values["resource"].splitlines()]
+    assert len(regions) == 7 and [end - start + 1 for start, end, flags in regions if flags] == [16 << 20, 128 << 30, 32 << 20]
+    low, high = struct.unpack_from("<II", config, 0x14)
+    assert (high << 32 | low) & ~0xF == regions[1][0]
 
 
 # Processes
