@@ -234,10 +234,27 @@ static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const
 	return 0;
 }
 
+/* Before a request is unpacked: a few bytes can become a hundred. `containers_field` is the number of its container
+ * requests, 0 without any. True when the call was ended with the reason. */
+static bool refuse_blown_up(struct rpc_call *call, const uint8_t *bytes, size_t length, uint32_t containers_field)
+{
+	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	struct wire_field field;
+	const char *reason = NULL;
+	if (wire_count(bytes, length, containers_field, PLUGIN_FIELDS_MAX) > PLUGIN_FIELDS_MAX)
+		reason = "the request has more fields than any node has devices";
+	for (size_t containers = 0; !reason && wire_next(&reader, &field);)
+		if (field.number == containers_field && ++containers > PLUGIN_CONTAINERS_MAX)
+			reason = "too many container requests in one message";
+	if (reason)
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, reason);
+	return reason != NULL;
+}
+
 static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
 {
 	struct kube_plugin *plugin = user;
-	if (refuse_when_stopping(plugin, call))
+	if (refuse_when_stopping(plugin, call) || refuse_blown_up(call, bytes, length, 1))
 		return;
 	V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, length, bytes);
 	if (!request) {
@@ -245,28 +262,23 @@ static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length,
 		return;
 	}
 	size_t count = request->n_container_requests;
-	if (count > PLUGIN_CONTAINERS_MAX) {
-		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "too many container requests in one message");
-	} else {
-		GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
-		if (allocate_all(plugin, call, request, edits) == 0) {
-			GS_AUTO_FREE V1beta1__ContainerAllocateResponse *containers =
-				gs_calloc(count, sizeof *containers);
-			GS_AUTO_FREE V1beta1__ContainerAllocateResponse **list = gs_calloc(count, sizeof *list);
-			V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
-			response.container_responses = list;
-			response.n_container_responses = count;
-			for (size_t i = 0; i < count; i++) {
-				fill_response(&containers[i], &edits[i]);
-				list[i] = &containers[i];
-			}
-			reply(call, &response.base);
-			for (size_t i = 0; i < count; i++)
-				clear_response(&containers[i]);
+	GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
+	if (allocate_all(plugin, call, request, edits) == 0) {
+		GS_AUTO_FREE V1beta1__ContainerAllocateResponse *containers = gs_calloc(count, sizeof *containers);
+		GS_AUTO_FREE V1beta1__ContainerAllocateResponse **list = gs_calloc(count, sizeof *list);
+		V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
+		response.container_responses = list;
+		response.n_container_responses = count;
+		for (size_t i = 0; i < count; i++) {
+			fill_response(&containers[i], &edits[i]);
+			list[i] = &containers[i];
 		}
+		reply(call, &response.base);
 		for (size_t i = 0; i < count; i++)
-			gs_container_edit_free(&edits[i]);
+			clear_response(&containers[i]);
 	}
+	for (size_t i = 0; i < count; i++)
+		gs_container_edit_free(&edits[i]);
 	v1beta1__allocate_request__free_unpacked(request, NULL);
 }
 
@@ -374,7 +386,7 @@ static void get_preferred(struct rpc_call *call, const uint8_t *bytes, size_t le
 static void pre_start(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
 {
 	struct kube_plugin *plugin = user;
-	if (refuse_when_stopping(plugin, call))
+	if (refuse_when_stopping(plugin, call) || refuse_blown_up(call, bytes, length, 0))
 		return;
 	V1beta1__PreStartContainerRequest *request = v1beta1__pre_start_container_request__unpack(NULL, length, bytes);
 	if (!request) {

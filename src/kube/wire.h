@@ -80,4 +80,20 @@ static inline bool wire_next(struct wire_reader *reader, struct wire_field *fiel
 	return true;
 }
 
+/* How many fields a message has, and those in its messages of the field `nested` (0: none); counting stops above `most`. Bytes
+ * that are no protobuf count as far as they go. An unpacked field takes many times the two bytes that it may be, so a
+ * message from a peer is counted before it is unpacked. */
+static inline size_t wire_count(const uint8_t *bytes, size_t length, uint32_t nested, size_t most)
+{
+	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	struct wire_field field;
+	size_t count = 0;
+	while (count <= most && wire_next(&reader, &field)) {
+		count++;
+		if (nested && field.number == nested && field.type == 2)
+			count += wire_count(field.bytes, field.length, 0, most - count < most ? most - count : 0);
+	}
+	return count;
+}
+
 #endif

@@ -53,6 +53,9 @@ struct rpc_server_limits {
 	size_t message_bytes;  /* of one request or reply; 0: RPC_MESSAGE_MAX */
 	unsigned handshake_ms; /* to say a first HTTP/2 frame; 0: 10 s */
 	unsigned stall_ms;     /* with replies to take and taking nothing; 0: 30 s */
+	unsigned request_ms;   /* from a request's first byte to its last; 0: 30 s */
+	unsigned
+		idle_ms; /* without a call, before a connection makes room for a new one where all are taken; 0: 10 s */
 };
 
 /* Binds `path` (0600, an old socket file there is removed), listens and serves. `methods` must outlive the server; it

@@ -20,6 +20,8 @@ enum {
 	ACCEPT_RETRY_MS = 100, /* after running out of descriptors */
 	DEFAULT_HANDSHAKE_MS = 10 * 1000,
 	DEFAULT_STALL_MS = 30 * 1000,
+	DEFAULT_REQUEST_MS = 30 * 1000,
+	DEFAULT_IDLE_MS = 10 * 1000,
 	STOP_GRACE_MS = 500,
 };
 
@@ -33,7 +35,8 @@ struct connection {
 	uint64_t handshake_ms; /* the latest time for it */
 	uint64_t stalled_ms;   /* when the socket was first found full without progress since; 0: it is not */
 	uint64_t stalled_bytes;
-	bool awake; /* in the server's list of connections to flush */
+	uint64_t heard_ms; /* when bytes last came */
+	bool awake;        /* in the server's list of connections to flush */
 	struct connection *next_awake;
 	int handles; /* open ones */
 };
@@ -169,6 +172,7 @@ static void on_timer(uv_timer_t *timer)
 static int on_received(void *owner, const uint8_t *bytes, size_t length)
 {
 	struct connection *connection = owner;
+	connection->heard_ms = uv_now(connection->server->loop);
 	return rpc_session_receive(connection->session, bytes, length, uv_now(connection->server->loop));
 }
 
@@ -237,7 +241,8 @@ static void add_connection(struct rpc_server *server, int fd)
 	struct connection *connection = gs_calloc(1, sizeof *connection);
 	connection->server = server;
 	connection->timer_ms = UINT64_MAX;
-	connection->handshake_ms = uv_now(server->loop) + server->limits.handshake_ms;
+	connection->heard_ms = uv_now(server->loop);
+	connection->handshake_ms = connection->heard_ms + server->limits.handshake_ms;
 	if (rpc_link_open(&connection->link, server->loop, fd, &link_ops, connection, false) < 0) {
 		free(connection);
 		return;
@@ -265,6 +270,24 @@ static void add_connection(struct rpc_server *server, int fd)
 
 /* ---- listening ---- */
 
+/* Whether there is room for one more: where all are taken, of those without a call the one that has been silent longest
+ * is closed, so that peers which forget their connections keep no others out. */
+static bool has_room(struct rpc_server *server)
+{
+	struct connection *oldest = NULL;
+
+	if (server->connection_count < server->limits.connections)
+		return true;
+	for (struct connection *each = server->connections; each; each = each->next)
+		if (each->session && rpc_session_idle(each->session) && !rpc_link_blocked(&each->link) &&
+		    (!oldest || each->heard_ms < oldest->heard_ms))
+			oldest = each;
+	if (!oldest || uv_now(server->loop) < oldest->heard_ms + server->limits.idle_ms)
+		return false;
+	close_connection(oldest);
+	return true;
+}
+
 static void on_connection(uv_poll_t *listener, int status, int events);
 
 static void on_accept_again(uv_timer_t *timer)
@@ -280,7 +303,7 @@ static void on_connection(uv_poll_t *listener, int status, int events)
 	for (int turn = 0; turn < ACCEPTS_PER_TURN; turn++) {
 		int fd = accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			if (server->connection_count < server->limits.connections && is_trusted(fd))
+			if (is_trusted(fd) && has_room(server))
 				add_connection(server, fd);
 			else
 				close(fd);
@@ -355,6 +378,10 @@ static struct rpc_server_limits with_defaults(const struct rpc_server_limits *gi
 		limits.handshake_ms = DEFAULT_HANDSHAKE_MS;
 	if (!limits.stall_ms)
 		limits.stall_ms = DEFAULT_STALL_MS;
+	if (!limits.request_ms)
+		limits.request_ms = DEFAULT_REQUEST_MS;
+	if (!limits.idle_ms)
+		limits.idle_ms = DEFAULT_IDLE_MS;
 	return limits;
 }
 

@@ -28,6 +28,8 @@ struct rpc_call {
 	bool half_closed;    /* the peer has sent all */
 	uint64_t timeout_ms; /* UINT64_MAX: none */
 	uint64_t deadline_ms;
+	uint64_t whole_ms; /* when the request must be whole; UINT64_MAX: it is */
+	bool began;        /* its headers are whole */
 	struct rpc_assembler request;
 	bool has_request;
 
@@ -45,6 +47,7 @@ struct rpc_call {
 };
 
 struct rpc_session {
+	struct rpc_session *next, *previous; /* of all */
 	nghttp2_session *http;
 	struct rpc_session_setup setup;
 	struct rpc_call *calls;
@@ -74,16 +77,62 @@ static void wake(struct rpc_session *session)
 		session->setup.wake(session->setup.transport);
 }
 
+/* All sessions are the loop thread's, so what they hold is counted without a lock. */
+static struct {
+	struct rpc_session *sessions;
+	size_t bytes;
+} all;
+
+static size_t held_by(const struct rpc_session *session)
+{
+	return session->buffered_bytes + session->unsent_bytes;
+}
+
+/* Breaks those that hold most, until the others hold what they may. Their memory goes when they are closed. */
+static void keep_bounded(void)
+{
+	for (;;) {
+		struct rpc_session *most = NULL;
+		size_t bytes = 0;
+		for (struct rpc_session *each = all.sessions; each; each = each->next) {
+			if (each->broken)
+				continue;
+			bytes += held_by(each);
+			if (!most || held_by(each) > held_by(most))
+				most = each;
+		}
+		if (bytes <= RPC_HELD_BYTES)
+			return;
+		most->broken = true;
+		wake(most);
+	}
+}
+
+/* `which` is one of the session's counters. */
+static void take_bytes(size_t *which, size_t bytes)
+{
+	*which += bytes;
+	all.bytes += bytes;
+	if (all.bytes > RPC_HELD_BYTES)
+		keep_bounded();
+}
+
+static void give_bytes(size_t *which, size_t bytes)
+{
+	*which -= bytes;
+	all.bytes -= bytes;
+}
+
 static void drop_message(struct rpc_session *session, struct message *message)
 {
-	session->unsent_bytes -= message->length;
+	give_bytes(&session->unsent_bytes, message->length);
 	rpc_buffer_free(message->bytes, message->length);
 	*message = (struct message){0};
 }
 
 static void drop_request(struct rpc_call *call)
 {
-	call->session->buffered_bytes -= call->request.capacity;
+	give_bytes(&call->session->buffered_bytes, call->request.capacity);
 	rpc_assembler_reset(&call->request);
 }
 
@@ -269,7 +318,7 @@ void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length)
 			memcpy(slot->bytes + RPC_PREFIX_BYTES, message, length);
 		if (slot == &call->sending)
 			call->sent = 0;
-		session->unsent_bytes += slot->length;
+		take_bytes(&session->unsent_bytes, slot->length);
 		if (session->unsent_bytes > RPC_SESSION_UNSENT_BYTES + session->setup.limits.message_bytes)
 			session->broken = true;
 	}
@@ -331,6 +380,10 @@ static int on_begin_headers(nghttp2_session *http, const nghttp2_frame *frame, v
 	call->stream = frame->hd.stream_id;
 	call->timeout_ms = UINT64_MAX;
 	call->deadline_ms = UINT64_MAX;
+	call->whole_ms =
+		session->setup.limits.request_ms ? session->now_ms + session->setup.limits.request_ms : UINT64_MAX;
+	if (call->whole_ms < session->next_deadline_ms)
+		session->next_deadline_ms = call->whole_ms;
 	call->request.limit = session->setup.limits.message_bytes;
 	call->next = session->calls;
 	if (call->next)
@@ -381,6 +434,7 @@ static void begin_call(struct rpc_call *call)
 {
 	struct rpc_session *session = call->session;
 
+	call->began = true;
 	if (!call->is_post) {
 		refuse(call, 405, RPC_INTERNAL, "gRPC needs the method POST");
 	} else if (!call->is_grpc) {
@@ -402,6 +456,7 @@ static void dispatch(struct rpc_call *call)
 {
 	struct rpc_session *session = call->session;
 
+	call->whole_ms = UINT64_MAX;
 	if (call->concluded)
 		return;
 	if (!call->has_request) {
@@ -430,7 +485,7 @@ static int on_data_chunk(nghttp2_session *http, uint8_t flags, int32_t stream, c
 	}
 	size_t before = call->request.capacity;
 	enum rpc_assembly state = rpc_assembler_feed(&call->request, &bytes, &length);
-	session->buffered_bytes += call->request.capacity - before;
+	take_bytes(&session->buffered_bytes, call->request.capacity - before);
 	if (state == RPC_ASSEMBLY_TOO_LARGE) {
 		GS_AUTO_FREE char *text = gs_printf("the request message has %zu bytes, more than the maximum of %zu",
 						    call->request.length, call->request.limit);
@@ -534,6 +589,10 @@ struct rpc_session *rpc_session_new(const struct rpc_session_setup *setup)
 	session->setup = *setup;
 	session->next_deadline_ms = UINT64_MAX;
 	session->fault_tokens = RPC_SESSION_FAULT_BURST;
+	session->next = all.sessions;
+	if (session->next)
+		session->next->previous = session;
+	all.sessions = session;
 	session->http = new_http_session(session);
 	const nghttp2_settings_entry settings[] = {
 		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, setup->limits.streams},
@@ -552,6 +611,12 @@ void rpc_session_free(struct rpc_session *session)
 		release(session->calls);
 		free_call(session->calls);
 	}
+	if (session->previous)
+		session->previous->next = session->next;
+	else
+		all.sessions = session->next;
+	if (session->next)
+		session->next->previous = session->previous;
 	nghttp2_session_del(session->http);
 	free(session);
 }
@@ -590,6 +655,11 @@ bool rpc_session_broken(const struct rpc_session *session)
 	return session->broken;
 }
 
+bool rpc_session_idle(const struct rpc_session *session)
+{
+	return !session->calls;
+}
+
 bool rpc_session_established(const struct rpc_session *session)
 {
 	return session->established;
@@ -608,11 +678,18 @@ void rpc_session_expire(struct rpc_session *session, uint64_t now_ms)
 	for (struct rpc_call *call = session->calls; call; call = call->next) {
 		if (call->concluded)
 			continue;
-		if (call->deadline_ms <= now_ms) {
-			conclude(call, RPC_DEADLINE_EXCEEDED, "the call's deadline has passed");
+		uint64_t next_ms = call->deadline_ms < call->whole_ms ? call->deadline_ms : call->whole_ms;
+		if (next_ms > now_ms) {
+			if (next_ms < session->next_deadline_ms)
+				session->next_deadline_ms = next_ms;
+		} else if (!call->began) {
+			session->broken =
+				true; /* there is no request to answer yet, and nothing else can come before it */
+		} else {
+			conclude(call, RPC_DEADLINE_EXCEEDED,
+				 call->deadline_ms <= now_ms ? "the call's deadline has passed"
+							     : "the request did not become whole in time");
 			release(call);
-		} else if (call->deadline_ms < session->next_deadline_ms) {
-			session->next_deadline_ms = call->deadline_ms;
 		}
 	}
 	session->receiving = false;

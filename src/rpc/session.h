@@ -1,6 +1,9 @@
 /* One peer's HTTP/2 connection to a server, as bytes in and bytes out: no sockets, no clock, no event loop.
  * The server feeds it from a socket, tests and the fuzzer from memory.
  *
+ * What all sessions of the process hold together is bounded: beyond RPC_HELD_BYTES, the one that holds most is broken, so
+ * that many peers with a little each do not add up, and one with little is served whatever others do.
+ *
  * Never reentered: handlers run inside rpc_session_receive, and what they send leaves with the next
  * rpc_session_output. */
 #ifndef GPUSHARE_RPC_SESSION_H
@@ -15,9 +18,10 @@
 enum {
 	RPC_SESSION_HEADER_BYTES = 16 * 1024,        /* of one request, as HTTP/2 counts them */
 	RPC_SESSION_UNSENT_BYTES = 16 * 1024 * 1024, /* replies that wait for the peer to read */
-	RPC_SESSION_TEXT_BYTES = 2048,               /* of an error text, before it is encoded */
-	RPC_SESSION_FAULT_BURST = 1000,              /* streams a peer may break at once... */
-	RPC_SESSION_FAULTS_PER_SECOND = 50,          /* ...and for ever after */
+	RPC_HELD_BYTES = 48 * 1024 * 1024,  /* requests that are not whole and unread replies, of all sessions */
+	RPC_SESSION_TEXT_BYTES = 2048,      /* of an error text, before it is encoded */
+	RPC_SESSION_FAULT_BURST = 1000,     /* streams a peer may break at once... */
+	RPC_SESSION_FAULTS_PER_SECOND = 50, /* ...and for ever after */
 };
 
 struct rpc_session;
@@ -43,6 +47,8 @@ size_t rpc_session_output(struct rpc_session *session, uint8_t *bytes, size_t ca
 bool rpc_session_done(const struct rpc_session *session);
 /* Beyond repair, or more replies wait than a peer may leave unread: close at once, whatever is unsent. */
 bool rpc_session_broken(const struct rpc_session *session);
+/* No call is open. */
+bool rpc_session_idle(const struct rpc_session *session);
 /* The peer said SETTINGS, so it is an HTTP/2 client. */
 bool rpc_session_established(const struct rpc_session *session);
 

@@ -189,6 +189,8 @@ static int serve(const char *path, char **options)
 		.message_bytes = option(options, "message_bytes", 0),
 		.handshake_ms = (unsigned)option(options, "handshake_ms", 0),
 		.stall_ms = (unsigned)option(options, "stall_ms", 0),
+		.request_ms = (unsigned)option(options, "request_ms", 0),
+		.idle_ms = (unsigned)option(options, "idle_ms", 0),
 	};
 	if (rpc_server_start(&loop, path, methods, NULL, &limits, &server, &error) < 0) {
 		fprintf(stderr, "%s\n", error.text);

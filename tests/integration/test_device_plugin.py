@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import uuid
 
@@ -106,6 +107,98 @@ def test_unknown_device_is_refused(make):
     with pytest.raises(grpc.RpcError) as refused:
         plugin.allocate(["GPU-00000000-0000-0000-0000-000000000000::0"])
     assert "GPU-00000000" in refused.value.details()
+
+
+def socket_of(world, plugin):
+    return os.path.join(world.kubelet.plugin_dir, plugin.registration.endpoint)
+
+
+def peak_bytes(node):
+    """What the daemon has ever held."""
+    with open("/proc/%d/status" % node.process.pid, encoding="ascii") as file:
+        return int(file.read().split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("method", ["Allocate", "PreStartContainer", "GetPreferredAllocation"])
+@pytest.mark.parametrize("part", [b"\x0a\x00", b"\x78\x00", b"\x0a\x06" + b"\x0a\x00" * 3], ids=["containers", "unknown", "devices"])
+def test_a_request_that_unpacks_to_much_more_is_refused(make, method, part):
+    """Two bytes of a message can be a hundred of memory."""
+    world = make()
+    plugin = world.plugin()
+    before = peak_bytes(world.node)
+    with grpc.insecure_channel("unix:" + socket_of(world, plugin), options=[("grpc.default_authority", "localhost")]) as channel:
+        call = channel.unary_unary("/v1beta1.DevicePlugin/" + method)
+        for _ in range(3):
+            try:
+                call(part * (4_000_000 // len(part)), timeout=60)
+            except grpc.RpcError as error:
+                assert error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED), error
+            else:
+                assert method == "GetPreferredAllocation" and part == b"\x78\x00"
+    assert peak_bytes(world.node) < before + (32 << 20)
+    plugin.wait(lambda d: len(d) == 32)
+
+
+class UnfinishedRequests:
+    """A peer that begins two requests of 4 MiB and keeps the last byte of each."""
+    HEADERS = ((":method", "POST"), (":scheme", "http"), (":path", "/v1beta1.DevicePlugin/Allocate"), ("content-type", "application/grpc"))
+    SIZE = 4 << 20
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.windows = {0: 65535, 1: 65535, 3: 65535}
+        self.received = b""
+        try:
+            self.socket.connect(path)
+            self.send()
+        except OSError:  # cut off
+            pass
+
+    def frame(self, kind, flags, stream, payload):
+        self.socket.sendall(len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload)
+
+    def read_frame(self):
+        while len(self.received) < 9 or len(self.received) < 9 + int.from_bytes(self.received[:3], "big"):
+            more = self.socket.recv(65536)
+            if not more:
+                raise ConnectionResetError
+            self.received += more
+        length, kind = int.from_bytes(self.received[:3], "big"), self.received[3]
+        stream, payload = int.from_bytes(self.received[5:9], "big"), self.received[9:9 + length]
+        self.received = self.received[9 + length:]
+        if kind == 8:  # WINDOW_UPDATE
+            self.windows[stream] = self.windows.get(stream, 0) + int.from_bytes(payload, "big")
+
+    def send(self):
+        block = b"".join(b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in self.HEADERS)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        self.frame(4, 0, 0, b"")
+        for stream in (1, 3):
+            self.frame(1, 4, stream, block)
+            left = memoryview((self.SIZE - 16).to_bytes(5, "big") + bytes(self.SIZE - 16 - 1))
+            while len(left):
+                part = left[:min(16384, self.windows[0], self.windows[stream])]
+                if not part:
+                    self.read_frame()
+                    continue
+                self.frame(0, 0, stream, part)
+                self.windows[0] -= len(part)
+                self.windows[stream] -= len(part)
+                left = left[len(part):]
+
+
+def test_unfinished_requests_of_all_connections_are_bounded_together(make):
+    """Sixty peers with two large requests each that never end: what they hold together stays small, and others are served."""
+    world = make()
+    plugin = world.plugin()
+    devices = plugin.wait(lambda d: len(d) == 32)
+    before = peak_bytes(world.node)
+    peers = [UnfinishedRequests(socket_of(world, plugin)) for _ in range(60)]
+    assert plugin.allocate([sorted(devices)[0]])
+    assert peak_bytes(world.node) < before + (80 << 20)
+    for peer in peers:
+        peer.socket.close()
 
 
 def test_an_imex_channel_that_is_missing_is_told_before_a_pod_comes(make, tmp_path):

@@ -121,6 +121,19 @@ static void reads_what_protobuf_c_writes(void **state)
 	}
 }
 
+static void test_count(void **state)
+{
+	static const uint8_t bytes[] = {0x0a, 4, 0x0a, 0, 0x0a, 0, 0x0a, 0, 0x10, 1};
+	assert_int_equal(wire_count(bytes, sizeof bytes, 1, 100), 5);
+	assert_int_equal(wire_count(bytes, sizeof bytes, 0, 100), 3);
+	assert_int_equal(wire_count(bytes, sizeof bytes, 2, 100), 3);
+	assert_true(wire_count(bytes, sizeof bytes, 1, 2) > 2);
+	assert_true(wire_count(bytes, sizeof bytes, 1, 4) > 4);
+	assert_int_equal(wire_count(bytes, sizeof bytes, 1, 5), 5);
+	assert_int_equal(wire_count(bytes, 1, 1, 5), 0);
+	assert_int_equal(wire_count(NULL, 0, 1, 5), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +141,7 @@ int main(void)
 		cmocka_unit_test(reads_numbers_of_64_bits),
 		cmocka_unit_test(refuses_what_is_no_message),
 		cmocka_unit_test(reads_what_protobuf_c_writes),
+		cmocka_unit_test(test_count),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -537,6 +537,66 @@ static void test_unfinished_requests_are_limited_together(void **state)
 	free_pair(pair);
 }
 
+/* Many peers with a little each: the one that holds most goes, and who asks for little is served. */
+static void test_all_sessions_are_limited_together(void **state)
+{
+	enum { PEERS = 2 * (RPC_HELD_BYTES / RPC_MESSAGE_MAX) };
+	static char body[4096];
+	struct pair *pairs[PEERS], *small = new_pair(NULL);
+	unsigned broken = 0;
+
+	rpc_prefix_write((uint8_t *)body, RPC_MESSAGE_MAX - 100);
+	for (size_t i = 0; i < PEERS; i++) {
+		pairs[i] = new_pair(NULL);
+		talk(pairs[i]);
+		ask(pairs[i], (struct request){.body = body, .length = sizeof body, .stays_open = true});
+	}
+	for (size_t i = 0; i < PEERS; i++) {
+		broken += rpc_session_broken(pairs[i]->session);
+		assert_true(!rpc_session_broken(pairs[i]->session) || pairs[i]->wakes || pairs[i]->broken);
+	}
+	assert_int_equal(broken, PEERS - RPC_HELD_BYTES / (RPC_MESSAGE_MAX - 100));
+	assert_string_equal(ask(small, (struct request){BODY("\0\0\0\0\1x")})->grpc_status, "0");
+	for (size_t i = 0; i < PEERS; i++)
+		free_pair(pairs[i]);
+	free_pair(small);
+	/* Nothing is left in the books. */
+	struct pair *late = new_pair(NULL);
+	ask(late, (struct request){.body = body, .length = sizeof body, .stays_open = true});
+	assert_false(rpc_session_broken(late->session));
+	free_pair(late);
+}
+
+/* A byte now and then does not make a request that never ends. */
+static void test_a_request_becomes_whole_in_time(void **state)
+{
+	static const struct rpc_server_limits limits = {64, 100, RPC_MESSAGE_MAX, .request_ms = 1000};
+	struct pair *pair = new_pair(&limits);
+	struct answer *part = ask(pair, (struct request){.body = "\0\0\0\0\5x", .length = 6, .stays_open = true});
+	struct answer *whole = ask(pair, (struct request){.path = "/t/Hold", .body = "\0\0\0\0\1x", .length = 6});
+	assert_int_equal(rpc_session_next_deadline_ms(pair->session), pair->now_ms + 1000);
+	rpc_session_expire(pair->session, pair->now_ms += 999);
+	talk(pair);
+	assert_false(part->ended);
+	rpc_session_expire(pair->session, pair->now_ms += 1);
+	talk(pair);
+	assert_true(part->ended);
+	assert_string_equal(part->grpc_status, "4");
+	assert_non_null(strstr(part->text, "whole"));
+	assert_false(whole->ended);
+	assert_true(rpc_session_next_deadline_ms(pair->session) == UINT64_MAX);
+	free_pair(pair);
+	/* Headers that stop in the middle: nothing can be answered, so the connection ends. */
+	pair = new_pair(&limits);
+	talk(pair);
+	static const uint8_t begin[] = {0, 0, 2, NGHTTP2_HEADERS, 0, 0, 0, 0, 1, 0x83, 0x86};
+	assert_int_equal(rpc_session_receive(pair->session, begin, sizeof begin, pair->now_ms), 0);
+	assert_false(rpc_session_idle(pair->session));
+	rpc_session_expire(pair->session, pair->now_ms + 1000);
+	assert_true(rpc_session_broken(pair->session));
+	free_pair(pair);
+}
+
 /* HEADERS and RST_STREAM by hand: a session of nghttp2's would not do this. */
 static bool reset_at_once(struct pair *pair, uint32_t stream)
 {
@@ -619,6 +679,8 @@ int main(void)
 		cmocka_unit_test(test_shut_down),
 		cmocka_unit_test(test_streams_are_limited),
 		cmocka_unit_test(test_unfinished_requests_are_limited_together),
+		cmocka_unit_test(test_all_sessions_are_limited_together),
+		cmocka_unit_test(test_a_request_becomes_whole_in_time),
 		cmocka_unit_test(test_rapid_resets),
 		cmocka_unit_test(test_many_good_calls_are_no_fault),
 		cmocka_unit_test(test_output_in_small_pieces),
