@@ -15,7 +15,7 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 # The sanitizers' reports fail the test that caused them.
 SANITIZED = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: all build run test unit integration flaky sanitize tsan clang fuzz bench image manifest install install-check format format-check deps clean help
+.PHONY: all build run test unit integration flaky sanitize tsan clang fuzz bench image manifest install install-check format format-check house-check deps clean help
 .DEFAULT_GOAL := all
 all: build
 
@@ -113,6 +113,10 @@ format-check:
 	@scripts/install-deps check
 	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "== $(words $(FORMATTED)) files are formatted"
 
+# Whether the project is as its pages say: rooms and who may use whom, links, commits' subjects.
+house-check:
+	@scripts/check-house
+
 clean:
 	@rm -rf $(BUILD) build-sanitize build-tsan build-clang build-fuzz build-image
 
@@ -134,4 +138,5 @@ help:
 	@echo "make install       DESTDIR=... and, before the first build, PREFIX=$(PREFIX)"
 	@echo "make install-check whether an installed gpushare is whole and runs"
 	@echo "make format        format the sources; format-check only looks"
+	@echo "make house-check   rooms, links and commits, against what the pages say"
 	@echo "make clean         remove what was built"

@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "cli/commands.h"
 #include "client/client.h"
-#include "node/node.h"
+#include "client/methods.h"
 
 enum { TIMEOUT_MS = 10000 };
 

@@ -7,7 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cli/json.h"
-#include "node/node.h"
+#include "client/methods.h"
 
 static int no_operands(const struct mig_call *call)
 {

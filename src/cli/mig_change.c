@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "cli/mig.h"
-#include "node/node.h"
+#include "client/methods.h"
 
 static int run_change(const struct gs_command *command, int argc, char **argv, mig_planner *planner, int operands_min,
 		      int operands_max)

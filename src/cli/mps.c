@@ -18,7 +18,7 @@
 #include "cli/status_table.h"
 #include "gpu/nvml.h"
 #include "client/client.h"
-#include "node/node.h"
+#include "client/methods.h"
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
 

@@ -13,7 +13,7 @@
 #include "cli/json.h"
 #include "cli/status_table.h"
 #include "client/client.h"
-#include "node/node.h"
+#include "client/methods.h"
 
 enum { STATUS_TIMEOUT_MS = 10000 };
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "node/node.h"
+#include "client/methods.h"
 #include "rpc/rpc.h"
 
 struct question {

@@ -6,26 +6,12 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "client/methods.h"
 
 #define NODE_DEFAULT_KUBELET_DIR "/var/lib/kubelet"
 /* The kubelet has it as a constant, and its --root-dir does not move it: DevicePluginPath of its device plugin API. */
 #define NODE_DEFAULT_PLUGIN_DIR "/var/lib/kubelet/device-plugins"
-#define NODE_DEFAULT_STATE_DIR  "/var/lib/gpushare"
-#define NODE_DEFAULT_SOCKET     "/run/gpushare/gpushare.sock"
 #define NODE_DEFAULT_CDI_DIR    "/var/run/cdi"
-/* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
-#define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
-/* A request {"devices": [UUID, ...], "reason": TEXT}: these devices (a GPU's UUID stands for its MIG devices too) are not
- * handed out any more while the call stays open. One reply, when that is so: {"promised": [{"device": UUID, "share": ID,
- * "who": TEXT}, ...]}, what was handed out before and may be in use though no process shows it. docs/node.md */
-#define NODE_WITHDRAW_METHOD "/gpushare.v1.Node/Withdraw"
-
-/* A request {"gpus": [UUID, ...]}: these GPUs, if they are missing, are not missed any more; without any, all that are missing.
- * The reply is {"forgotten": [UUID, ...]}. docs/health.md */
-#define NODE_FORGET_METHOD "/gpushare.v1.Node/Forget"
-
-/* A status document is about 300 bytes a share and as much a process. */
-enum { NODE_STATUS_BYTES_MAX = 32 * 1024 * 1024 };
 
 struct gs_config_override; /* core/config_parse.h */
 

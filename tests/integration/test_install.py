@@ -1,6 +1,7 @@
 """What `make install` puts where, and that it runs from there."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -40,11 +41,18 @@ def test_all_parts_are_there(installed):
     assert find(installed, "bash-completion/completions/gpushare").stat().st_size > 0
     assert find(installed, "zsh/site-functions/_gpushare").stat().st_size > 0
     assert find(installed, "fish/vendor_completions.d/gpushare.fish").stat().st_size > 0
-    for document in ("README.md", "NEWS.md", "LICENSE"):
+    for document in ("README.md", "NEWS.md", "LICENSE", "docs/README.md"):
         assert find(installed, f"doc/gpushare/{document}").stat().st_size > 0
     if (BUILD / "man").is_dir():
         assert find(installed, "man1/gpushare.1").stat().st_size > 0
         assert find(installed, "man1/gpushare-config-check.1").stat().st_size > 0
+
+
+def test_links_between_pages_lead_somewhere(installed):
+    pages = find(installed, "doc/gpushare").rglob("*.md")
+    broken = [f"{page.name}: {target}" for page in pages for target in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+              if not re.match("[a-z]+:", target) and not (page.parent / target).exists()]
+    assert not broken
 
 
 def test_nothing_of_the_tests_is_installed(installed):
