@@ -58,12 +58,18 @@ sanitize: build
 	@status=0; $(SANITIZED) tests/run --build build-sanitize --suite unit || status=1; \
 	$(SANITIZED) tests/run --build build-sanitize/mixed --suite integration || status=1; exit $$status
 
+# The unit tests, and the integration tests in which the loop and worker threads meet; with the plain build's libraries, as above.
 # Address randomisation of new kernels is more than TSan of gcc 12 can take, so it is off where that is allowed.
-tsan:
-	@scripts/install-deps build
+TSAN_INTEGRATION = $(addprefix tests/integration/test_,mps_node.py mps_hostile.py mig_node.py node_faults.py labels.py)
+tsan: build
+	@scripts/install-deps build test
 	@[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread
 	@ninja -C build-tsan
-	@fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/tests/tsan.supp" $$fixed tests/run --build build-tsan --suite unit
+	@scripts/mix-builds build-tsan $(BUILD) build-tsan/mixed
+	@status=0; fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); \
+	export TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/tests/tsan.supp"; \
+	$$fixed tests/run --build build-tsan --suite unit || status=1; \
+	$$fixed tests/run --build build-tsan/mixed --suite integration $(TSAN_INTEGRATION) || status=1; exit $$status
 
 clang:
 	@scripts/install-deps build check
@@ -128,7 +134,7 @@ help:
 	@echo "make integration   the integration tests only; TESTS='tests/integration/test_X.py' some of them"
 	@echo "make flaky         the tests of MPS, MIG, health and storms FLAKY_COUNT=$(FLAKY_COUNT) times in a row; TESTS='...' some of them"
 	@echo "make sanitize      all tests with AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make tsan          the unit tests with ThreadSanitizer"
+	@echo "make tsan          the unit tests, and integration tests with worker threads, with ThreadSanitizer"
 	@echo "make clang         build with clang, warnings as errors, and run the unit tests"
 	@echo "make fuzz          each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make bench         the figures, each beside its target"

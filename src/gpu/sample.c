@@ -14,15 +14,21 @@
 
 enum { ENVIRONMENT_BYTES_MAX = 128 * 1024 };
 
-char *gs_process_environment(const char *proc, int pid, const char *variable)
+char *gs_environment_value(const char *block, size_t length, const char *variable)
 {
-	GS_AUTO_FREE char *path = gs_printf("%s/%d/environ", proc, pid);
-	size_t length, name_length = strlen(variable);
-	GS_AUTO_FREE char *block = gs_read_file(path, ENVIRONMENT_BYTES_MAX, &length, NULL);
-	for (const char *entry = block; block && entry < block + length; entry += strlen(entry) + 1)
+	size_t name_length = strlen(variable);
+	for (const char *entry = block; entry < block + length; entry += strlen(entry) + 1)
 		if (strncmp(entry, variable, name_length) == 0 && entry[name_length] == '=')
 			return gs_strdup(entry + name_length + 1);
 	return gs_strdup("");
+}
+
+char *gs_process_environment(const char *proc, int pid, const char *variable)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/%d/environ", proc, pid);
+	size_t length;
+	GS_AUTO_FREE char *block = gs_read_file(path, ENVIRONMENT_BYTES_MAX, &length, NULL);
+	return block ? gs_environment_value(block, length, variable) : gs_strdup("");
 }
 
 static void read_name(const char *proc, struct gs_process_sample *process)

@@ -56,5 +56,7 @@ void gs_sample_free(struct gs_gpu_sample *sample);
 /* The value of an environment variable of a process at its start; "" when it has none or can't be looked at. Owned by
  * the caller. Reads at most 128 KiB. */
 char *gs_process_environment(const char *proc, int pid, const char *variable);
+/* The same in the content of /proc/PID/environ, with a NUL behind it. */
+char *gs_environment_value(const char *block, size_t length, const char *variable);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "mps/mps_answer.h"
 
 enum {
 	START_MS = 2000, /* from the end of `-d` to a control socket */
@@ -400,7 +401,7 @@ static void take_fault(struct mps_daemon *daemon)
 
 static void take_states(struct mps_daemon *daemon, const char *output)
 {
-	if (strstr(output, "FAULT")) {
+	if (mps_answer_has_fault(output)) {
 		bool late = daemon->fault_ms && now_ms(daemon) - daemon->fault_ms >= FAULT_DEADLINE_MS;
 		if (late)
 			end_servers(daemon);
@@ -416,16 +417,7 @@ static void take_states(struct mps_daemon *daemon, const char *output)
 
 static void take_servers(struct mps_daemon *daemon, const char *output)
 {
-	daemon->server_count = 0;
-	for (const char *at = output; *at && daemon->server_count < MPS_SERVERS_MAX;) {
-		char *end;
-		long pid = strtol(at, &end, 10);
-		if (end == at)
-			break;
-		if (pid > 0 && pid <= INT32_MAX)
-			daemon->servers[daemon->server_count++] = (int)pid;
-		at = end + strspn(end, " \r\n");
-	}
+	daemon->server_count = mps_answer_servers(output, daemon->servers, MPS_SERVERS_MAX);
 	if (daemon->orphans_due && daemon->spec.exclusive)
 		mps_find_orphans(daemon->root, daemon->spec.key, daemon->pid, daemon->servers, daemon->server_count,
 				 &daemon->orphans);
@@ -440,21 +432,9 @@ static void take_servers(struct mps_daemon *daemon, const char *output)
 	}
 }
 
-/* Each set command answers with what holds now, as the question does: all must be as wanted. */
 static bool took_settings(const struct mps_daemon *daemon, const char *output)
 {
-	char wanted[16];
-	snprintf(wanted, sizeof wanted, "%u.0\n", daemon->spec.thread_percentage);
-	size_t length = strlen(output), tail = strlen(wanted);
-	return length >= tail && strcmp(output + length - tail, wanted) == 0;
-}
-
-/* The first line of what the program said, for a reason. */
-static const char *first_line(const char *output, char *line, size_t size)
-{
-	size_t length = strcspn(output, "\n");
-	snprintf(line, size, "%.*s", (int)(length < size ? length : size - 1), output);
-	return *line ? line : "it said nothing";
+	return mps_answer_has_percentage(output, daemon->spec.thread_percentage);
 }
 
 /* Lets it outlive the container that this process runs in. Its servers come later, and where it is then. Only one that is in
@@ -495,7 +475,7 @@ static void take_start(struct mps_daemon *daemon, int exit_status, const char *o
 		return;
 	}
 	snprintf(reason, sizeof reason, "nvidia-cuda-mps-control -d ended with status %d: %s", exit_status,
-		 first_line(output, line, sizeof line));
+		 mps_answer_line(output, line, sizeof line));
 	fail(daemon, reason);
 }
 
@@ -513,7 +493,7 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		take_start(daemon, exit_status, err ? err->text : output);
 	} else if (err || exit_status != 0) {
 		snprintf(reason, sizeof reason, "its control daemon does not answer: %s",
-			 err ? err->text : first_line(output, line, sizeof line));
+			 err ? err->text : mps_answer_line(output, line, sizeof line));
 		fail(daemon, reason);
 		/* It lives and nobody can reach it: its pipe directory was deleted, say. Servers go on without it. */
 		if (!daemon->unanswered++)
@@ -526,7 +506,7 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		}
 	} else if (step == MPS_STEP_SETTINGS && !took_settings(daemon, output)) {
 		snprintf(reason, sizeof reason, "its control daemon did not take the settings; it answered: %s",
-			 first_line(output, line, sizeof line));
+			 mps_answer_line(output, line, sizeof line));
 		fail(daemon, reason);
 	} else if (step == MPS_STEP_SETTINGS) {
 		list_servers(daemon, MPS_STEP_APPLY);

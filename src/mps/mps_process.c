@@ -62,15 +62,25 @@ static int open_process(pid_t pid)
 	return found;
 }
 
-/* Whether one of the words of its command line is this one. */
+bool mps_words_have(const char *words, size_t length, const char *word)
+{
+	for (size_t at = 0; at < length; at += strlen(words + at) + 1)
+		if (strcmp(words + at, word) == 0)
+			return true;
+	return false;
+}
+
+bool mps_words_run(const char *words, const char *program)
+{
+	const char *slash = strrchr(words, '/');
+	return strcmp(slash ? slash + 1 : words, program) == 0;
+}
+
 static bool has_word(pid_t pid, const char *word)
 {
 	size_t length;
 	GS_AUTO_FREE char *words = read_of(pid, "cmdline", WORDS_BYTES_MAX, &length);
-	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
-		if (strcmp(words + at, word) == 0)
-			return true;
-	return false;
+	return words && mps_words_have(words, length, word);
 }
 
 bool mps_is_multi_user(pid_t pid)
@@ -83,8 +93,7 @@ static bool is_program(pid_t pid, const char *program)
 {
 	size_t length;
 	GS_AUTO_FREE char *words = read_of(pid, "cmdline", WORDS_BYTES_MAX, &length);
-	const char *slash = words ? strrchr(words, '/') : NULL;
-	return words && strcmp(slash ? slash + 1 : words, program) == 0;
+	return words && mps_words_run(words, program);
 }
 
 /* Of a process that runs the control program: whether it is a front end, or a daemon. */

@@ -43,6 +43,10 @@ void mps_search_daemons(const char *root, mps_found *found, void *user);
 bool mps_cgroup_is_ours(const char *mine, const char *its);
 /* The start time in the content of /proc/PID/stat; 0: there is none. */
 uint64_t mps_parse_start(const char *stat);
+/* Of the content of /proc/PID/cmdline, with a NUL behind it: whether one of its words is this one; whether the first one is this
+ * program, with or without a path. */
+bool mps_words_have(const char *words, size_t length, const char *word);
+bool mps_words_run(const char *words, const char *program);
 /* The name of the folder in "ROOT/NAME/pipe", and `*root`; both owned by the caller. NULL when it is something else. */
 char *mps_parse_key(const char *pipe_directory, char **root);
 

@@ -217,7 +217,7 @@ static bool start_daemons(struct node_mps *mps)
 {
 	const struct node *node = mps->node;
 	struct gs_error err;
-	if (node->config.mps.present && gs_make_directories(mps->root, 0755, &err) < 0)
+	if (node->config.mps.present && *mps->root && gs_make_directories(mps->root, 0755, &err) < 0)
 		gs_log(GS_LOG_WARNING, "MPS: flags.mpsRoot can't be made", GS_STR("error", err.text));
 	mps->root_lock = gs_try_lock_directory(mps->root, &err);
 	if (mps->root_lock < 0 && err.code == EWOULDBLOCK)
@@ -252,7 +252,7 @@ static struct node_mps *start(struct node *node)
 		return NULL;
 	struct node_mps *mps = gs_calloc(1, sizeof *mps);
 	mps->node = node;
-	mps->root = gs_mps_root(node->config.flags.mps_root);
+	mps->root = gs_mps_root(node->config.flags.mps_root ? node->config.flags.mps_root : "");
 	mps->root_lock = -1;
 	mps->unrestored = json_object();
 	mps->retry_ms = RETRY_FIRST_MS;

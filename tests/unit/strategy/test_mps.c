@@ -3,7 +3,9 @@
 #include "base/file.h"
 #include "core/share/container_edit.h"
 #include "strategy/mps.h"
+#include "mps/mps_answer.h"
 #include "mps/mps_process.h"
+#include "mps/mps_record.h"
 #include "tests/unit/core/fixture.h"
 
 #define GIB           ((int64_t)1 << 30)
@@ -322,6 +324,84 @@ static void a_daemon_leaves_the_cgroups_of_its_container(void **state)
 	assert_non_null(strstr(err.text, root));
 }
 
+static void a_container_is_told_from_what_is_beside_us(void **state)
+{
+	static const char mine[] = "2:devices:/kubepods/pod1/a\n0::/kubepods/pod1/a\n";
+	assert_true(mps_cgroup_is_ours(mine, mine));
+	assert_true(mps_cgroup_is_ours(mine, "2:devices:/\n0::/\n"));
+	assert_true(mps_cgroup_is_ours(mine, "2:devices:/kubepods/pod1/a\n0::/\n"));
+	assert_true(mps_cgroup_is_ours("0::/\n", "0::/../../..\n")); /* seen from inside of a cgroup namespace */
+	assert_false(mps_cgroup_is_ours("0::/\n", "0::/../b\n"));
+	assert_false(mps_cgroup_is_ours("0::/\n", "0::/..b\n"));
+	assert_false(mps_cgroup_is_ours(mine, "2:devices:/kubepods/pod1/a\n0::/kubepods/pod2/b\n"));
+	assert_false(mps_cgroup_is_ours(mine, "2:devices:/kubepods/pod2/b\n0::/kubepods/pod1/a\n"));
+	assert_false(mps_cgroup_is_ours(mine, "2:devices:/kubepods/pod1/a/below\n0::/\n"));
+	assert_false(mps_cgroup_is_ours(mine, "0::/system.slice/other\n"));
+	assert_false(mps_cgroup_is_ours(mine, ""));
+	assert_false(mps_cgroup_is_ours(mine, "nonsense\n"));
+}
+
+static void a_process_is_known_by_its_start(void **state)
+{
+	assert_int_equal(mps_parse_start("7 (a) b) S 1 7 7 0 -1 4194560 216 0 0 0 0 0 0 0 20 0 1 0 4711 8540160 392\n"),
+			 4711);
+	assert_int_equal(mps_parse_start("7 (a"), 0);
+	assert_int_equal(mps_parse_start("7 (a) S 1"), 0);
+	struct mps_identity own = mps_identify(getpid()), other = own;
+	assert_int_not_equal(own.start, 0);
+	other.start++;
+	assert_int_equal(mps_open_identity(&other), -1);
+	assert_true(mps_is_beside_us(getpid()));
+}
+
+static void a_pipe_directory_names_its_folder(void **state)
+{
+	static const char *const none[] = {"", "/pipe", "//pipe", "/a/b", "a/b/pipe", "/a/../pipe", "/a/b/pipe/"};
+	char *root;
+	char *key = mps_parse_key("/run/nvidia/mps/GPU-1/pipe", &root);
+	assert_string_equal(key, "GPU-1");
+	assert_string_equal(root, "/run/nvidia/mps");
+	free(key);
+	free(root);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(none); i++)
+		assert_null(mps_parse_key(none[i], &root));
+}
+
+static void answers_are_read(void **state)
+{
+	int servers[2];
+	char line[8];
+	assert_int_equal(mps_answer_servers("12\n-3\n0\n99999999999\n13\n14\n", servers, 2), 2);
+	assert_int_equal(servers[1], 13);
+	assert_int_equal(mps_answer_servers("no server", servers, 2), 0);
+	assert_true(mps_answer_has_percentage("10.0\n10.0\n", 10));
+	assert_false(mps_answer_has_percentage("10.0\n110.0\n", 10));
+	assert_false(mps_answer_has_percentage("", 10));
+	assert_string_equal(mps_answer_line("a\033\377b\nrest", line, sizeof line), "a??b");
+	assert_string_equal(mps_answer_line("123456789", line, sizeof line), "1234567");
+	assert_string_equal(mps_answer_line("\n", line, sizeof line), "it said nothing");
+}
+
+static void only_this_boots_daemons_are_known(void **state)
+{
+	static const char text[] =
+		"{\"version\": 1, \"computeModes\": {}, \"root\": \"/r\", \"boot\": \"b\", \"daemons\": "
+		"{\"/r/GPU-1\": {\"pid\": 7, \"start\": 9}, \"/r/GPU-2\": {\"pid\": -7, \"start\": 9}, "
+		"\"nonsense\": {\"pid\": 7, \"start\": 9}, \"/r/GPU-3\": 3}}";
+	struct gs_mps_record record = {0}, other = {0};
+	size_t count;
+	assert_int_equal(gs_mps_record_parse(text, strlen(text), "b", &record), 0);
+	struct gs_mps_known *known = gs_mps_record_known(&record, &count);
+	assert_int_equal(count, 1);
+	assert_string_equal(known[0].key, "GPU-1");
+	assert_int_equal(known[0].identity.start, 9);
+	gs_mps_known_free(known, count);
+	assert_int_equal(gs_mps_record_parse(text, strlen(text), "another", &other), 0);
+	assert_null(other.daemons);
+	gs_mps_record_free(&record);
+	gs_mps_record_free(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +415,11 @@ int main(void)
 		cmocka_unit_test(a_mig_device_is_a_device),
 		cmocka_unit_test(a_container_gets_its_limits),
 		cmocka_unit_test(a_daemon_leaves_the_cgroups_of_its_container),
+		cmocka_unit_test(a_container_is_told_from_what_is_beside_us),
+		cmocka_unit_test(a_process_is_known_by_its_start),
+		cmocka_unit_test(a_pipe_directory_names_its_folder),
+		cmocka_unit_test(answers_are_read),
+		cmocka_unit_test(only_this_boots_daemons_are_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
