@@ -13,6 +13,7 @@
 #include "core/config/config_parse.h"
 #include "node/node_internal.h"
 #include "node/selection.h"
+#include "node/specs.h"
 
 enum {
 	DEBOUNCE_MS = 50,
@@ -210,7 +211,7 @@ bool node_config_reload(struct node *node, bool force)
 	}
 	warn_of_late_keys(node, &config);
 	keep_mps_root(node, &config);
-	gs_config_free(&node->config);
+	node_specs_release(node, &node->config);
 	node->config = config;
 	node->config_ready = true;
 	free(node->config_text);

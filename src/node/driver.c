@@ -1,4 +1,5 @@
-/* What CDI specs say about the driver: its files, and the program that a container runtime calls. */
+#include "node/driver.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -9,10 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "gpushare/abi.h"
-#include "kube/driver_files.h"
-#include "node/node_internal.h"
 
 enum { HOOK_BYTES_MAX = 64 * 1024 * 1024 };
 #define HOOK_NAME "gpushare-cdi-hook"
@@ -66,46 +64,22 @@ static bool is_folder(const char *path)
 	return path && stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
-/* Said once, until it changes. */
-static void say(struct node *node, bool found, const char *text)
+int node_driver_files(const struct gs_config *config, const char *state_dir, const char *version,
+		      struct gs_driver_files *files, char **hook_problem, struct gs_error *err)
 {
-	if (node->driver_said && strcmp(node->driver_said, text) == 0)
-		return;
-	free(node->driver_said);
-	node->driver_said = gs_strdup(text);
-	if (found)
-		gs_log(GS_LOG_INFO, "containers get the driver's files through CDI", GS_STR("driver", text));
-	else
-		gs_log(GS_LOG_WARNING,
-		       "containers get no driver files through CDI; NVIDIA's runtime or the image must bring them",
-		       GS_STR("reason", text));
-}
-
-bool node_driver_files(struct node *node, struct gs_driver_files *files)
-{
-	struct gs_error err;
-	const char *configured = node->config.flags.plugin.nvidia_ctk_path;
-	const char *here = node->config.flags.plugin.container_driver_root;
-	const char *host = node->config.flags.nvidia_driver_root;
+	const char *configured = config->flags.plugin.nvidia_ctk_path;
+	const char *here = config->flags.plugin.container_driver_root;
+	const char *host = config->flags.nvidia_driver_root;
 	bool own = !configured || !*configured || strcmp(configured, HOOK_DEFAULT) == 0;
-	struct gs_driver_places places = {
+	struct gs_error why;
+	GS_AUTO_FREE char *hook = own ? install_hook(state_dir, &why) : gs_strdup(configured);
+	*hook_problem = hook ? NULL : gs_strdup(why.text);
+	const struct gs_driver_places places = {
 		.here = is_folder(here) ? here : host,
 		.host = host,
-		.version = gpus_driver_version(node->gpus),
+		.version = version,
+		.hook = hook,
 		.sim_dir = getenv(GPUSHARE_ENV_SIM),
 	};
-	GS_AUTO_FREE char *hook = own ? install_hook(node->options->state_dir, &err) : gs_strdup(configured);
-	if (!hook)
-		gs_log(GS_LOG_WARNING,
-		       "the hook for containers can't be put in place; they find the driver's libraries only in the "
-		       "loader's own folders",
-		       GS_STR("error", err.text));
-	places.hook = hook;
-	if (gs_driver_files_find(&places, files, &err) < 0) {
-		say(node, false, err.text);
-		return false;
-	}
-	GS_AUTO_FREE char *text = gs_printf("%s: %zu files in %s", files->version, files->mounts.count, files->folder);
-	say(node, true, text);
-	return true;
+	return gs_driver_files_find(&places, files, err);
 }

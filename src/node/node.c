@@ -18,6 +18,7 @@
 #include "node/missing.h"
 #include "node/node_internal.h"
 #include "node/others.h"
+#include "node/specs.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 #include "telemetry/http_server.h"
@@ -65,6 +66,7 @@ static void stop(struct node *node)
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_others_stop(node);
+	node_specs_stop(node);
 	node_unpublish(node);
 	node_withdrawals_stop(node);
 	mig_manager_stop(node);
@@ -196,6 +198,7 @@ static void on_looked(void *user)
 	node_withdrawals_looked(user);
 	mig_manager_looked(user);
 	node_others_look(user);
+	node_specs_look(user);
 }
 
 static int start(struct node *node, struct gs_error *err)
@@ -215,6 +218,7 @@ static int start(struct node *node, struct gs_error *err)
 			     &node->status_server, err) < 0)
 		return -1;
 	bool others = node_others_start(node);
+	node_specs_start(node);
 	const struct gpus_options gpus_options = {
 		.driver_root = node->config.flags.plugin.container_driver_root,
 		.host_driver_root = node->config.flags.nvidia_driver_root,
@@ -258,7 +262,6 @@ static void free_node(struct node *node)
 		free(node->reported_sick.items[i]);
 	GS_VEC_FREE(&node->reported_sick);
 	free(node->config_problem);
-	free(node->driver_said);
 	free(node->plan_problem);
 	free(node->serve_problem);
 	free(node);
@@ -290,8 +293,8 @@ int node_run(const struct node_options *options, struct gs_error *err)
 			      .plugin_dir_lock = -1,
 			      .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread each for MIG, compute modes and the disk, and to spare: a call that hangs holds up its own kind only. */
-	setenv("UV_THREADPOOL_SIZE", "5", 1);
+	/* One thread each for MIG, compute modes and the disk, CDI specs and sockets, and to spare: a call that hangs holds up its own kind only. */
+	setenv("UV_THREADPOOL_SIZE", "7", 1);
 	int failed = node_config_load(node, err) < 0 ? -1 : 0;
 	if (!failed && (failed = uv_loop_init(&node->loop)))
 		gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));

@@ -19,6 +19,7 @@
 
 struct node_mps;
 struct node_others;
+struct node_specs;
 struct http_server;
 
 struct node {
@@ -65,9 +66,8 @@ struct node {
 	char *ledger_text; /* being written; NULL: no write is under way */
 	int ledger_result;
 	struct gs_error ledger_error;
-	bool ledger_failed; /* said once, until a save works again */
-	bool cdi_failed;
-	char *driver_said; /* what was last logged about the driver's files */
+	bool ledger_failed;       /* said once, until a save works again */
+	struct node_specs *specs; /* specs.h; NULL: not started, or stopping */
 
 	GS_VEC(struct withdrawal *) withdrawals; /* withdraw.h */
 	GS_VEC(struct vanished *) vanished;      /* vanished.h, oldest first */
@@ -117,9 +117,6 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 bool node_share_healthy(const struct node *node, const struct gs_resource *resource,
 			const struct gs_resource_device *on, uint32_t share);
 void node_unpublish(struct node *node);
-/* driver.c: finds the driver's files, and puts the hook in place; false when containers get none. */
-struct gs_driver_files;
-bool node_driver_files(struct node *node, struct gs_driver_files *files);
 /* kubelet.c: the kubelet's directory: sockets that vanished are bound again, a new kubelet is registered with. */
 void node_kubelet_watch(struct node *node);
 void node_kubelet_look_again(struct node *node);

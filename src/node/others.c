@@ -10,6 +10,7 @@
 #include "kube/others.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
+#include "node/specs.h"
 
 enum {
 	KUBELET_MS = 1000,
@@ -85,6 +86,7 @@ static void step_back(struct node_others *others)
 	struct gs_error err;
 	gs_fail(&err, GS_ERROR_SYSTEM, EADDRINUSE, "%s", others->reason);
 	node_unpublish(others->node);
+	node_specs_forget(others->node);
 	node_serve_problem(others->node, "", &err);
 }
 

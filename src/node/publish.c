@@ -15,6 +15,7 @@
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/others.h"
+#include "node/specs.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 #include "strategy/strategies.h"
@@ -220,28 +221,6 @@ static int is_planned(const char *share, void *user)
 	return 0;
 }
 
-static void write_cdi(struct node *node)
-{
-	unsigned wanted = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
-	if (!(node->config.flags.plugin.device_list_strategy & wanted))
-		return;
-	const struct gs_node_check check = {node_exists, node};
-	struct gs_error err;
-	struct gs_driver_files driver = {0};
-	bool found = node->inventory.device_count > 0 && node_driver_files(node, &driver);
-	node->cdi_failed = false;
-	for (const char *const *class = gs_cdi_classes; *class; class ++) {
-		GS_AUTO_FREE char *spec = gs_cdi_render_with_driver(&node->config, &node->inventory, *class, &check,
-								    found ? &driver : NULL);
-		bool written;
-		if (gs_cdi_write(node->options->cdi_dir, *class, spec, &written, &err) == 0)
-			continue;
-		gs_log(GS_LOG_ERROR, "containers can't get their GPU through CDI", GS_STR("error", err.text));
-		node->cdi_failed = true;
-	}
-	gs_driver_files_free(&driver);
-}
-
 static void set_plan_problem(struct node *node, const char *text)
 {
 	free(node->plan_problem);
@@ -273,7 +252,7 @@ static bool serves(const struct node *node)
 void node_retry_publish(struct node *node)
 {
 	bool complete = true;
-	if (!serves(node))
+	if (!serves(node) || !node_specs_known(node))
 		return;
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		if (!find_plugin(node, node->plan.resources[i].name))
@@ -317,7 +296,8 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 		*reason = node_imex_problem(node); /* every allocation would be refused */
 	if (*reason)
 		return false;
-	if (!usable(node, which, reason) || !node_mps_ready(node, which, reason))
+	if (!node_specs_ready(node, which, reason) || !usable(node, which, reason) ||
+	    !node_mps_ready(node, which, reason))
 		return false;
 	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
 	bool whole = node->config.flags.mig_strategy == GS_MIG_NONE && inventory->gpus[device->gpu].mig_enabled;
@@ -371,8 +351,8 @@ static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
 static void put_in_force(struct node *node)
 {
 	node_mps_apply(node);
+	node_specs_renew(node);
 	refresh_health(node);
-	write_cdi(node);
 	for (size_t i = node->plugins.count; i > 0; i--) {
 		const char *name = kube_plugin_resource_name(node->plugins.items[i - 1]);
 		const struct gs_resource *resource = gs_plan_find(&node->plan, name);

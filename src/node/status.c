@@ -9,6 +9,7 @@
 #include "node/mig_manager.h"
 #include "node/missing.h"
 #include "node/node_internal.h"
+#include "node/specs.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 
@@ -69,8 +70,8 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the API server", cluster.problem);
 	if (node->serve_conflict)
 		add_problem(problems, "conflict", node->serve_problem);
-	if (node->cdi_failed)
-		add_problem(problems, "the CDI spec could not be written", node->options->cdi_dir);
+	if (node_specs_problem(node))
+		add_problem(problems, "the CDI spec is not as it should be", node_specs_problem(node));
 	if (node_labels_problem(node))
 		add_problem(problems, "the labels' file could not be written", node_labels_problem(node));
 	const struct kube_pod_table *pods;

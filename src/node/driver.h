@@ -1,0 +1,14 @@
+/* What CDI specs say about the driver: its files, and the program that a container runtime calls. Reads files: not for the
+ * loop's thread. */
+#ifndef GPUSHARE_NODE_DRIVER_H
+#define GPUSHARE_NODE_DRIVER_H
+
+#include "core/config/config.h"
+#include "kube/driver_files.h"
+
+/* Finds the driver's files, and puts the hook in place in STATE-DIR; -1 when containers get none, with the reason. `version`
+ * is the driver's. Why the hook is not in place goes to `hook_problem`, owned by the caller; NULL: it is. */
+int node_driver_files(const struct gs_config *config, const char *state_dir, const char *version,
+		      struct gs_driver_files *files, char **hook_problem, struct gs_error *err);
+
+#endif
