@@ -286,6 +286,7 @@ static int add_client(struct sim_node *node, const struct sim_client *wanted, ui
 	if (readlink("/proc/self/exe", client->name, sizeof client->name - 1) < 0)
 		snprintf(client->name, sizeof client->name, "[Not Found]");
 	node->mine[slot] = true;
+	sim_pid_take(node, slot);
 	if (client_slots(state) <= (uint32_t)slot)
 		state->client_slots = (uint32_t)slot + 1;
 	client->used = 1;
@@ -332,6 +333,7 @@ void sim_client_detach(struct sim_node *node, int slot)
 			remove_client(node->state, client, now);
 		}
 		node->mine[slot] = false;
+		sim_pid_drop(node, slot);
 		struct flock lock = slot_lock(slot, F_UNLCK);
 		fcntl(node->clients_fd, F_OFD_SETLK, &lock);
 	}
@@ -367,7 +369,7 @@ size_t sim_client_fault(struct sim_node *node, int32_t pid, uint32_t result)
 		return 0;
 	for (uint32_t slot = 0; slot < client_slots(node->state); slot++) {
 		struct sim_client *client = &node->state->clients[slot];
-		if (!client->used || client->pid != pid || !is_alive(node, (int)slot))
+		if (!client->used || sim_pid_of(node, (int)slot) != pid || !is_alive(node, (int)slot))
 			continue;
 		client->fault = result;
 		count++;
@@ -501,6 +503,7 @@ size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copie
 			continue;
 		if (count < capacity) {
 			copies[count] = *client;
+			copies[count].pid = sim_pid_of(node, (int)slot);
 			copies[count].name[sizeof client->name - 1] = '\0';
 		}
 		count++;

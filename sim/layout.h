@@ -100,6 +100,13 @@ bool sim_has_clients(const struct sim_state *state, uint32_t gpu, uint32_t gpu_i
 /* The multiprocessors of a compute instance, per mille of the GPU's. */
 uint32_t sim_mig_share_permille(const struct sim_gpu *gpu, const struct sim_mig_gi *gi, const struct sim_mig_ci *ci);
 
+/* pids.c. Each handle that holds a slot tells which process it is; the process of a slot, as this one sees it: the number that it
+ * gave itself where the kernel does not tell. The file is made with the node, before anybody joins. */
+void sim_pid_take(const struct sim_node *node, int slot);
+void sim_pid_drop(const struct sim_node *node, int slot);
+int32_t sim_pid_of(const struct sim_node *node, int slot);
+int sim_pids_create(int dir_fd, const char *dir, struct gs_error *err);
+
 /* The files under DIR/root. */
 int sim_root_create(const char *dir, const struct sim_state *state, struct gs_error *err);
 int sim_root_add_gpu(const char *dir, const struct sim_state *state, const struct sim_gpu *gpu, struct gs_error *err);

@@ -360,6 +360,8 @@ int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_nod
 	GS_AUTO_CLOSE int clients_fd = make_clients_file(owner_fd, path, &clients_inode, err);
 	if (clients_fd < 0)
 		return -1;
+	if (sim_pids_create(owner_fd, path, err) < 0)
+		return -1;
 	struct sim_state *state = make_state_file(owner_fd, path, spec, clients_inode, err);
 	if (!state)
 		return -1;
@@ -473,7 +475,7 @@ bool sim_node_is_live(const char *dir)
 
 int sim_node_remove(const char *dir, struct gs_error *err)
 {
-	static const char *const files[] = {"state", "state.new", "clients"};
+	static const char *const files[] = {"state", "state.new", "clients", "pids"};
 	GS_AUTO_FREE char *root = gs_printf("%s/root", dir);
 	if (sim_remove_tree(root, err) < 0)
 		return -1;

@@ -83,7 +83,7 @@ struct sim_busy {
 struct sim_client {
 	uint32_t used;
 	uint32_t gpu;
-	int32_t pid;   /* as the process itself sees it */
+	int32_t pid;   /* as the process itself sees it; in copies, as this one does */
 	uint32_t kind; /* enum sim_client_kind */
 	uint64_t start_ns;
 	uint64_t memory_bytes;

@@ -92,7 +92,7 @@ static int open_to_all(const char *dir, struct gs_error *err)
 	static const struct {
 		const char *name;
 		mode_t mode;
-	} opened[] = {{".", 0755}, {"state", 0666}, {"clients", 0666}};
+	} opened[] = {{".", 0755}, {"state", 0666}, {"clients", 0666}, {"pids", 0666}};
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(opened); i++) {
 		GS_AUTO_FREE char *path = gs_printf("%s/%s", dir, opened[i].name);
 		if (chmod(path, opened[i].mode) < 0)

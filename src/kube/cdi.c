@@ -123,13 +123,13 @@ static void append_argument(json_t *hook, const char *option, const char *value)
 }
 
 /* Options as NVIDIA's toolkit sets them: nothing that a container could use to change the node. */
-/* A container joins a simulated node by its state and its clients' locks, which it writes; all else there (the libraries
+/* A container joins a simulated node by its state and its clients' locks and pids, which it writes; all else there (the libraries
  * and programs, which other containers and the daemon run) it may only read. */
 static void add_sim_mounts(json_t *mounts, const char *sim_dir)
 {
 	static const struct {
 		const char *name, *access;
-	} parts[] = {{"", "ro"}, {"/state", "rw"}, {"/clients", "rw"}};
+	} parts[] = {{"", "ro"}, {"/state", "rw"}, {"/clients", "rw"}, {"/pids", "rw"}};
 
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(parts); i++) {
 		GS_AUTO_FREE char *path = gs_printf("%s%s", sim_dir, parts[i].name);

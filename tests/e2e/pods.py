@@ -12,8 +12,7 @@ counter = itertools.count(1)
 
 def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False, plain=False):
     """A pod whose container runs tests/e2e/programs/gpus.c on the simulated driver, which it is given here unless it is
-    plain, as anybody's pod is. With host_pid its processes have the node's numbers: a driver in the kernel tells them so of
-    every process, while the simulated one is told the numbers by the processes themselves."""
+    plain, as anybody's pod is. With host_pid its processes have the node's numbers, by which MPS tells clients apart."""
     limits = {resource: gpus} if gpus else {}
     variables = {"GPUSHARE_SIM": SIM, "LD_LIBRARY_PATH": f"{SIM}/root/usr/lib/x86_64-linux-gnu"} if not plain else {}
     variables.update(env or {})

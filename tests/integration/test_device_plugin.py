@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import uuid
 
 import grpc
@@ -418,12 +419,19 @@ def test_sighup_reloads_and_keeps_streams(make):
     assert not plugin.ended.is_set()
 
 
-def test_status_names_the_process_that_holds_a_share(make, sim):
+# A container has a PID namespace of its own, where its first process is number 1.
+CONTAINER = ["unshare", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.parametrize("container", [[], CONTAINER], ids=["process", "container"])
+def test_status_names_the_process_that_holds_a_share(make, sim, container):
+    if container and subprocess.run([*container, "true"], capture_output=True).returncode:
+        pytest.skip("a PID namespace can't be made here")
     world = make()
     plugin = world.plugin()
     share = sorted(plugin.wait(lambda d: len(d) == 32))[0]
     answer, = plugin.allocate([share])
-    load = sim.popen(GPUSHARE, "sim", "load", "--memory", "2Gi", "--busy", "50%", env={**os.environ, **dict(answer.envs)})
+    load = sim.popen(*container, GPUSHARE, "sim", "load", "--memory", "2Gi", "--busy", "50%", env={**os.environ, **dict(answer.envs)})
     try:
         def holder():
             for gpu in world.node.status()["gpus"]:
@@ -433,11 +441,14 @@ def test_status_names_the_process_that_holds_a_share(make, sim):
             return None
 
         gpu, found = wait_until(holder, "a holder of the share")
-        assert found["memoryBytes"] >= 2 << 30
+        assert found["memoryBytes"] >= 2 << 30 and found["name"] == "gpushare"
+        with open("/proc/%d/stat" % found["pid"], encoding="utf-8") as file:
+            parent = int(file.read().rpartition(")")[2].split()[1])
+        assert load.pid in (found["pid"], parent)
         assert gpu["uuid"] == share.split("::")[0]
         assert gpu["processes"] == []
     finally:
-        load.terminate()
+        load.kill()  # unshare ignores other signals
         load.wait(30)
 
 

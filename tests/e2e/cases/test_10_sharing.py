@@ -43,7 +43,7 @@ def test_32_are_schedulable_and_the_33rd_waits(cluster, gpushare, pods):
 def test_four_pods_use_the_memory_of_one_gpu(cluster, gpushare, pods):
     """That they share is seen on the GPU: what four programs took is taken from one GPU's memory."""
     gpushare.ensure()
-    names = pods.create(32, arguments=["--memory", "1024"], host_pid=True)
+    names = pods.create(32, arguments=["--memory", "1024"])
     pods.wait_running(names, patience=400)
 
     def all_taken():

@@ -197,10 +197,10 @@ static void test_the_spec(void **state)
 	}
 	json_t *edits = edits_with("/x", "/run/node");
 	static const char *const shared[][2] = {
-		{"/run/node", "ro"}, {"/run/node/state", "rw"}, {"/run/node/clients", "rw"}};
+		{"/run/node", "ro"}, {"/run/node/state", "rw"}, {"/run/node/clients", "rw"}, {"/run/node/pids", "rw"}};
 	json_t *mounts = json_object_get(edits, "mounts"), *env = json_object_get(edits, "env");
-	assert_int_equal(json_array_size(mounts), 4);
-	for (size_t i = 0; i < 3; i++) {
+	assert_int_equal(json_array_size(mounts), 5);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(shared); i++) {
 		json_t *mount = json_array_get(mounts, i + 1);
 		assert_string_equal(json_string_value(json_object_get(mount, "hostPath")), shared[i][0]);
 		assert_string_equal(json_string_value(json_object_get(mount, "containerPath")), shared[i][0]);
