@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/strbuf.h"
+#include "base/vec.h"
 #include "cli/command.h"
 #include "mig/mig_apply.h"
 #include "client/client.h"
@@ -25,10 +26,11 @@ struct mig_call {
 	bool left[GS_GPUS_MAX]; /* somebody runs there, so that the mode is left to a restart; see mig_leave_modes */
 	char *promised[GS_GPUS_MAX]; /* who was given the GPU as a whole; see mig_mark_promised */
 	struct node_withdrawal
-		*withdrawal; /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
-	bool noted;          /* what a configuration says that is of no concern here was said */
-	bool unmatched;      /* the configuration leaves out what it should speak of; see gs_mig_config_is_matched */
-	void *user;          /* of the planner */
+		*withdrawal;             /* what the daemon does not hand out meanwhile; NULL: nothing, or no daemon */
+	GS_VEC(const char *) in_the_way; /* UUIDs, of `boards`: what is waited for; nobody new gets it with --wait */
+	bool noted;                      /* what a configuration says that is of no concern here was said */
+	bool unmatched; /* the configuration leaves out what it should speak of; see gs_mig_config_is_matched */
+	void *user;     /* of the planner */
 };
 
 /* Parses and opens NVML; reads nothing yet. As gs_parse_arguments: 0, or an exit code + 1 once something was said. */
@@ -58,25 +60,27 @@ enum mig_outcome {
 };
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
 
+/* Notes what is waited for: an instance by its position, or the GPU. */
+void mig_note_instance(struct mig_call *call, const struct gs_mig_board *board, size_t position);
+void mig_note_gpu(struct mig_call *call, const struct gs_mig_board *board);
 /* Of an exit code of the functions above. */
 enum mig_outcome mig_outcome_of(int code);
 /* Reads the profiles that the command line has for this GPU; says what is wrong with them. */
 enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_board *board, const char *list,
 			       struct gs_mig_wish *wish);
 /* The reason of a plan that is impossible, and whether it can become possible when somebody ends. */
-enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+enum mig_outcome mig_refuse(struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
 			    struct gs_strbuf *reason);
 mig_planner mig_plan_create, mig_plan_destroy;
 
 /* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
-/* For commands that change nothing: marks as in use what the daemon at --socket has given to containers, though no process
- * runs there yet. Where there is no daemon, nothing. */
+/* Marks as in use what the daemon at --socket has given to containers, though no process runs there yet. Where there is no
+ * daemon, nothing. */
 void mig_mark_promised(struct mig_call *call);
 void mig_forget_promised(struct mig_call *call);
 /* Whether a task would change the mode of a GPU that was given to a container. */
-enum mig_outcome mig_check_promised(const struct mig_call *call, const struct gs_mig_task *tasks,
-				    struct gs_strbuf *reason);
+enum mig_outcome mig_check_promised(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_strbuf *reason);
 /* Has the driver note the modes of the GPUs in call->left for the next restart; all or none. gs_mig_apply, which is for
  * GPUs that nobody uses, then has nothing to do there. */
 int mig_leave_modes(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err);

@@ -66,6 +66,9 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 	if (json < 0)
 		return GS_EXIT_USAGE + 1;
 	call->json = json;
+	bool changes = mig_option(call, "state-dir") && !mig_option(call, "dry-run");
+	if (changes && geteuid() != 0)
+		return mig_fail(call, "MIG layouts can be changed only by root: try again with sudo") + 1;
 	const char *host = getenv("NVIDIA_DRIVER_ROOT"), *here = getenv("CONTAINER_DRIVER_ROOT");
 	const char *const roots[] = {here ? here : "/driver-root", host ? host : "/", NULL};
 	if (gs_nvml_open_below(roots, &call->nvml, &err) < 0)
@@ -77,6 +80,7 @@ void mig_call_close(struct mig_call *call)
 {
 	node_client_restore(call->withdrawal);
 	mig_forget_promised(call);
+	GS_VEC_FREE(&call->in_the_way);
 	gs_mig_boards_free(&call->boards);
 	gs_nvml_close(call->nvml);
 }
@@ -189,6 +193,9 @@ int mig_narrow(struct mig_call *call, bool enabled)
 		call->chosen[i] = board->capable && (named || board->enabled || !enabled);
 		found += call->chosen[i];
 	}
+	for (size_t i = 0; i < call->boards.count && !found; i++)
+		if (call->boards.items[i].problem[0])
+			return mig_fail(call, "GPU %zu can't be read: %s", i, call->boards.items[i].problem);
 	if (!found)
 		return mig_fail(call,
 				enabled ? "no GPU of this node has MIG on; turn it on with gpushare mig enable -i 0"
@@ -244,7 +251,19 @@ enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_
 	return mig_outcome_of(mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text));
 }
 
-enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
+void mig_note_gpu(struct mig_call *call, const struct gs_mig_board *board)
+{
+	*GS_VEC_PUSH(&call->in_the_way) = board->uuid;
+}
+
+void mig_note_instance(struct mig_call *call, const struct gs_mig_board *board, size_t position)
+{
+	for (size_t k = 0; k < board->layout.instances[position].compute_count; k++)
+		if (board->uuids[position][k][0])
+			*GS_VEC_PUSH(&call->in_the_way) = board->uuids[position][k];
+}
+
+enum mig_outcome mig_refuse(struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
 			    struct gs_strbuf *reason)
 {
 	const struct gs_mig_plan *plan = &task->plan;
@@ -253,6 +272,8 @@ enum mig_outcome mig_refuse(const struct mig_call *call, const struct gs_mig_tas
 		held |= task->board->layout.instances[plan->blockers[i]].busy;
 	if (held) {
 		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
+		for (size_t i = 0; i < plan->blocker_count; i++)
+			mig_note_instance(call, task->board, plan->blockers[i]);
 		return MIG_BLOCKED;
 	}
 	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
@@ -272,15 +293,11 @@ static void clear_tasks(struct mig_call *call, struct gs_mig_task *tasks)
 		tasks[i] = gs_mig_task_idle(&call->boards.items[i]);
 }
 
-/* Asks the daemon for the devices that go, all at once. 1: it may hand them out no more; 0: there is none to ask, or
- * nothing goes. */
-static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err)
+/* Asks the daemon not to hand these devices out, instead of those before. 1: it does not any more; 0: there is none to ask,
+ * or nothing to withdraw. */
+static int withdraw(struct mig_call *call, const char *const *uuids, size_t count, struct gs_error *err)
 {
-	GS_AUTO_FREE const char **uuids = gs_calloc(call->boards.count * GS_MIG_REMOVES_MAX, sizeof *uuids);
 	struct node_withdrawal *withdrawal;
-	size_t count = 0;
-	for (size_t i = 0; i < call->boards.count; i++)
-		count += call->left[i] ? 0 : gs_mig_task_removes(&tasks[i], uuids + count);
 	if (!count)
 		return 0;
 	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
@@ -291,6 +308,16 @@ static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tas
 	node_client_restore(call->withdrawal);
 	call->withdrawal = withdrawal;
 	return withdrawal != NULL;
+}
+
+/* All devices that go at once. */
+static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err)
+{
+	GS_AUTO_FREE const char **uuids = gs_calloc(call->boards.count * GS_MIG_REMOVES_MAX, sizeof *uuids);
+	size_t count = 0;
+	for (size_t i = 0; i < call->boards.count; i++)
+		count += call->left[i] ? 0 : gs_mig_task_removes(&tasks[i], uuids + count);
+	return withdraw(call, uuids, count, err);
 }
 
 /* Has the daemon withdraw what the tasks take away. What it promised to a container meanwhile is in use, whether or not a
@@ -388,16 +415,18 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	}
 	if (recovered)
 		fprintf(stderr, "gpushare %s: %s\n", call->command->name, recovered);
+	call->in_the_way.count = 0;
 	enum mig_outcome outcome = mig_outcome_of(mig_read(call));
 	if (outcome == MIG_DONE) {
 		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
 		clear_tasks(call, tasks);
-		if (dry_run)
-			mig_mark_promised(call);
+		mig_mark_promised(call);
 		outcome = planner(call, tasks, reason);
 	}
 	if (outcome == MIG_DONE)
-		outcome = dry_run ? mig_check_promised(call, tasks, reason) : make_way(call, planner, tasks, reason);
+		outcome = mig_check_promised(call, tasks, reason);
+	if (outcome == MIG_DONE && !dry_run)
+		outcome = make_way(call, planner, tasks, reason);
 	if (outcome == MIG_DONE && !dry_run)
 		outcome = carry_out(call, &session, tasks, reason);
 	if (!dry_run)
@@ -405,25 +434,6 @@ static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, boo
 	if (outcome == MIG_DONE)
 		mig_print_tasks(call, tasks, !dry_run);
 	return outcome;
-}
-
-/* Whether somebody who reads both is told the same: what was "3 s ago" is "4 s ago" a second later. */
-static bool says_the_same(const char *a, const char *b)
-{
-	static const char ago[] = " s ago";
-	for (;;) {
-		size_t x = strspn(a, "0123456789"), y = strspn(b, "0123456789");
-		if (x && y && strncmp(a + x, ago, strlen(ago)) == 0 && strncmp(b + y, ago, strlen(ago)) == 0) {
-			a += x;
-			b += y;
-		}
-		if (*a != *b)
-			return false;
-		if (!*a)
-			return true;
-		a++;
-		b++;
-	}
 }
 
 static double seconds_now(void)
@@ -456,8 +466,11 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 					wait      ? " (waited in vain)"
 					: dry_run ? ""
 						  : "; --wait DURATION waits for it");
-		if (!said || !says_the_same(said, reason.data))
+		if (!said || strcmp(said, reason.data) != 0)
 			fprintf(stderr, "gpushare %s: waiting: %s\n", call->command->name, reason.data);
+		/* Who comes next must not take what the others will leave. */
+		if (withdraw(call, call->in_the_way.items, call->in_the_way.count, &err) < 0)
+			return mig_fail(call, "%s; nothing was changed", err.text);
 		free(said);
 		said = gs_strbuf_take(&reason);
 		nanosleep(&pause, NULL);

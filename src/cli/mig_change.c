@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -51,6 +52,7 @@ static enum mig_outcome check_clients(struct mig_call *call, const struct gs_mig
 		call->left[board - call->boards.items] = true;
 		return MIG_DONE;
 	}
+	mig_note_gpu(call, board);
 	gs_strbuf_printf(reason,
 			 "GPU %u: the MIG mode changes only while nothing runs on the GPU, and %zu %s, such as %s; "
 			 "nothing was changed",
@@ -184,8 +186,8 @@ static bool all_readable(const struct mig_call *call)
 		if (!call->chosen[i])
 			continue;
 		if (board->problem[0]) {
-			mig_fail(call, "GPU %zu can't be read: %s; leave it out with -i to change the others", i,
-				 board->problem);
+			mig_fail(call, "GPU %zu can't be read: %s%s", i, board->problem,
+				 geteuid() == 0 ? "; leave it out with -i to change the others" : "");
 			return false;
 		}
 		if (board->capable && !board->profiles_known) {

@@ -197,6 +197,7 @@ static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *t
 		busy = any ? instance->compute[compute].busy : busy;
 	}
 	if (busy) {
+		mig_note_instance(call, board, position);
 		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s; nothing was changed",
 				 board->index, instance->id, mig_profile_name(board, instance), instance->holder);
 		return MIG_BLOCKED;

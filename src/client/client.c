@@ -111,14 +111,61 @@ char *node_client_forget(const char *socket_path, char *const *uuids, size_t cou
 	return answer;
 }
 
+/* --- what is handed out --- */
+
+static char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return gs_strdup(text ? text : "");
+}
+
+static void read_promises(const char *answer, struct node_promises *promises)
+{
+	json_t *reply = json_loads(answer, 0, NULL);
+	json_t *list = json_object_get(reply, "promised");
+	size_t count = json_array_size(list);
+	promises->items = gs_calloc(count, sizeof *promises->items);
+	for (size_t i = 0; i < count; i++) {
+		const json_t *item = json_array_get(list, i);
+		promises->items[promises->count++] = (struct node_promised){.device = text_of(item, "device"),
+									    .share = text_of(item, "share"),
+									    .who = text_of(item, "who")};
+	}
+	json_decref(reply);
+}
+
+void node_promises_free(struct node_promises *promises)
+{
+	for (size_t i = 0; i < promises->count; i++) {
+		free(promises->items[i].device);
+		free(promises->items[i].share);
+		free(promises->items[i].who);
+	}
+	free(promises->items);
+	*promises = (struct node_promises){0};
+}
+
+int node_client_allocations(const char *socket_path, unsigned timeout_ms, struct node_promises *promises,
+			    struct gs_error *err)
+{
+	*promises = (struct node_promises){0};
+	if (access(socket_path, F_OK) < 0 || !socket_is_served(socket_path))
+		return 0;
+	char *answer = ask(socket_path, NODE_ALLOCATIONS_METHOD, NULL, timeout_ms, err);
+	if (!answer)
+		return -1;
+	read_promises(answer, promises);
+	free(answer);
+	return 0;
+}
+
 /* --- withdrawals: a call that stays open --- */
 
 struct node_withdrawal {
 	uv_loop_t loop;
 	struct rpc_client *client;
 	struct question question;
-	struct node_promised *promised;
-	size_t promised_count;
+	struct node_promises promises;
 };
 
 static char *withdraw_request(const char *const *uuids, size_t count, const char *reason)
@@ -137,37 +184,10 @@ static void free_withdrawal(struct node_withdrawal *withdrawal)
 	rpc_client_free(withdrawal->client);
 	uv_run(&withdrawal->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&withdrawal->loop);
-	for (size_t i = 0; i < withdrawal->promised_count; i++) {
-		free(withdrawal->promised[i].device);
-		free(withdrawal->promised[i].share);
-		free(withdrawal->promised[i].who);
-	}
-	free(withdrawal->promised);
+	node_promises_free(&withdrawal->promises);
 	free(withdrawal->question.answer);
 	free(withdrawal->question.text);
 	free(withdrawal);
-}
-
-static char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	return gs_strdup(text ? text : "");
-}
-
-static void read_promised(struct node_withdrawal *withdrawal)
-{
-	json_t *reply = json_loads(withdrawal->question.answer, 0, NULL);
-	json_t *promised = json_object_get(reply, "promised");
-	size_t count = json_array_size(promised);
-	withdrawal->promised = gs_calloc(count, sizeof *withdrawal->promised);
-	for (size_t i = 0; i < count; i++) {
-		const json_t *item = json_array_get(promised, i);
-		withdrawal->promised[withdrawal->promised_count++] =
-			(struct node_promised){.device = text_of(item, "device"),
-					       .share = text_of(item, "share"),
-					       .who = text_of(item, "who")};
-	}
-	json_decref(reply);
 }
 
 static void on_timeout(uv_timer_t *timer)
@@ -214,7 +234,7 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 	await_reply(withdrawal, timeout_ms);
 	free(request);
 	if (question->answer && !question->text) {
-		read_promised(withdrawal);
+		read_promises(question->answer, &withdrawal->promises);
 		*ret = withdrawal;
 		return 0;
 	}
@@ -228,8 +248,8 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 
 size_t node_withdrawal_promised(const struct node_withdrawal *withdrawal, const struct node_promised **promised)
 {
-	*promised = withdrawal ? withdrawal->promised : NULL;
-	return withdrawal ? withdrawal->promised_count : 0;
+	*promised = withdrawal ? withdrawal->promises.items : NULL;
+	return withdrawal ? withdrawal->promises.count : 0;
 }
 
 void node_client_restore(struct node_withdrawal *withdrawal)

@@ -20,8 +20,18 @@ struct node_withdrawal;
 struct node_promised {
 	char *device; /* UUID */
 	char *share;
-	char *who; /* "a container that was given nvidia.com/mig-1g.10gb 4 s ago" */
+	char *who; /* "a container that was given nvidia.com/mig-1g.10gb at 2026-11-29T13:01:15Z" */
 };
+struct node_promises {
+	struct node_promised *items;
+	size_t count;
+};
+
+/* What of all devices the daemon has handed out, whether or not a process shows it; nothing where no daemon runs. -1: a daemon
+ * is there and cannot be asked. */
+int node_client_allocations(const char *socket_path, unsigned timeout_ms, struct node_promises *promises,
+			    struct gs_error *err);
+void node_promises_free(struct node_promises *promises);
 
 /* 0: in force, or `*withdrawal` is NULL because no daemon runs here, so that there is nobody who hands devices out. -1: a
  * daemon is there and cannot be asked, so it is not safe to go on. `reason` is shown to users: "mig apply all-balanced". */

@@ -11,6 +11,8 @@
  * handed out any more while the call stays open. One reply, when that is so: {"promised": [{"device": UUID, "share": ID,
  * "who": TEXT}, ...]}, what was handed out before and may be in use though no process shows it. docs/node.md */
 #define NODE_WITHDRAW_METHOD "/gpushare.v1.Node/Withdraw"
+/* An empty request; the same reply about all devices, and the end: nothing is withdrawn. */
+#define NODE_ALLOCATIONS_METHOD "/gpushare.v1.Node/Allocations"
 
 /* A request {"gpus": [UUID, ...]}: these GPUs, if they are missing, are not missed any more; without any, all that are missing.
  * The reply is {"forgotten": [UUID, ...]}. docs/health.md */

@@ -278,8 +278,12 @@ static void add_user(const struct gs_mig_session *session, nvmlDevice_t device, 
 		if (instance != GS_MIG_WHOLE_GPU && now.processes[i].instance != instance)
 			continue;
 		gs_error_prefix(err, "it is in use by %s", now.processes[i].who);
-		break;
+		free(now.processes);
+		return;
 	}
+	gs_error_prefix(err,
+			"it is in use, but the driver lists no process on it; a monitor may hold it (DCGM, nvidia-smi "
+			"daemon, one in another container): stop that, or wait for it, and try again");
 	free(now.processes);
 }
 

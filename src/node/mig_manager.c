@@ -307,6 +307,8 @@ static void start_job(struct node *node, struct withdrawal *withdrawal, void *us
 {
 	struct mig_manager *manager = user;
 	struct mig_job *job = &manager->job;
+	if (node->stopping)
+		return;
 	if (manager->again) {
 		manager->working = false;
 		attempt(manager);

@@ -377,6 +377,7 @@ static void on_status_closed(struct rpc_call *call, void *user)
 const struct rpc_method node_status_methods[] = {
 	{NODE_STATUS_METHOD, on_status, on_status_closed},
 	{NODE_FORGET_METHOD, node_on_forget, NULL},
+	{NODE_ALLOCATIONS_METHOD, node_on_allocations, node_on_allocations_closed},
 	{NODE_WITHDRAW_METHOD, node_on_withdraw, node_on_withdraw_closed},
 	{NULL, NULL, NULL},
 };

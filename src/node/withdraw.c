@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timestamp.h"
 
 enum {
 	REASON_BYTES_MAX = 200,
@@ -139,7 +140,10 @@ static char *holder_of(const struct node *node, const struct gs_resource *resour
 	int64_t allocated = ledger_get(node->ledger, share->id), age = (int64_t)time(NULL) - allocated;
 	if (!allocated || age > (told ? NEW_SECONDS : PROMISE_SECONDS))
 		return NULL;
-	return gs_printf("a container that was given %s %lld s ago", resource->name, (long long)(age > 0 ? age : 0));
+	/* When, not how long ago: who asks again is told the same. */
+	char when[GS_TIMESTAMP_SIZE];
+	return gs_printf("a container that was given %s at %s", resource->name,
+			 gs_timestamp((struct timespec){.tv_sec = allocated}, 0, when));
 }
 
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user)
@@ -162,7 +166,7 @@ static void on_pods(void *user)
 {
 	struct asking *asking = user;
 	struct withdrawal *withdrawal = asking->cancelled ? NULL : asking->withdrawal;
-	bool over = asking->cancelled || asking->node->stopping || (withdrawal && withdrawal->ended);
+	bool over = asking->cancelled || (withdrawal && (withdrawal->ended || asking->node->stopping));
 	if (withdrawal)
 		withdrawal->asking = NULL;
 	if (!over)
@@ -189,17 +193,57 @@ static void add_promise(void *user, const char *device, const char *share, const
 	json_array_append_new(user, json_pack("{s:s, s:s, s:s}", "device", device, "share", share, "who", who));
 }
 
-static void answer(struct node *node, struct withdrawal *withdrawal, void *user)
+static void send_promises(const struct node *node, const struct withdrawal *withdrawal, struct rpc_call *call)
 {
-	if (!withdrawal->call)
-		return;
 	json_t *promised = json_array();
 	node_promises(node, withdrawal, add_promise, promised);
 	json_t *reply = json_pack("{s:o}", "promised", promised);
 	char *text = json_dumps(reply, JSON_COMPACT);
 	json_decref(reply);
-	rpc_call_send(withdrawal->call, (const uint8_t *)text, strlen(text));
+	rpc_call_send(call, (const uint8_t *)text, strlen(text));
 	free(text);
+}
+
+static void answer(struct node *node, struct withdrawal *withdrawal, void *user)
+{
+	if (withdrawal->call)
+		send_promises(node, withdrawal, withdrawal->call);
+}
+
+/* A call that only asks; NULL: it was closed meanwhile. */
+struct question {
+	struct rpc_call *call;
+};
+
+static void answer_question(struct node *node, struct withdrawal *withdrawal, void *user)
+{
+	struct question *question = user;
+	if (question->call && node->stopping) {
+		rpc_call_finish(question->call, RPC_UNAVAILABLE, "the daemon is stopping");
+	} else if (question->call) {
+		send_promises(node, NULL, question->call);
+		rpc_call_finish(question->call, RPC_OK, NULL);
+	}
+	free(question);
+}
+
+void node_on_allocations(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	struct node *node = user;
+	if (!node->gpus || node->stopping) {
+		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is starting or stopping");
+		return;
+	}
+	struct question *question = gs_calloc(1, sizeof *question);
+	question->call = call;
+	rpc_call_set_data(call, question);
+	node_withdrawal_settle(node, NULL, answer_question, question);
+}
+
+void node_on_allocations_closed(struct rpc_call *call, void *user)
+{
+	struct question *question = rpc_call_data(call);
+	question->call = NULL;
 }
 
 void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t length, void *user)

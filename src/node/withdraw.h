@@ -26,7 +26,7 @@ void node_withdrawals_stop(struct node *node);
 void node_withdrawals_free(struct node *node);
 
 /* Calls `ready` once it is known who holds what: the kubelet is asked, for two seconds at most. Not when the withdrawal
- * (NULL: of none) ends before. */
+ * (NULL: of none; then `ready` is always called, also when the daemon stops meanwhile) ends before. */
 typedef void node_withdrawal_ready(struct node *node, struct withdrawal *withdrawal, void *user);
 void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, node_withdrawal_ready *ready, void *user);
 
@@ -34,6 +34,10 @@ void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, no
  * `tell` for each share. */
 typedef void node_promise(void *user, const char *device, const char *share, const char *who);
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user);
+
+/* Handlers of NODE_ALLOCATIONS_METHOD. */
+void node_on_allocations(struct rpc_call *call, const uint8_t *request, size_t length, void *user);
+void node_on_allocations_closed(struct rpc_call *call, void *user);
 
 /* Handlers of NODE_WITHDRAW_METHOD. */
 void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t length, void *user);

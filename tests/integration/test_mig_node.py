@@ -1,6 +1,7 @@
 """The daemon on a node with MIG, seen by an independent kubelet, while others change the layout."""
 import json
 import os
+import subprocess
 import pathlib
 import sys
 import tempfile
@@ -380,6 +381,14 @@ def test_our_own_tool_asks_first(make):
     (gpu,) = json.loads(tell("list", "-o", "json").stdout)
     assert ["a container that was given " + SMALL in (i["usedBy"] or "") for i in gpu["instances"]
             if i["profile"] == "1g.10gb"].count(True) == 1
+    waiting = world.sim.popen(GPUSHARE, "mig", "destroy", ids[0], "--wait", "10m", "--socket", world.node.socket, "--state-dir",
+                              world.node.state, stderr=subprocess.DEVNULL)
+    try:
+        small.wait(lambda list: sick(list) == [ids[0]], "what is waited for given to nobody new")
+    finally:
+        waiting.kill()
+        waiting.wait()
+    small.wait(lambda list: healthy(list) == ids, "all of them given out again")
     waited = mig(world, "destroy", ids[0], "--wait", "3s")
     assert waited.returncode == 1 and waited.stderr.count("waiting: ") == 1, waited.stderr
     small.wait(lambda list: healthy(list) == ids, "all of them given out again")

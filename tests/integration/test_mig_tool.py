@@ -339,6 +339,19 @@ data:
     assert f"{path}:9:61: " in tool.refused("apply", "-f", path, "-c", "bad")
 
 
+def test_only_root_changes_layouts(tool):
+    for arguments in (["create", "1g.10gb"], ["destroy", "--all"], ["enable"], ["apply", "-c", "all-balanced"]):
+        said = tool.sim.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "gpushare", "mig", *arguments, env=tool.env)
+        assert said.returncode == 1 and "MIG layouts can be changed only by root: try again with sudo" in said.stderr
+
+
+def test_in_use_by_nobody_that_is_listed_may_be_a_monitor(tool):
+    tool.ok("create", "3g.40gb:0")
+    tool.sim.inject("nvml:nvmlGpuInstanceDestroy=19:1")
+    said = tool.refused("destroy", "--all")
+    assert "no process on it; a monitor may hold it (DCGM, nvidia-smi daemon" in said and "try again" in said
+
+
 def test_usage(tool):
     assert tool("create").returncode == 2
     assert tool("apply").returncode == 2
