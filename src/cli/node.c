@@ -14,7 +14,7 @@
 #include "node/uninstall.h"
 
 /* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 24, DELETE_SECONDS = 120 };
+enum { OWN_OPTIONS = 25, DELETE_SECONDS = 120 };
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -52,6 +52,10 @@ static const struct gs_option options[] = {
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "where gpushare status asks", "file"},
 	{"cdi-dir", 0, "DIR", "GPUSHARE_CDI_DIR", NODE_DEFAULT_CDI_DIR,
 	 "where CDI specs are written, if deviceListStrategy asks for CDI", "dir"},
+	{"cdi-disable-hooks", 0, "LIST", "CDI_DISABLE_HOOKS", NULL,
+	 "hooks that CDI specs leave out: create-symlinks, update-ldcache, and others of NVIDIA's; or all",
+	 "create-symlinks enable-cuda-compat update-ldcache disable-device-node-modification "
+	 "update-application-profile all"},
 	{"mig-config", 0, "FILE", "MIG_CONFIG_FILE", NULL,
 	 "mig-parted's configurations, of which the node's label nvidia.com/mig.config chooses; those that the "
 	 "hardware "
@@ -234,6 +238,7 @@ static int run(int argc, char **argv)
 		.config_dir = has_config_dir ? config_dir : NULL,
 		.trust_config = trust_config,
 		.default_config = gs_option_value(&gs_command_node, &arguments, "default-config"),
+		.cdi_disable_hooks = gs_option_value(&gs_command_node, &arguments, "cdi-disable-hooks"),
 		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,
 		.kubelet_socket = kubelet_socket ? kubelet_socket : default_socket,

@@ -247,9 +247,6 @@ static int edit_for_runtime(const struct request *request, struct gs_error *err)
 		return -1;
 	if (config->flags.plugin.pass_device_specs && edit_device_specs(request, err))
 		return -1;
-	for (size_t i = 0; i < GS_EXTRA_COUNT; i++)
-		if (gs_extra_enabled(config, &gs_extras[i]))
-			gs_container_edit_env(request->edit, gs_extras[i].env, "enabled");
 	return 0;
 }
 
@@ -275,6 +272,10 @@ static int fill(struct request *request, struct gs_error *err)
 		return -1;
 	if (strategies & RUNTIME_STRATEGIES && edit_for_runtime(request, err))
 		return -1;
+	/* As NVIDIA's plugin has it, whatever the strategy: programs ask for them. */
+	for (size_t i = 0; i < GS_EXTRA_COUNT; i++)
+		if (gs_extra_enabled(request->config, &gs_extras[i]))
+			gs_container_edit_env(request->edit, gs_extras[i].env, "enabled");
 	name_shares(request);
 	return 0;
 }

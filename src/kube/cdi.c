@@ -66,9 +66,24 @@ static json_t *new_device(const char *name, json_t *nodes)
 	return json_pack("{s:s, s:{s:o}}", "name", name, "containerEdits", "deviceNodes", nodes);
 }
 
+static bool has_node(const json_t *nodes, const char *path)
+{
+	size_t i;
+	json_t *node;
+
+	json_array_foreach(nodes, i, node)
+	{
+		const char *other = json_string_value(json_object_get(node, "path"));
+		if (other && !strcmp(other, path))
+			return true;
+	}
+	return false;
+}
+
+/* One entry for each device, and "all" for all of them, as nvidia-ctk makes it. */
 static json_t *gpu_devices(const struct gs_config *config, const struct gs_inventory *inventory)
 {
-	json_t *devices = json_array();
+	json_t *devices = json_array(), *all = json_array();
 	bool none = config->flags.mig_strategy == GS_MIG_NONE;
 
 	for (size_t i = 0; i < inventory->device_count; i++) {
@@ -78,10 +93,17 @@ static json_t *gpu_devices(const struct gs_config *config, const struct gs_inven
 		if (!count || (device->mig ? none : inventory->gpus[device->gpu].mig_enabled && !none))
 			continue;
 		json_t *nodes = json_array();
-		for (size_t j = 0; j < count; j++)
+		for (size_t j = 0; j < count; j++) {
 			append_node(nodes, config, paths[j]);
+			if (!has_node(all, paths[j]))
+				append_node(all, config, paths[j]);
+		}
 		json_array_append_new(devices, new_device(gs_cdi_device_name(config, device), nodes));
 	}
+	if (json_array_size(all))
+		json_array_append_new(devices, new_device("all", all));
+	else
+		json_decref(all);
 	return devices;
 }
 
@@ -122,7 +144,6 @@ static void append_argument(json_t *hook, const char *option, const char *value)
 	json_array_append_new(arguments, json_string(value));
 }
 
-/* Options as NVIDIA's toolkit sets them: nothing that a container could use to change the node. */
 /* A container joins a simulated node by its state and its clients' locks and pids, which it writes; all else there (the libraries
  * and programs, which other containers and the daemon run) it may only read. */
 static void add_sim_mounts(json_t *mounts, const char *sim_dir)
@@ -139,6 +160,7 @@ static void add_sim_mounts(json_t *mounts, const char *sim_dir)
 	}
 }
 
+/* Options as NVIDIA's toolkit sets them: nothing that a container could use to change the node. */
 static json_t *driver_mounts(const struct gs_driver_files *driver)
 {
 	json_t *mounts = json_array();
@@ -156,31 +178,43 @@ static json_t *driver_mounts(const struct gs_driver_files *driver)
 	return mounts;
 }
 
-static void add_driver(json_t *edits, const struct gs_driver_files *driver)
+/* In the order of NVIDIA's toolkit: the loader's cache is made once the links and the image's own libcuda are known. */
+static json_t *driver_hooks(const struct gs_driver_files *driver)
 {
 	json_t *hooks = json_array();
 
+	for (size_t i = 0; i < GS_HOOK_COUNT; i++) {
+		enum gs_hook kind = (enum gs_hook)(1u << i);
+		if (!(driver->hooks & kind) || (kind == GS_HOOK_CREATE_SYMLINKS && !driver->links.count))
+			continue;
+		json_t *hook = new_hook(driver->hook, gs_hook_names[i]);
+		if (kind == GS_HOOK_UPDATE_LDCACHE)
+			append_argument(hook, "--folder", driver->folder);
+		if (kind == GS_HOOK_ENABLE_CUDA_COMPAT) {
+			GS_AUTO_FREE char *version = gs_printf("--host-driver-version=%s", driver->version);
+			json_array_append_new(json_object_get(hook, "args"), json_string(version));
+		}
+		for (size_t j = 0; kind == GS_HOOK_CREATE_SYMLINKS && j < driver->links.count; j++) {
+			GS_AUTO_FREE char *link =
+				gs_printf("%s::%s", driver->links.items[j].target, driver->links.items[j].path);
+			append_argument(hook, "--link", link);
+		}
+		json_array_append_new(hooks, hook);
+	}
+	return hooks;
+}
+
+static void add_driver(json_t *edits, const struct gs_driver_files *driver)
+{
 	if (driver->sim_dir) {
 		GS_AUTO_FREE char *node = gs_printf(GPUSHARE_ENV_SIM "=%s", driver->sim_dir);
 		json_array_append_new(json_object_get(edits, "env"), json_string(node));
 		json_array_append_new(json_object_get(edits, "env"), json_string(GPUSHARE_ENV_SIM_DEVICES "=/dev"));
 	}
 	json_object_set_new(edits, "mounts", driver_mounts(driver));
-	if (driver->hook && driver->links.count) {
-		json_t *hook = new_hook(driver->hook, "create-symlinks");
-		for (size_t i = 0; i < driver->links.count; i++) {
-			GS_AUTO_FREE char *link =
-				gs_printf("%s::%s", driver->links.items[i].target, driver->links.items[i].path);
-			append_argument(hook, "--link", link);
-		}
-		json_array_append_new(hooks, hook);
-	}
-	if (driver->hook) {
-		json_t *hook = new_hook(driver->hook, "update-ldcache");
-		append_argument(hook, "--folder", driver->folder);
-		json_array_append_new(hooks, hook);
+	json_t *hooks = driver_hooks(driver);
+	if (json_array_size(hooks))
 		json_object_set(edits, "hooks", hooks);
-	}
 	json_decref(hooks);
 }
 

@@ -26,7 +26,7 @@ const char *gs_cdi_device_name(const struct gs_config *config, const struct gs_d
 char *gs_dev_root_path(const struct gs_config *config, const char *node);
 
 /* The spec of one class as JSON text with a newline at the end (owned by the caller). Class gpu has one entry per
- * device that can be published and whose nodes are known, and the control nodes that exist; the other classes have what
+ * device that can be published and whose nodes are known, one named "all" with the nodes of all of them, and the control nodes that exist; the other classes have what
  * exists. NULL when there is nothing to describe: the class is not asked for by the config, or the node has no such
  * devices; then there should be no file. The same input gives the same bytes. Driver libraries are not in it. */
 char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,

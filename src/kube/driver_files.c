@@ -26,6 +26,13 @@ enum { FILES_MAX = 512 };
 #define WSL_FOLDER  "/usr/lib/wsl/lib"
 #define WSL_DRIVERS "/usr/lib/wsl/drivers"
 
+const char *const gs_hook_names[GS_HOOK_COUNT] = {
+	"create-symlinks",
+	"enable-cuda-compat",
+	"update-ldcache",
+	"disable-device-node-modification",
+	"update-application-profile",
+};
 static const char *const programs[] = {
 	"nvidia-smi",  "nvidia-debugdump", "nvidia-persistenced", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server",
 	"nvidia-imex", "nvidia-imex-ctl",
@@ -133,7 +140,9 @@ static void add_library_link(struct gs_driver_files *files, const struct gs_driv
 {
 	char target[PATH_MAX];
 	GS_AUTO_FREE char *full = gs_root_join(places->here, path);
-	ssize_t size = places->hook ? readlink(full, target, sizeof target - 1) : -1;
+	ssize_t size = places->hook && places->hooks & GS_HOOK_CREATE_SYMLINKS
+			       ? readlink(full, target, sizeof target - 1)
+			       : -1;
 	if (size < 0) {
 		add_mount(files, places, path, inside, S_IFREG);
 		return;
@@ -206,6 +215,7 @@ int gs_driver_files_find(const struct gs_driver_places *places, struct gs_driver
 	if (find_folder(files, places, err) < 0)
 		return -1;
 	files->hook = places->hook ? gs_strdup(places->hook) : NULL;
+	files->hooks = places->hook ? places->hooks : 0;
 	add_libraries(files, places);
 	add_programs(files, places);
 	add_firmware(files, places);

@@ -16,14 +16,26 @@ struct gs_driver_link {
 	char *path, *target; /* in the container */
 };
 
+/* What a hook program is asked to do, by NVIDIA's names of its sub-commands. */
+enum gs_hook {
+	GS_HOOK_CREATE_SYMLINKS = 1 << 0,
+	GS_HOOK_ENABLE_CUDA_COMPAT = 1 << 1, /* an image's newer libcuda goes before the node's */
+	GS_HOOK_UPDATE_LDCACHE = 1 << 2,
+	GS_HOOK_DISABLE_DEVICE_NODE_MODIFICATION = 1 << 3, /* no program of the container makes device nodes */
+	GS_HOOK_UPDATE_APPLICATION_PROFILE = 1 << 4,       /* EGL and Vulkan see the container's GPUs only */
+	GS_HOOK_COUNT = 5,
+};
+extern const char *const gs_hook_names[GS_HOOK_COUNT];
+
 struct gs_driver_files {
 	char *version;                         /* "550.163.01" */
 	char *source;                          /* of the libraries, below the root */
 	char *folder;                          /* of the libraries, in the container */
 	GS_VEC(struct gs_driver_mount) mounts; /* libraries, programs, firmware, sockets */
 	GS_VEC(struct gs_driver_link) links;   /* names that programs load the libraries by */
-	char *hook;    /* program on the node that makes the links and tells the loader; NULL: none, links are mounts */
-	char *sim_dir; /* of a simulated node, which containers join; NULL: a real one */
+	char *hook; /* program on the node that makes the links and tells the loader; NULL: none, links are mounts */
+	unsigned hooks; /* enum gs_hook: what it is asked to do */
+	char *sim_dir;  /* of a simulated node, which containers join; NULL: a real one */
 };
 
 struct gs_driver_places {
@@ -31,6 +43,7 @@ struct gs_driver_places {
 	const char *host;    /* the same, as the node sees it: "/" */
 	const char *version; /* the driver's; NULL or "": that of the first library found */
 	const char *hook;    /* as in gs_driver_files */
+	unsigned hooks;      /* as in gs_driver_files; without GS_HOOK_CREATE_SYMLINKS links are mounts */
 	const char *sim_dir; /* of a simulated node, which its containers join; NULL: a real one */
 };
 

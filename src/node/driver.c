@@ -9,7 +9,9 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "gpushare/abi.h"
 
 enum { HOOK_BYTES_MAX = 64 * 1024 * 1024 };
@@ -64,8 +66,62 @@ static bool is_folder(const char *path)
 	return path && stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
+/* A word of a list with commas; "all" is every word. */
+static bool is_listed(const char *list, const char *word)
+{
+	GS_AUTO_FREE char *copy = gs_strdup(list ? list : "");
+	char *rest = copy;
+	for (char *item; (item = strsep(&rest, ","));) {
+		item = gs_trim(item);
+		if (strcmp(item, word) == 0 || strcmp(item, "all") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What a program file has the sub-commands' names of. An old one ends with an error when it is asked for a new one, and then
+ * no container starts. What can't be looked at is taken for a current one, as NVIDIA's plugin takes it. */
+static unsigned hooks_in(const char *path)
+{
+	size_t length;
+	unsigned hooks = 0;
+	GS_AUTO_FREE char *content = gs_read_file(path, HOOK_BYTES_MAX, &length, NULL);
+	for (size_t i = 0; i < GS_HOOK_COUNT; i++)
+		if (!content || memmem(content, length, gs_hook_names[i], strlen(gs_hook_names[i])))
+			hooks |= 1u << i;
+	return hooks;
+}
+
+/* The same for the node's hook program; a file is read once. The operator's is a script that calls the program beside it. */
+static unsigned hooks_of_program(const char *root, const char *program, struct node_hook_seen *seen)
+{
+	GS_AUTO_FREE char *beside = gs_printf("%s.real", program);
+	GS_AUTO_FREE char *real = gs_root_find(root, beside, S_IFREG);
+	if (!real)
+		real = gs_root_find(root, program, S_IFREG);
+	GS_AUTO_FREE char *path = real ? gs_root_join(root, real) : NULL;
+	struct stat about;
+	if (!path || stat(path, &about) < 0)
+		return ~0u;
+	if (seen->inode != about.st_ino || seen->bytes != about.st_size || seen->changed != about.st_mtim.tv_sec)
+		*seen = (struct node_hook_seen){about.st_ino, about.st_size, about.st_mtim.tv_sec, hooks_in(path)};
+	return seen->hooks;
+}
+
+/* Our own hook makes links and tells the loader. NVIDIA's does what nvidia-ctk asks of it, as far as it can. */
+static unsigned wanted_hooks(unsigned known, bool own, const char *disabled)
+{
+	const unsigned basic = GS_HOOK_CREATE_SYMLINKS | GS_HOOK_UPDATE_LDCACHE;
+	unsigned hooks = own ? basic : basic | known;
+	for (size_t i = 0; i < GS_HOOK_COUNT; i++)
+		if (is_listed(disabled, gs_hook_names[i]))
+			hooks &= ~(1u << i);
+	return hooks;
+}
+
 int node_driver_files(const struct gs_config *config, const char *state_dir, const char *version,
-		      struct gs_driver_files *files, char **hook_problem, struct gs_error *err)
+		      const char *disabled_hooks, struct node_hook_seen *seen, struct gs_driver_files *files,
+		      char **hook_problem, struct gs_error *err)
 {
 	const char *configured = config->flags.plugin.nvidia_ctk_path;
 	const char *here = config->flags.plugin.container_driver_root;
@@ -74,11 +130,13 @@ int node_driver_files(const struct gs_config *config, const char *state_dir, con
 	struct gs_error why;
 	GS_AUTO_FREE char *hook = own ? install_hook(state_dir, &why) : gs_strdup(configured);
 	*hook_problem = hook ? NULL : gs_strdup(why.text);
+	const char *root = is_folder(here) ? here : host;
 	const struct gs_driver_places places = {
-		.here = is_folder(here) ? here : host,
+		.here = root,
 		.host = host,
 		.version = version,
 		.hook = hook,
+		.hooks = hook ? wanted_hooks(own ? 0 : hooks_of_program(root, hook, seen), own, disabled_hooks) : 0,
 		.sim_dir = getenv(GPUSHARE_ENV_SIM),
 	};
 	return gs_driver_files_find(&places, files, err);

@@ -34,6 +34,7 @@ struct job {
 	bool written;
 	bool found; /* the driver's files */
 	char *driver, *hook_problem;
+	struct node_hook_seen hook_seen;
 };
 
 struct node_specs {
@@ -47,6 +48,7 @@ struct node_specs {
 	char *problem;
 	GS_VEC(struct entry) entries;
 	char *driver_root, *driver_said, *hook_said;
+	struct node_hook_seen hook_seen;
 };
 
 static bool are_wanted(const struct gs_config *config)
@@ -113,7 +115,8 @@ static void note_entries(struct job *job, const struct gs_node_check *check)
 static bool find_driver(const struct node *node, struct job *job, struct gs_driver_files *driver)
 {
 	struct gs_error err;
-	job->found = node_driver_files(&job->config, node->options->state_dir, job->version, driver, &job->hook_problem,
+	job->found = node_driver_files(&job->config, node->options->state_dir, job->version,
+				       node->options->cdi_disable_hooks, &job->hook_seen, driver, &job->hook_problem,
 				       &err) == 0;
 	job->driver = job->found
 			      ? gs_printf("%s: %zu files in %s", driver->version, driver->mounts.count, driver->source)
@@ -184,6 +187,7 @@ static void say_driver(struct node_specs *specs, struct job *job)
 		       GS_STR("error", job->hook_problem));
 	free(specs->hook_said);
 	specs->hook_said = GS_STEAL(job->hook_problem);
+	specs->hook_seen = job->hook_seen;
 }
 
 static bool same_entries(const struct node_specs *specs, const struct job *job)
@@ -266,6 +270,7 @@ void node_specs_look(struct node *node)
 	specs->job = gs_calloc(1, sizeof *specs->job);
 	specs->job->config = node->config;
 	gs_inventory_copy(&specs->job->inventory, &node->inventory);
+	specs->job->hook_seen = specs->hook_seen;
 	specs->job->version = gs_strdup(gpus_driver_version(node->gpus));
 	specs->job->driver_root = specs->driver_root ? gs_strdup(specs->driver_root) : NULL;
 	specs->work.data = specs;

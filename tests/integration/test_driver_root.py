@@ -142,9 +142,9 @@ LAYOUTS = {
 def run(tmp_path, sim):
     nodes = []
 
-    def begin(root):
+    def begin(root, *arguments):
         node = Node(tmp_path, sim, config="version: v1\n", arguments=[
-            f"--driver-root-ctr-path={root}", "--driver-root=/host", "--device-list-strategy=cdi-cri", "--kubelet-socket="])
+            f"--driver-root-ctr-path={root}", "--driver-root=/host", "--device-list-strategy=cdi-cri", "--kubelet-socket=", *arguments])
         nodes.append(node)
         node.start()
         return node
@@ -183,3 +183,27 @@ def test_the_message_names_the_root_and_the_places(tmp_path, run):
     wait_until(lambda: "no libnvidia-ml.so.1 below" in node.read_log(), "the reason")
     line = next(line for line in node.read_log().splitlines() if "no libnvidia-ml.so.1 below" in line)
     assert str(root) in line and "/usr/lib64" in line
+
+
+@pytest.mark.parametrize("content, hooks", [
+    (b"create-symlinks update-ldcache enable-cuda-compat disable-device-node-modification update-application-profile",
+     ["create-symlinks", "enable-cuda-compat", "update-ldcache", "disable-device-node-modification", "update-application-profile"]),
+    (b"create-symlinks update-ldcache enable-cuda-compat", ["create-symlinks", "enable-cuda-compat", "update-ldcache"]),
+    (None, ["create-symlinks", "enable-cuda-compat", "update-ldcache", "disable-device-node-modification", "update-application-profile"]),
+])
+@pytest.mark.parametrize("disabled", ["", "update-ldcache, enable-cuda-compat", "all"])
+def test_nvidias_hook_is_asked_for_what_it_knows(tmp_path, run, content, hooks, disabled):
+    root = tmp_path / "root"
+    libraries(root, "usr/lib64")
+    if content:
+        (root / "opt").mkdir()
+        (root / "opt/nvidia-cdi-hook").write_bytes(content)
+    node = run(root, "--nvidia-cdi-hook-path=/opt/nvidia-cdi-hook", f"--cdi-disable-hooks={disabled}")
+    path = os.path.join(node.cdi, "k8s.device-plugin.nvidia.com-gpu.json")
+    wait_until(lambda: os.path.exists(path), "the CDI spec")
+    with open(path) as file:
+        edits = json.load(file)["containerEdits"]
+    left = [hook for hook in hooks if disabled != "all" and hook not in disabled]
+    assert [hook["args"][1] for hook in edits.get("hooks", [])] == left
+    mounted = {mount["containerPath"] for mount in edits["mounts"]}
+    assert ("/usr/lib64/libcuda.so.1" in mounted) == ("create-symlinks" not in left)

@@ -216,7 +216,7 @@ def test_cdi_entries_follow_the_layout(make, strategy, names):
 
     def entries():
         spec = json.loads(path.read_text())
-        return {d["name"]: {n["path"] for n in d["containerEdits"]["deviceNodes"]} for d in spec["devices"]}
+        return {d["name"]: {n["path"] for n in d["containerEdits"]["deviceNodes"]} for d in spec["devices"] if d["name"] != "all"}
 
     def name(uuid):
         if names == "uuid":

@@ -200,7 +200,7 @@ static void test_mig_device_specs_share_the_parent(void **state)
 	node_close(&node);
 }
 
-static void test_cdi_alone_needs_neither_specs_nor_flags(void **state)
+static void test_cdi_alone_needs_no_specs(void **state)
 {
 	struct node node;
 
@@ -208,6 +208,9 @@ static void test_cdi_alone_needs_neither_specs_nor_flags(void **state)
 	node.config.flags.plugin.pass_device_specs = true;
 	node.config.flags.gdrcopy_enabled = node.config.flags.gds_enabled = node.config.flags.mofed_enabled = true;
 	assert_allocated(&node, (const uint32_t[]){0}, 1, "/dev/infiniband",
+			 "NVIDIA_GDRCOPY=enabled\n"
+			 "NVIDIA_GDS=enabled\n"
+			 "NVIDIA_MOFED=enabled\n"
 			 "GPUSHARE_SHARES=GPU-0\n"
 			 "cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\n"
 			 "cdi k8s.device-plugin.nvidia.com/gdrcopy=all\n"
@@ -354,7 +357,7 @@ int main(void)
 		cmocka_unit_test(test_all_strategies_at_once),
 		cmocka_unit_test(test_device_specs),
 		cmocka_unit_test(test_mig_device_specs_share_the_parent),
-		cmocka_unit_test(test_cdi_alone_needs_neither_specs_nor_flags),
+		cmocka_unit_test(test_cdi_alone_needs_no_specs),
 		cmocka_unit_test(test_extras_for_the_runtime),
 		cmocka_unit_test(test_imex),
 		cmocka_unit_test(test_one_share_per_request),

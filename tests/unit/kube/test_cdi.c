@@ -76,7 +76,9 @@ static void test_whole_gpus(void **state)
 		    "\"rw\"}]}},"
 		    "{\"name\": \"ID-1\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia5\", "
 		    "\"permissions\": "
-		    "\"rw\"}]}}],"
+		    "\"rw\"}]}},"
+		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
+		    "\"permissions\": \"rw\"}, {\"path\": \"/dev/nvidia5\", \"permissions\": \"rw\"}]}}],"
 		    "\"containerEdits\": {\"env\": [\"NVIDIA_VISIBLE_DEVICES=void\"], \"deviceNodes\": ["
 		    "{\"path\": \"/dev/nvidiactl\", \"permissions\": \"rw\"},"
 		    "{\"path\": \"/dev/nvidia-uvm\", \"permissions\": \"rw\"}]}}");
@@ -95,6 +97,8 @@ static void test_dev_root_and_index_names(void **state)
 	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
+		    "\"hostPath\": \"/run/nvidia/driver/dev/nvidia0\", \"permissions\": \"rw\"}]}},"
+		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
 		    "\"hostPath\": \"/run/nvidia/driver/dev/nvidia0\", \"permissions\": \"rw\"}]}}],"
 		    "\"containerEdits\": {\"env\": [\"NVIDIA_VISIBLE_DEVICES=void\"]}}");
 	gs_inventory_free(&inventory);
@@ -130,12 +134,12 @@ static void test_which_devices_are_in_it(void **state)
 	short_names(&inventory);
 	inventory.gpus[1].mig_enabled = false;
 	inventory.device_count = 4; /* GPU 1 has no MIG devices then */
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0\",\"ID-1\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0\",\"ID-1\",\"all\"]");
 	config.flags.mig_strategy = GS_MIG_MIXED;
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:0\",\"ID-0:1\",\"ID-1\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:0\",\"ID-0:1\",\"ID-1\",\"all\"]");
 	inventory.devices[1].gi_cap = 0; /* nodes not known */
 	inventory.gpus[1].minor = -1;
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:1\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:1\",\"all\"]");
 	inventory.gpus[0].minor = -1;
 	assert_null(gs_cdi_render(&config, &inventory, "gpu", &all_nodes));
 	gs_inventory_free(&inventory);
@@ -153,6 +157,10 @@ static void test_mig_nodes(void **state)
 	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"ID-0:0\", \"containerEdits\": {\"deviceNodes\": ["
+		    "{\"path\": \"/dev/nvidia0\", \"permissions\": \"rw\"},"
+		    "{\"path\": \"/dev/nvidia-caps/nvidia-cap3\", \"permissions\": \"rw\"},"
+		    "{\"path\": \"/dev/nvidia-caps/nvidia-cap4\", \"permissions\": \"rw\"}]}},"
+		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": ["
 		    "{\"path\": \"/dev/nvidia0\", \"permissions\": \"rw\"},"
 		    "{\"path\": \"/dev/nvidia-caps/nvidia-cap3\", \"permissions\": \"rw\"},"
 		    "{\"path\": \"/dev/nvidia-caps/nvidia-cap4\", \"permissions\": \"rw\"}]}}],"
@@ -217,7 +225,7 @@ static void test_text_that_is_no_utf8_is_left_out(void **state)
 
 	short_names(&inventory);
 	snprintf(inventory.devices[0].uuid, sizeof inventory.devices[0].uuid, "GPU-\xff\xfe");
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-1\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-1\",\"all\"]");
 	gs_inventory_free(&inventory);
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/strbuf.h"
 #include "kube/cdi.h"
 #include "tests/unit/core/fixture.h"
 
@@ -66,7 +67,11 @@ static const char *link_at(const struct gs_driver_files *files, const char *path
 
 static struct gs_driver_places places(const char *version)
 {
-	return (struct gs_driver_places){.here = root, .host = "/", .version = version, .hook = "/opt/hook"};
+	return (struct gs_driver_places){.here = root,
+					 .host = "/",
+					 .version = version,
+					 .hook = "/opt/hook",
+					 .hooks = GS_HOOK_CREATE_SYMLINKS | GS_HOOK_UPDATE_LDCACHE};
 }
 
 static void test_a_drivers_files(void **state)
@@ -212,6 +217,44 @@ static void test_the_spec(void **state)
 	json_decref(edits);
 }
 
+/* As nvidia-ctk of version 1.20 generates them, in this order. */
+static void test_the_hooks_of_nvidias_program(void **state)
+{
+	static const char *const wanted[] = {
+		"nvidia-cdi-hook create-symlinks --link libcuda.so.550.163.01::/usr/lib64/libcuda.so.1 ",
+		"nvidia-cdi-hook enable-cuda-compat --host-driver-version=550.163.01 ",
+		"nvidia-cdi-hook update-ldcache --folder /usr/lib64 ",
+		"nvidia-cdi-hook disable-device-node-modification ",
+		"nvidia-cdi-hook update-application-profile ",
+	};
+	struct gs_config config = {0};
+	struct gs_inventory inventory = fixture_inventory(1, 0);
+	struct gs_driver_files files;
+	struct gs_node_check all = {0};
+	struct gs_driver_places where = places(NULL);
+	add_file("/usr/lib64/libcuda.so.550.163.01");
+	add_link("/usr/lib64/libcuda.so.1", "libcuda.so.550.163.01");
+	where.hook = "/usr/bin/nvidia-cdi-hook";
+	where.hooks = (1u << GS_HOOK_COUNT) - 1;
+	assert_int_equal(gs_driver_files_find(&where, &files, NULL), 0);
+	GS_AUTO_FREE char *text = gs_cdi_render_with_driver(&config, &inventory, "gpu", &all, &files);
+	json_t *spec = json_loads(text, 0, NULL), *hook, *word;
+	json_t *hooks = json_object_get(json_object_get(spec, "containerEdits"), "hooks");
+	size_t i, j;
+	assert_int_equal(json_array_size(hooks), GS_ARRAY_LENGTH(wanted));
+	json_array_foreach(hooks, i, hook)
+	{
+		GS_AUTO_STRBUF struct gs_strbuf line = {0};
+		json_array_foreach(json_object_get(hook, "args"), j, word)
+			gs_strbuf_printf(&line, "%s ", json_string_value(word));
+		assert_string_equal(line.data, wanted[i]);
+		assert_string_equal(json_string_value(json_object_get(hook, "hookName")), "createContainer");
+	}
+	json_decref(spec);
+	gs_driver_files_free(&files);
+	gs_inventory_free(&inventory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +262,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_links_are_followed_as_the_root_sees_them, remove_root),
 		cmocka_unit_test_teardown(test_without_a_hook_links_are_mounts, remove_root),
 		cmocka_unit_test_teardown(test_the_spec, remove_root),
+		cmocka_unit_test_teardown(test_the_hooks_of_nvidias_program, remove_root),
 	};
 	return cmocka_run_group_tests_name("driver_files", tests, make_root, remove_all);
 }
