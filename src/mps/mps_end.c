@@ -166,6 +166,15 @@ static int restore_modes(struct gs_mps_record *record, const struct gs_nvml *nvm
 	return result;
 }
 
+char *gs_mps_recorded_root(const char *state_dir)
+{
+	struct gs_mps_record record;
+	gs_mps_record_open(&record, state_dir, NULL);
+	char *recorded = record.root ? gs_strdup(record.root) : NULL;
+	gs_mps_record_free(&record);
+	return recorded;
+}
+
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err)
 {

@@ -19,4 +19,7 @@ struct gs_mps_ended {
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err);
 
+/* Where the last node daemon ran MPS, by the record in STATE_DIR/mps.json; NULL: it did not. Owned by the caller. */
+char *gs_mps_recorded_root(const char *state_dir);
+
 #endif

@@ -29,6 +29,7 @@
 #include "node/labels.h"
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
+#include "mps/mps_remove.h"
 
 enum {
 	MPS_GRACE_SECONDS = 5,
@@ -132,6 +133,19 @@ static void end_mps(struct work *work, const struct node_options *options, const
 		failed(work, &err);
 }
 
+/* What MPS left below the roots that it was given, the one of now and the one that the record names. */
+static void remove_mps_folders(struct work *work, const char *root)
+{
+	struct gs_error err;
+	size_t removed;
+	if (!root || !*root)
+		return;
+	if (gs_mps_remove_folders(root, &removed, &err) < 0)
+		failed(work, &err);
+	if (removed)
+		printf("removed %zu folders of MPS below %s\n", removed, root);
+}
+
 /* A socket that nobody listens at: one that answers is another plugin's. */
 static bool is_dead_socket(const char *path)
 {
@@ -220,7 +234,10 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 		remove_file(&work, options->socket_path);
 	if (config.flags.gfd.output_file && *config.flags.gfd.output_file)
 		remove_file(&work, config.flags.gfd.output_file);
+	GS_AUTO_FREE char *recorded = gs_mps_recorded_root(options->state_dir);
 	end_mps(&work, options, &config);
+	remove_mps_folders(&work, config.flags.mps_root);
+	remove_mps_folders(&work, recorded);
 	remove_files(&work, options->state_dir, is_state);
 	/* Folders that are empty now; as a pod's mounts they cannot be removed, and do no harm. */
 	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);

@@ -257,3 +257,36 @@ def test_deleting_the_daemon_set_waits_for_its_pods(machine, api):
     done = subprocess.run([GPUSHARE, "node", "--delete-daemonset=gpu-operator/gpushare"], env=machine.environment, capture_output=True,
                           text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "no rights" in done.stderr
+
+
+def test_what_mps_left_goes_and_nothing_of_others(machine):
+    """Folders of control daemons that are gone, below the root of now and below one from before; no link leads out of them."""
+    machine.start()
+    machine.end(signal.SIGTERM)
+    root, before, outside = machine.folder / "mps", machine.folder / "mps-before", machine.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    for place in (root, before):
+        for name in ("GPU-00000000-0000-4000-8000-000000000001", "GPU-00000000-0000-4000-8000-000000000001-3"):
+            (place / name / "pipe").mkdir(parents=True)
+            (place / name / "log").mkdir()
+            (place / name / "pipe" / "control").write_text("x")
+            (place / name / "log" / "server.log").write_text("x")
+        (place / name / "pipe" / "link").symlink_to(outside)
+    (root / "GPU-00000000-0000-4000-8000-000000000002").mkdir()
+    (root / "GPU-00000000-0000-4000-8000-000000000002" / "log").symlink_to(outside)
+    (root / "nvidia.com" / "gpu" / "pipe").mkdir(parents=True)  # as NVIDIA's own plugin calls it
+    (before / "shm").mkdir()
+    (before / "shm" / "cuda.shm.0.1").write_text("x")
+    (machine.state / "mps.json").write_text(json.dumps({"version": 1, "root": str(before), "computeModes": {}}))
+    (machine.state / "mps.json").chmod(0o600)
+    machine.flags.append(f"--mps-root={root}")
+    done = machine.uninstall()
+    assert (outside / "precious").exists() and not before.exists()
+    # The folder that was made to look like ours holds a link that we did not make.
+    assert sorted(path.name for path in root.iterdir()) == ["GPU-00000000-0000-4000-8000-000000000002", "nvidia.com"]
+    assert done.returncode == 1 and "000000000002" in done.stderr
+    (root / "GPU-00000000-0000-4000-8000-000000000002" / "log").unlink()
+    done = machine.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in root.iterdir()] == ["nvidia.com"]
