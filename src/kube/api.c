@@ -18,8 +18,8 @@ enum {
 	TOKEN_BYTES_MAX = 64 * 1024,
 	HEADER_BYTES_MAX = 64 * 1024,
 	CONNECT_TIMEOUT_MS = 5000,
-	KEEPALIVE_SECONDS = 30, /* an idle watch asks the peer's kernel this often whether it is still there */
-	UNACKNOWLEDGED_MS = 30000,
+	KEEPALIVE_SECONDS = 9, /* an idle watch asks the peer's kernel this often whether it is still there */
+	UNACKNOWLEDGED_MS = 9000,
 	REQUESTS_AT_ONCE = 2,
 };
 

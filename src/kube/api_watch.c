@@ -180,6 +180,7 @@ void api_watch_ended(struct api_watch *watch, CURLcode code)
 		stop_exchange(watch);
 		watch->attempt = 0;
 		again(watch, api_random() % 1000);
+		watch->owner.state(watch->owner.user, NULL);
 		return;
 	}
 	if (status == 401)

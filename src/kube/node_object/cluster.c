@@ -91,6 +91,8 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 	/* A server that sends what was not asked for is not believed. */
 	if (!name || strcmp(name, cluster->node_name) != 0)
 		return false;
+	if (cluster->stopping) /* whoever listened may be gone */
+		return true;
 	log_connected(cluster);
 	if (type == API_DELETED) {
 		gs_log(GS_LOG_WARNING, "this node was deleted from the cluster", GS_STR("node", name));
@@ -117,6 +119,13 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 static void on_watch_state(void *user, const char *problem)
 {
 	struct cluster *cluster = user;
+	if (cluster->stopping)
+		return;
+	if (!problem) {
+		/* The next watch is to be accepted first; the server may be gone by then. */
+		set_state(cluster, "Connecting");
+		return;
+	}
 	if (!*problem) {
 		set_state(cluster, "Watching");
 		free(cluster->watch_problem);
@@ -136,6 +145,15 @@ static void on_watch_state(void *user, const char *problem)
 }
 
 /* --- life --- */
+
+enum { LAST_WORDS_MS = 2000 };
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+	struct cluster *cluster = timer->data;
+	cluster_say_again(cluster);
+	cluster_work(cluster);
+}
 
 static bool is_node_name(const char *name)
 {
@@ -168,6 +186,11 @@ int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct
 	};
 	uv_timer_init(loop, &cluster->work_timer);
 	cluster->work_timer.data = cluster;
+	uv_timer_init(loop, &cluster->heartbeat);
+	cluster->heartbeat.data = cluster;
+	cluster->handles = 2;
+	/* At random, so that the nodes of a cluster do not all speak at once. */
+	uv_timer_start(&cluster->heartbeat, on_heartbeat, api_random() % CLUSTER_HEARTBEAT_MS, CLUSTER_HEARTBEAT_MS);
 	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++)
 		cluster->jobs[i].cluster = cluster;
 	const struct api_watch_owner owner = {.user = cluster, .event = on_node, .state = on_watch_state};
@@ -180,6 +203,8 @@ int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct
 static void on_closed(uv_handle_t *handle)
 {
 	struct cluster *cluster = handle->data;
+	if (--cluster->handles > 0)
+		return;
 	cluster_free_writes(cluster);
 	for (size_t i = 0; i < cluster->watched_count; i++)
 		free(cluster->watched[i].value);
@@ -193,13 +218,32 @@ static void on_closed(uv_handle_t *handle)
 	free(cluster);
 }
 
-void cluster_stop(struct cluster *cluster)
+void cluster_close(struct cluster *cluster)
 {
-	if (!cluster)
+	if (!cluster || !cluster->api)
 		return;
 	api_close(cluster->api);
 	cluster->api = NULL;
 	uv_close((uv_handle_t *)&cluster->work_timer, on_closed);
+	uv_close((uv_handle_t *)&cluster->heartbeat, on_closed);
+}
+
+static void on_last_words_overdue(uv_timer_t *timer)
+{
+	cluster_close(timer->data);
+}
+
+void cluster_stop(struct cluster *cluster)
+{
+	if (!cluster)
+		return;
+	cluster->stopping = true;
+	if (!cluster->synced || !cluster_say_unknown(cluster)) {
+		cluster_close(cluster);
+		return;
+	}
+	uv_timer_start(&cluster->heartbeat, on_last_words_overdue, LAST_WORDS_MS, 0);
+	cluster_work(cluster);
 }
 
 bool cluster_synced(const struct cluster *cluster)
@@ -220,4 +264,7 @@ void cluster_get_state(const struct cluster *cluster, struct cluster_state *stat
 	cluster_writes_state(cluster, state);
 	if (cluster->watch_problem)
 		state->problem = cluster->watch_problem;
+	/* A server that is stopped keeps its connections; what it does not answer tells. */
+	if (strcmp(state->state, "Watching") == 0 && cluster_unanswered(cluster))
+		state->state = "Retrying";
 }

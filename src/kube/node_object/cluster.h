@@ -26,8 +26,11 @@ struct cluster_options {
 /* Begins to connect. -1 when libcurl or the credentials are missing; an API server that is away is not an error. */
 int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct cluster **cluster,
 		  struct gs_error *err);
-/* Gives up what is under way. The loop must run once more for the memory to go. */
+/* Gives up what is under way, but says first, for two seconds at most, that no condition is known any more. Calls back nobody.
+ * The loop must run until the memory has gone. */
 void cluster_stop(struct cluster *cluster);
+/* The same without last words: somebody else looks after the node from now on. */
+void cluster_close(struct cluster *cluster);
 
 /* Takes back all that the daemon ever said about the node: labels and annotations of its managers, its conditions, and its
  * NodeFeature object (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api.h) at most; for a node that no daemon runs on any
@@ -75,7 +78,8 @@ typedef void cluster_feature_answered(void *user, bool accepted);
 void cluster_set_feature(struct cluster *cluster, const char *space, const struct cluster_pair *labels,
 			 size_t label_count, cluster_feature_answered *answered, void *user);
 
-/* Sets a condition of the node. `reason` is CamelCase; `message` a sentence. The same again costs no request. Types in
+/* Sets a condition of the node. `reason` is CamelCase; `message` a sentence. The same again costs no request; every five
+ * minutes all are said again, with another lastHeartbeatTime. Types in
  * use are listed in docs/cluster-api.md. */
 void cluster_set_condition(struct cluster *cluster, const char *type, bool status, const char *reason,
 			   const char *message);

@@ -8,6 +8,7 @@
 #include "kube/node_object/cluster.h"
 
 enum {
+	CLUSTER_HEARTBEAT_MS = 5 * 60 * 1000,
 	CLUSTER_EVENTS_MAX = 32,             /* waiting for the API server */
 	CLUSTER_REMEMBERED_MAX = 32,         /* events recorded lately */
 	CLUSTER_EVENT_BURST = 10,            /* events at once; after them */
@@ -27,6 +28,7 @@ struct cluster_job {
 	struct cluster *cluster;
 	bool busy;
 	bool may_hurry;         /* the last failure was the connection's, or a right's */
+	bool unanswered;        /* the last try had no answer at all */
 	unsigned attempt;       /* failures in a row */
 	unsigned denials;       /* of these the last ones, for want of a right */
 	uint64_t not_before_ms; /* loop time */
@@ -78,6 +80,9 @@ struct cluster {
 	char *watch_problem;  /* NULL: none */
 	char *logged_problem; /* the last one that was logged, until the node was heard of again */
 	bool logged_connected;
+	uv_timer_t heartbeat; /* conditions are said again; when stopping: how long the last words may take */
+	bool stopping;
+	int handles;
 
 	struct managed managed[CLUSTER_MANAGERS_MAX];
 	size_t managed_count;
@@ -110,5 +115,13 @@ void cluster_forget_versions(struct cluster *cluster);
 /* Fills in `waiting`, and `problem` when a change is refused or delayed. */
 void cluster_writes_state(const struct cluster *cluster, struct cluster_state *state);
 void cluster_free_writes(struct cluster *cluster);
+
+/* All conditions are to be sent again, for their heartbeat. */
+void cluster_say_again(struct cluster *cluster);
+/* The last words: nobody looks after the node any more, so no condition is known. False when there is nothing to say. When
+ * that is delivered, or refused, cluster_close is called. */
+bool cluster_say_unknown(struct cluster *cluster);
+/* Whether a change of the node had no answer at all. */
+bool cluster_unanswered(const struct cluster *cluster);
 
 #endif

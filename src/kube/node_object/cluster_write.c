@@ -71,7 +71,7 @@ static struct cluster_job *job_of(struct cluster *cluster, size_t which)
 
 static void job_done(struct cluster_job *job)
 {
-	job->busy = false;
+	job->busy = job->unanswered = false;
 	job->attempt = job->denials = 0;
 	free(job->problem);
 	job->problem = NULL;
@@ -80,6 +80,7 @@ static void job_done(struct cluster_job *job)
 static void job_failed(struct cluster_job *job, const struct api_reply *reply, const char *what)
 {
 	job->busy = false;
+	job->unanswered = reply->status == 0;
 	job->may_hurry = reply->status == 0 || reply->status == 401 || reply->status == 403;
 	bool is_denied = reply->status == 403 || reply->status == 404;
 	/* A server that has just come back may not know the rights yet. */
@@ -109,7 +110,7 @@ static bool is_final(const struct api_reply *reply)
 
 static void job_refused(struct cluster_job *job, const struct api_reply *reply, const char *what)
 {
-	job->busy = false;
+	job->busy = job->unanswered = false;
 	job->attempt = 0;
 	free(job->problem);
 	job->problem = gs_printf("%s: %s", what, reply->problem);
@@ -215,6 +216,11 @@ static void on_metadata(void *user, const struct api_reply *reply)
 	struct cluster_job *job = user;
 	struct cluster *cluster = job->cluster;
 	struct managed *managed = &cluster->managed[job - cluster->jobs];
+	if (cluster->stopping) { /* whoever wanted it may be gone */
+		free_json(&managed->sent);
+		job_done(job);
+		return;
+	}
 	if (is_unavailable(managed, reply)) {
 		free_json(&managed->sent);
 		job_done(job);
@@ -275,6 +281,8 @@ static const char *first_difference(const json_t *set, const json_t *now)
 
 void cluster_check_managed(struct cluster *cluster)
 {
+	if (cluster->stopping)
+		return;
 	uint64_t now = uv_now(cluster->loop);
 	for (size_t i = 0; i < cluster->managed_count; i++) {
 		struct managed *managed = &cluster->managed[i];
@@ -377,19 +385,54 @@ static void on_conditions(void *user, const struct api_reply *reply)
 		job_failed(job, reply, "the node's conditions");
 	else
 		job_done(job);
-	cluster_work(cluster);
+	/* The last words are said once: a server that is away now is not waited for. */
+	if (cluster->stopping && (!conditions_are_due(cluster) || *reply->problem))
+		cluster_close(cluster);
+	else
+		cluster_work(cluster);
+}
+
+void cluster_say_again(struct cluster *cluster)
+{
+	for (size_t i = 0; i < cluster->condition_count; i++)
+		cluster->conditions[i].delivered &= !cluster->conditions[i].status;
+}
+
+bool cluster_say_unknown(struct cluster *cluster)
+{
+	bool any = false;
+	for (size_t i = 0; i < cluster->condition_count; i++) {
+		const struct condition *condition = &cluster->conditions[i];
+		if (!condition->status)
+			continue;
+		set_condition(cluster, condition->type, "Unknown", "DaemonStopped",
+			      "the daemon was stopped, and nobody looks after the GPUs of this node");
+		any = true;
+	}
+	struct cluster_job *job = job_of(cluster, CONDITIONS_JOB);
+	return any && (job->busy || job->attempt == 0);
+}
+
+bool cluster_unanswered(const struct cluster *cluster)
+{
+	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++)
+		if (cluster->jobs[i].unanswered)
+			return true;
+	return false;
 }
 
 /* As an element of a strategic merge patch. */
 static json_t *condition_json(const struct condition *condition)
 {
-	char changed[GS_TIMESTAMP_SIZE];
+	char changed[GS_TIMESTAMP_SIZE], now[GS_TIMESTAMP_SIZE];
 	if (!condition->status)
 		return json_pack("{s:s, s:s}", "$patch", "delete", "type", condition->type);
 	gs_timestamp((struct timespec){.tv_sec = condition->changed_seconds}, 0, changed);
-	return json_pack("{s:s, s:s, s:o, s:o, s:s}", "type", condition->type, "status", condition->status, "reason",
-			 bounded(condition->reason, REASON_BYTES_MAX), "message",
-			 bounded(condition->message, CONDITION_MESSAGE_BYTES_MAX), "lastTransitionTime", changed);
+	gs_timestamp((struct timespec){.tv_sec = time(NULL)}, 0, now);
+	return json_pack("{s:s, s:s, s:o, s:o, s:s, s:s}", "type", condition->type, "status", condition->status,
+			 "reason", bounded(condition->reason, REASON_BYTES_MAX), "message",
+			 bounded(condition->message, CONDITION_MESSAGE_BYTES_MAX), "lastTransitionTime", changed,
+			 "lastHeartbeatTime", now);
 }
 
 static void send_conditions(struct cluster *cluster)
@@ -535,6 +578,8 @@ void cluster_work(struct cluster *cluster)
 	uint64_t soonest_ms = UINT64_MAX;
 	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++) {
 		if (job_of(cluster, i)->busy || !job_is_due(cluster, i))
+			continue;
+		if (cluster->stopping && i != CONDITIONS_JOB)
 			continue;
 		uint64_t wait_ms = wait_of(cluster, i);
 		if (wait_ms > 0) {
