@@ -13,8 +13,10 @@
 #include "node/selection.h"
 #include "node/uninstall.h"
 
-/* Options of ours; the rest of the table are NVIDIA's flags, which the config room knows by the same names. */
-enum { OWN_OPTIONS = 25, DELETE_SECONDS = 120 };
+enum { DELETE_SECONDS = 120 };
+
+/* The first of NVIDIA's flags, which the config room knows by the same names; the options before it are ours. */
+#define FIRST_SETTING "mig-strategy"
 
 static const struct gs_option options[] = {
 	{"config", 'c', "FILE", "CONFIG_FILE", NULL,
@@ -69,6 +71,9 @@ static const struct gs_option options[] = {
 	 NULL},
 	{"pci-devices", 0, "DIR", "GPUSHARE_PCI_DEVICES", NODE_DEFAULT_PCI_DIR,
 	 "where the machine's PCI devices are listed: where none is a GPU of NVIDIA's, no driver is missed", "dir"},
+	{"take-over", 0, "BOOL", "GPUSHARE_TAKE_OVER", "false",
+	 "true: where a daemon runs that was started so, too, take over from it with no gap, instead of giving up",
+	 "true false"},
 	{"device-plugin", 0, "BOOL", "GPUSHARE_DEVICE_PLUGIN", "true",
 	 "false: give no GPU to pods; the node is labelled all the same", "true false"},
 	{"labels", 0, "BOOL", "GPUSHARE_LABELS", "true", "false: set no labels of GPUs on the node", "true false"},
@@ -166,12 +171,12 @@ static int read_trust(const struct gs_arguments *arguments, bool fallback, bool 
 	return -1;
 }
 
-/* The switches of parts of the daemon: on unless they say false. */
-static int read_switch(const struct gs_arguments *arguments, const char *name, bool *off)
+/* The switches of parts of the daemon. */
+static int read_switch(const struct gs_arguments *arguments, const char *name, bool *on)
 {
 	const char *value = gs_option_value(&gs_command_node, arguments, name);
-	*off = strcmp(value, "false") == 0;
-	if (*off || strcmp(value, "true") == 0)
+	*on = strcmp(value, "true") == 0;
+	if (*on || strcmp(value, "false") == 0)
 		return 0;
 	fprintf(stderr, "gpushare node: --%s is \"%s\"; use true or false\n", name, value);
 	return -1;
@@ -188,7 +193,7 @@ static int run_or_uninstall(const struct node_options *node, const struct gs_arg
 	if (deleted)
 		return node_delete_daemon_set(node, deleted, DELETE_SECONDS, err);
 	int result = node_run(node, err);
-	if (result < 0 || !daemon_set || !node_daemon_set_is_going(node, daemon_set))
+	if (result < 0 || result == NODE_TAKEN_OVER || !daemon_set || !node_daemon_set_is_going(node, daemon_set))
 		return result;
 	gs_log(GS_LOG_INFO, "uninstalling, since the DaemonSet is deleted", GS_STR("daemonset", daemon_set));
 	if (result != NODE_HANGS)
@@ -219,7 +224,10 @@ static int run(int argc, char **argv)
 
 	struct gs_config_override overrides[GS_ARRAY_LENGTH(options)];
 	size_t override_count = 0;
-	for (size_t i = OWN_OPTIONS; options[i].name; i++)
+	size_t first = 0;
+	while (strcmp(options[first].name, FIRST_SETTING) != 0)
+		first++;
+	for (size_t i = first; options[i].name; i++)
 		if (arguments.values[i])
 			overrides[override_count++] =
 				(struct gs_config_override){.name = options[i].name, .value = arguments.values[i]};
@@ -255,13 +263,14 @@ static int run(int argc, char **argv)
 		.overrides = overrides,
 		.override_count = override_count,
 	};
-	if (read_switch(&arguments, "device-plugin", &node.no_device_plugin) < 0 ||
-	    read_switch(&arguments, "labels", &node.no_labels) < 0 ||
-	    read_switch(&arguments, "mig-manager", &node.no_mig_manager) < 0)
+	if (read_switch(&arguments, "device-plugin", &node.device_plugin) < 0 ||
+	    read_switch(&arguments, "labels", &node.labels) < 0 ||
+	    read_switch(&arguments, "mig-manager", &node.mig_manager) < 0 ||
+	    read_switch(&arguments, "take-over", &node.take_over) < 0)
 		return GS_EXIT_USAGE;
 	struct gs_error err;
 	int result = run_or_uninstall(&node, &arguments, argv + 1, &err);
-	if (result == NODE_HANGS)
+	if (result == NODE_HANGS || result == NODE_TAKEN_OVER)
 		_exit(GS_EXIT_OK);
 	if (result == 0)
 		return GS_EXIT_OK;
@@ -282,7 +291,7 @@ const struct gs_command gs_command_node = {
 		"reads the config and "
 		"looks at the GPUs again. SIGTERM stops it; workloads go on.\n\n"
 		"Without a driver it waits for one. One daemon runs per state directory and device plugin "
-		"directory.\n\n"
+		"directory; with --take-over, the next one takes its place.\n\n"
 		"For each setting the command line wins over the environment, that over the file, and that over the "
 		"default. The variables "
 		"are those of NVIDIA's device plugin; one that is set but empty counts as set. DP_DISABLE_HEALTHCHECKS "

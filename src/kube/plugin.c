@@ -157,6 +157,20 @@ void kube_plugin_stop(struct kube_plugin *plugin, void (*done)(void *user), void
 		uv_close((uv_handle_t *)&plugin->retry, on_timer_closed);
 }
 
+void kube_plugin_retire(struct kube_plugin *plugin)
+{
+	plugin->retired = true;
+	close_kubelet(plugin);
+	uv_timer_stop(&plugin->retry);
+	if (plugin->server)
+		rpc_server_close_listener(plugin->server);
+}
+
+size_t kube_plugin_connections(const struct kube_plugin *plugin, int *fds, size_t capacity)
+{
+	return plugin->server ? rpc_server_connections(plugin->server, fds, capacity) : 0;
+}
+
 void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view)
 {
 	plugin->view = *view;
@@ -166,7 +180,7 @@ void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view
 
 void kube_plugin_stream_lost(struct kube_plugin *plugin)
 {
-	if (plugin->stopping || plugin->stream_count > 0 || !plugin->registered)
+	if (plugin->stopping || plugin->retired || plugin->stream_count > 0 || !plugin->registered)
 		return;
 	plugin->registered = false;
 	retry_later(plugin, STREAM_LOST_RETRY_MS);
@@ -196,7 +210,7 @@ static void on_register_done(void *user, enum rpc_status status, const char *tex
 
 void kube_plugin_register(struct kube_plugin *plugin)
 {
-	if (plugin->stopping || !*plugin->kubelet_socket)
+	if (plugin->stopping || plugin->retired || !*plugin->kubelet_socket)
 		return;
 	close_kubelet(plugin);
 	uv_timer_stop(&plugin->retry);

@@ -43,6 +43,11 @@ int kube_plugin_start(uv_loop_t *loop, const char *directory, const char *kubele
 /* Stops serving and removes the socket; frees the plugin in the loop's own time, then calls `done` (may be NULL). */
 void kube_plugin_stop(struct kube_plugin *plugin, void (*done)(void *user), void *user);
 
+/* Registers no more and accepts no more connections; what is open is answered on. The socket's file is the next daemon's. */
+void kube_plugin_retire(struct kube_plugin *plugin);
+/* The descriptors of the kubelet's open connections, which stay the plugin's; how many. */
+size_t kube_plugin_connections(const struct kube_plugin *plugin, int *fds, size_t capacity);
+
 /* A new view: pushed to every ListAndWatch stream when the published list differs. */
 void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view);
 

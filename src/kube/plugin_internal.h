@@ -36,6 +36,7 @@ struct kube_plugin {
 	unsigned retry_ms;
 	bool registered;
 	char problem[sizeof((struct gs_error *)0)->text]; /* why it is not registered; "" */
+	bool retired;                                     /* another daemon registers; what is open is answered on */
 	bool stopping;
 	void (*stopped)(void *user);
 	void *stopped_user;

@@ -235,7 +235,7 @@ static void send_labels(struct node_labels *labels)
 void node_labels_update(struct node *node)
 {
 	struct node_labels *labels = node->labels;
-	if (!labels || labels->stopping || node->options->no_labels || !node->config_ready || !node->inventory_known ||
+	if (!labels || labels->stopping || !node->options->labels || !node->config_ready || !node->inventory_known ||
 	    node->plan_problem)
 		return;
 	if (labels->built && is_forever(&node->config))
@@ -271,7 +271,7 @@ void node_labels_start(struct node *node)
 	node->labels->timer.data = node->labels;
 	/* Those of a daemon that had them switched on go. */
 	const struct cluster_metadata none = {0};
-	if (node->options->no_labels)
+	if (!node->options->labels)
 		cluster_set_metadata(node->cluster, NODE_LABELS_MANAGER, &none);
 }
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "core/health/health.h"
+#include "node/handover.h"
 #include "node/missing.h"
 #include "node/node_internal.h"
 #include "telemetry/exposition.h"
@@ -289,27 +290,44 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 	}
 }
 
-/* Ready: the GPUs were read, a configuration is in force, and the kubelet knows every resource, where there is one to tell; or
- * there is no GPU, and nothing will ever be to do. */
+/* What keeps it from being ready, a line each. Ready: the GPUs were read, a configuration is in force, and the kubelet knows every
+ * resource, where there is one to tell; or there is no GPU, and nothing to do; or a daemon that can't hand over must be
+ * stopped first. */
+static void add_obstacles(const struct node *node, struct gs_strbuf *text)
+{
+	if (!node->in_charge) {
+		if (!handover_needs_predecessor_gone(node))
+			gs_strbuf_add(text, "waiting to take over from the daemon before this one\n");
+		return;
+	}
+	if (node_lacks_gpu(node))
+		return;
+	if (gpus_waiting_reason(node->gpus))
+		gs_strbuf_printf(text, "waiting for the NVIDIA driver: %s\n", gpus_waiting_reason(node->gpus));
+	else if (!node->inventory_known)
+		gs_strbuf_add(text, "the GPUs were not read yet\n");
+	if (!node->config_ready)
+		gs_strbuf_add(text, "no configuration is in force yet\n");
+	if (node->serve_problem)
+		gs_strbuf_printf(text, "%s\n", node->serve_problem);
+	for (size_t i = 0; *node->options->kubelet_socket && i < node->plugins.count; i++)
+		if (!kube_plugin_registered(node->plugins.items[i]))
+			gs_strbuf_printf(text, "%s is not registered with the kubelet\n",
+					 kube_plugin_resource_name(node->plugins.items[i]));
+}
+
+bool node_is_ready(const struct node *node)
+{
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	if (node->gpus)
+		add_obstacles(node, &text);
+	return node->gpus && !text.length;
+}
+
 static void readiness_page(const struct node *node, struct http_answer *answer)
 {
 	answer->content_type = "text/plain; charset=utf-8";
-	if (node_lacks_gpu(node)) {
-		gs_strbuf_add(&answer->body, "ok: this machine has no GPU of NVIDIA's\n");
-		return;
-	}
-	if (gpus_waiting_reason(node->gpus))
-		gs_strbuf_printf(&answer->body, "waiting for the NVIDIA driver: %s\n", gpus_waiting_reason(node->gpus));
-	else if (!node->inventory_known)
-		gs_strbuf_add(&answer->body, "the GPUs were not read yet\n");
-	if (!node->config_ready)
-		gs_strbuf_add(&answer->body, "no configuration is in force yet\n");
-	if (node->serve_problem)
-		gs_strbuf_printf(&answer->body, "%s\n", node->serve_problem);
-	for (size_t i = 0; *node->options->kubelet_socket && i < node->plugins.count; i++)
-		if (!kube_plugin_registered(node->plugins.items[i]))
-			gs_strbuf_printf(&answer->body, "%s is not registered with the kubelet\n",
-					 kube_plugin_resource_name(node->plugins.items[i]));
+	add_obstacles(node, &answer->body);
 	answer->status = answer->body.length ? 503 : 200;
 	if (!answer->body.length)
 		gs_strbuf_add(&answer->body, "ok\n");

@@ -357,6 +357,11 @@ static void attempt(struct mig_manager *manager)
 	node_withdrawal_settle(manager->node, NULL, start_job, manager);
 }
 
+bool mig_manager_busy(const struct node *node)
+{
+	return node->mig && node->mig->working;
+}
+
 /* --- the label --- */
 
 void mig_manager_resume(struct node *node)
@@ -424,7 +429,7 @@ void mig_manager_start(struct node *node)
 {
 	if (!node->cluster)
 		return;
-	if (node->options->no_mig_manager) {
+	if (!node->options->mig_manager) {
 		forget_state(node);
 		return;
 	}

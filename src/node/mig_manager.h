@@ -34,4 +34,7 @@ json_t *mig_manager_json(const struct node *node);
 /* What stands in the way; NULL: nothing. */
 const char *mig_manager_problem(const struct node *node);
 
+/* Whether a change is under way, which must not be cut off. */
+bool mig_manager_busy(const struct node *node);
+
 #endif

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "node/handover.h"
 #include "node/mig_manager.h"
 #include "node/missing.h"
 #include "node/node_internal.h"
@@ -31,12 +32,14 @@ static void on_gpus_stopped(void *user)
 {
 	struct node *node = user;
 	node->gpus = NULL;
+	if (!node->retired)
+		return;
+	uv_timer_stop(&node->stop_timer);
+	node->on_retired(node->retired_user);
 }
 
 static void close_handles(struct node *node)
 {
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++)
-		uv_close((uv_handle_t *)&node->signals[i], NULL);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->config_events); i++)
 		uv_close((uv_handle_t *)&node->config_events[i], NULL);
 	uv_close((uv_handle_t *)&node->plugin_event, NULL);
@@ -54,20 +57,15 @@ static void on_stop_overdue(uv_timer_t *timer)
 	uv_stop(timer->loop);
 }
 
-static void stop(struct node *node)
+/* All but the plugins, the cluster and the GPU room. */
+static void stop_services(struct node *node)
 {
-	if (node->stopping)
-		return;
-	node->stopping = true;
-	uv_timer_start(&node->stop_timer, on_stop_overdue, STOP_MS_MAX, 0);
-	uv_unref((uv_handle_t *)&node->stop_timer);
 	struct gs_error err;
 	/* While it is being written, the writer's end saves what came since. */
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
 	node_others_stop(node);
 	node_specs_stop(node);
-	node_unpublish(node);
 	node_withdrawals_stop(node);
 	mig_manager_stop(node);
 	http_server_stop(node->metrics_server);
@@ -77,19 +75,73 @@ static void stop(struct node *node)
 	kube_pods_close(node->pods);
 	node->pods = NULL;
 	node_mps_stop(node);
+	close_handles(node);
+}
+
+static void stop_gpus(struct node *node)
+{
+	if (!node->gpus)
+		return;
+	node->left_behind = gpus_left_behind(node->gpus);
+	gpus_stop(node->gpus, on_gpus_stopped, node);
+}
+
+void node_stop(struct node *node)
+{
+	if (node->stopping)
+		return;
+	node->stopping = true;
+	uv_timer_start(&node->stop_timer, on_stop_overdue, STOP_MS_MAX, 0);
+	uv_unref((uv_handle_t *)&node->stop_timer);
+	handover_free(node);
+	node_unpublish(node);
+	stop_services(node);
 	cluster_stop(node->cluster);
 	node->cluster = NULL;
-	if (node->gpus) {
-		node->left_behind = gpus_left_behind(node->gpus);
-		gpus_stop(node->gpus, on_gpus_stopped, node);
+	stop_gpus(node);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++)
+		uv_close((uv_handle_t *)&node->signals[i], NULL);
+}
+
+/* --- retiring: another daemon takes over, and the kubelet's connections are served on --- */
+
+static void on_retire_overdue(uv_timer_t *timer)
+{
+	struct node *node = timer->loop->data;
+	gs_log(GS_LOG_WARNING, "a call to NVML does not return; handing over without it");
+	node->on_retired(node->retired_user);
+}
+
+void node_retire(struct node *node, void (*done)(void *user), void *user)
+{
+	node->stopping = node->retired = true;
+	node->on_retired = done;
+	node->retired_user = user;
+	for (size_t i = 0; i < node->plugins.count; i++)
+		kube_plugin_retire(node->plugins.items[i]);
+	stop_services(node);
+	cluster_close(node->cluster);
+	node->cluster = NULL;
+	uv_timer_start(&node->stop_timer, on_retire_overdue, STOP_MS_MAX, 0);
+	stop_gpus(node);
+}
+
+void node_unlock(struct node *node)
+{
+	int *const locks[] = {&node->plugin_dir_lock, &node->state_dir_lock};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(locks); i++) {
+		if (*locks[i] >= 0)
+			close(*locks[i]);
+		*locks[i] = -1;
 	}
-	close_handles(node);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
 {
 	struct node *node = handle->loop->data;
-	if (number == SIGHUP) {
+	if (number == SIGHUP && !node->in_charge)
+		return;
+	if (number == SIGHUP && !node->retired) {
 		gs_log(GS_LOG_INFO, "SIGHUP: reading the config and looking at the GPUs again");
 		if (node_config_reload(node, true))
 			node_republish(node);
@@ -97,8 +149,11 @@ static void on_signal(uv_signal_t *handle, int number)
 		gpus_rescan(node->gpus);
 		return;
 	}
+	if (number == SIGHUP)
+		return;
 	gs_log(GS_LOG_INFO, "stopping", GS_STR("signal", strsignal(number)));
-	stop(node);
+	if (!handover_leave(node))
+		node_stop(node);
 }
 
 /* --- starting --- */
@@ -114,7 +169,8 @@ static int lock_directory(const char *path, const char *what, int *lock, struct 
 	return *lock < 0 ? -1 : 0;
 }
 
-static int take_directories(struct node *node, struct gs_error *err)
+/* In `taken`: whether another daemon has them, and this one may take over. */
+static int take_directories(struct node *node, bool *taken, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
 	const size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/nvidia-gpu.sock";
@@ -130,12 +186,13 @@ static int take_directories(struct node *node, struct gs_error *err)
 	/* A read-only state directory costs the memory of allocations, not the service. */
 	if (gs_make_directories(options->state_dir, 0700, &problem) < 0)
 		gs_log(GS_LOG_WARNING, "no state directory; allocations are not kept", GS_STR("error", problem.text));
-	else if (lock_directory(options->state_dir, "the state directory", &node->state_dir_lock, err) < 0)
+	else if (lock_directory(options->state_dir, "the state directory", &node->state_dir_lock, err) < 0 &&
+		 !(*taken = options->take_over && err->code == EWOULDBLOCK))
 		return -1;
 	if (gs_make_directories(options->plugin_dir, 0755, err) < 0 ||
-	    lock_directory(options->plugin_dir, "the kubelet's directory", &node->plugin_dir_lock, err) < 0)
+	    gs_make_directories(dirname(socket_copy), 0755, err) < 0)
 		return -1;
-	return gs_make_directories(dirname(socket_copy), 0755, err);
+	return *taken ? 0 : lock_directory(options->plugin_dir, "the kubelet's directory", &node->plugin_dir_lock, err);
 }
 
 static void init_handles(struct node *node)
@@ -174,25 +231,37 @@ static void start_pods(struct node *node)
 
 static void on_inventory(void *user, const struct gs_inventory *inventory)
 {
-	node_missing_update(user, inventory);
-	node_publish(user, inventory);
-	if (!node_others_hold(user))
-		mig_manager_seen(user);
+	struct node *node = user;
+	handover_ready(node);
+	if (!node->in_charge)
+		return;
+	node_missing_update(node, inventory);
+	node_publish(node, inventory);
+	if (!node_others_hold(node))
+		mig_manager_seen(node);
 }
 
 static void on_health(void *user)
 {
-	node_publish_health(user);
+	struct node *node = user;
+	if (gpus_waiting_reason(node->gpus))
+		handover_ready(node);
+	if (node->in_charge)
+		node_publish_health(node);
 }
 
 static void on_event(void *user, const char *gpu)
 {
-	node_mps_look(user, gpu);
+	struct node *node = user;
+	if (node->in_charge)
+		node_mps_look(node, gpu);
 }
 
 static void on_looked(void *user)
 {
 	struct node *node = user;
+	if (!node->in_charge)
+		return;
 	if (node->config.imex_required && node->inventory_known) /* its device node comes and goes unseen */
 		node_publish_health(node);
 	node_withdrawals_looked(user);
@@ -201,16 +270,34 @@ static void on_looked(void *user)
 	node_specs_look(user);
 }
 
-static int start(struct node *node, struct gs_error *err)
+/* `leave_mig`: what a change of MIG layouts left is somebody else's to settle, or may be. */
+static int start_gpus(struct node *node, bool leave_mig, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
-	if (take_directories(node, err) < 0)
-		return -1;
+	const struct gpus_options gpus_options = {
+		.driver_root = node->config.flags.plugin.container_driver_root,
+		.host_driver_root = node->config.flags.nvidia_driver_root,
+		.disable_healthchecks = options->disable_healthchecks,
+		.enable_healthchecks = options->enable_healthchecks,
+		.state_dir = options->state_dir,
+		.leave_mig = leave_mig,
+	};
+	const struct gpus_owner owner = {
+		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
+	return gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err);
+}
+
+/* What needs the directories. */
+static int start_services(struct node *node, struct gs_error *err)
+{
+	const struct node_options *options = node->options;
+	node->in_charge = true;
+	*err = (struct gs_error){0};
 	node->ledger = ledger_open(options->state_dir, err);
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
 	node->missing = node_missing_open(node);
-	if (node_metrics_start(node, err) < 0)
+	if (!node->metrics_server && node_metrics_start(node, err) < 0)
 		return -1;
 	static const struct rpc_server_limits limits = {
 		.connections = 16, .streams = 8, .message_bytes = NODE_STATUS_BYTES_MAX};
@@ -219,17 +306,9 @@ static int start(struct node *node, struct gs_error *err)
 		return -1;
 	bool others = node_others_start(node);
 	node_specs_start(node);
-	const struct gpus_options gpus_options = {
-		.driver_root = node->config.flags.plugin.container_driver_root,
-		.host_driver_root = node->config.flags.nvidia_driver_root,
-		.disable_healthchecks = options->disable_healthchecks,
-		.enable_healthchecks = options->enable_healthchecks,
-		.state_dir = options->state_dir,
-		.leave_mig = others,
-	};
-	const struct gpus_owner owner = {
-		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
-	if (gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err) < 0)
+	if (node->gpus)
+		gpus_leave_mig(node->gpus, others);
+	else if (start_gpus(node, others, err) < 0)
 		return -1;
 	node_join_cluster(node);
 	node_others_join(node);
@@ -239,6 +318,44 @@ static int start(struct node *node, struct gs_error *err)
 	start_pods(node);
 	node_config_watch(node);
 	node_kubelet_watch(node);
+	if (options->take_over)
+		handover_offer(node);
+	return 0;
+}
+
+void node_take_charge(struct node *node)
+{
+	struct gs_error err;
+	if (start_services(node, &err) < 0) {
+		gs_log(GS_LOG_ERROR, "cannot take over", GS_STR("error", err.text));
+		node->start_error = err;
+		node_stop(node);
+		return;
+	}
+	const struct gs_inventory *inventory = gpus_inventory(node->gpus);
+	if (!inventory)
+		return;
+	struct gs_inventory copy;
+	gs_inventory_copy(&copy, inventory);
+	on_inventory(node, &copy);
+	gs_inventory_free(&copy);
+}
+
+static int start(struct node *node, struct gs_error *err)
+{
+	bool taken = false;
+	if (take_directories(node, &taken, err) < 0)
+		return -1;
+	if (!taken)
+		return start_services(node, err);
+	/* In the network of the daemon before, its port is taken until it goes. */
+	struct gs_error problem;
+	if (node_metrics_start(node, &problem) < 0)
+		gs_log(GS_LOG_INFO, "metrics are served once the daemon before is gone",
+		       GS_STR("reason", problem.text));
+	if (start_gpus(node, true, err) < 0)
+		return -1;
+	handover_wait(node);
 	return 0;
 }
 
@@ -265,14 +382,6 @@ static void free_node(struct node *node)
 	free(node->plan_problem);
 	free(node->serve_problem);
 	free(node);
-}
-
-static void give_back_directories(const struct node *node)
-{
-	if (node->plugin_dir_lock >= 0)
-		close(node->plugin_dir_lock);
-	if (node->state_dir_lock >= 0)
-		close(node->state_dir_lock);
 }
 
 /* Until nothing is left to do, or what is left hangs. */
@@ -307,14 +416,20 @@ int node_run(const struct node_options *options, struct gs_error *err)
 	int result = start(node, err);
 	if (result < 0) {
 		struct gs_error reason = *err;
-		stop(node);
+		node_stop(node);
 		run_dry(node);
 		*err = reason;
 	} else {
 		run_dry(node);
+		if (node->taken_over)
+			return NODE_TAKEN_OVER;
 		gs_log(GS_LOG_INFO, "stopped");
+		if (*node->start_error.text) {
+			*err = node->start_error;
+			result = -1;
+		}
 	}
-	give_back_directories(node);
+	node_unlock(node);
 	if (node->abandoned) /* its memory is still the thread's */
 		return result < 0 ? result : NODE_HANGS;
 	uv_loop_close(&node->loop);

@@ -33,16 +33,18 @@ struct node_options {
 	const char *pci_dir;         /* node/hardware.h */
 	const char *mig_config_path; /* mig-parted's file, for the label nvidia.com/mig.config; NULL: none */
 	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
-	bool no_device_plugin;                                  /* nothing is given out; labels are set */
-	bool no_labels, no_mig_manager;
+	bool take_over;     /* from another daemon that has the directories, instead of giving up */
+	bool device_plugin; /* else nothing is given out, and labels are set */
+	bool labels, mig_manager;
 	const struct gs_config_override *overrides; /* NVIDIA's flags given on the command line */
 	size_t override_count;
 };
 
 /* Runs until SIGTERM, SIGINT or SIGQUIT: 0. -1 when it could not start, with the reason. Logs as it goes. NODE_HANGS when
  * it stopped but a thread is left that NVML does not return to: the process must end by _exit, for exit would wait for
- * it, and must not call NVML. */
-enum { NODE_HANGS = 1 };
+ * it, and must not call NVML. NODE_TAKEN_OVER when another daemon has the node: the process must end by _exit and touch
+ * nothing of it. */
+enum { NODE_HANGS = 1, NODE_TAKEN_OVER = 2 };
 int node_run(const struct node_options *options, struct gs_error *err);
 
 #endif

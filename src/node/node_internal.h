@@ -21,6 +21,7 @@ struct node_mps;
 struct node_others;
 struct node_specs;
 struct http_server;
+struct handover;
 
 struct node {
 	uv_loop_t loop;
@@ -74,6 +75,14 @@ struct node {
 	struct missing *missing;                 /* missing.h */
 	struct mig_manager *mig;                 /* mig_manager.h; NULL: no cluster */
 
+	struct handover *handover;   /* handover.h; NULL: none is offered, and none is waited for */
+	struct gs_error start_error; /* why it could not take over */
+	bool in_charge;              /* the directories are this daemon's; else it waits for another one */
+	bool retired;                /* another daemon has all but the kubelet's open connections */
+	bool taken_over;             /* and serves: the end is at once, and touches nothing */
+	void (*on_retired)(void *user);
+	void *retired_user;
+
 	struct rpc_server *status_server;
 	struct http_server *metrics_server; /* NULL: none is wanted */
 	bool metrics_ask_pods;              /* the kubelet was asked for a scrape, and has not answered yet */
@@ -102,6 +111,13 @@ void node_config_watch(struct node *node);
 void node_config_begin(struct node *node);
 /* The node's label has this value (NULL: the node does not have it). */
 void node_config_label(struct node *node, const char *value);
+
+/* node.c: the directories are locked: everything else begins. */
+void node_take_charge(struct node *node);
+void node_unlock(struct node *node);
+/* Leaves everything but the kubelet's open connections, then calls `done`, in 10 s at most. */
+void node_retire(struct node *node, void (*done)(void *user), void *user);
+void node_stop(struct node *node);
 
 /* publish.c: makes what is published equal to what should be. Safe to call at any time; touches only what changed. */
 void node_publish(struct node *node, const struct gs_inventory *inventory);
@@ -145,7 +161,8 @@ void node_mps_problems(const struct node *node, json_t *problems);
 /* The control daemons go on. */
 void node_mps_stop(struct node *node);
 
-/* metrics.c: serves /metrics, /healthz and /readyz, if that is wanted. */
+/* metrics.c: whether the kubelet can give out all that there is; and serves /metrics, /healthz and /readyz, if that is wanted. */
+bool node_is_ready(const struct node *node);
 int node_metrics_start(struct node *node, struct gs_error *err);
 
 /* status.c */

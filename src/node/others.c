@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "kube/others.h"
+#include "node/handover.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "node/specs.h"
@@ -172,6 +173,12 @@ static bool ask(struct node_others *others, const char *socket, const char *meth
 
 static bool is_ours(const struct node *node, const uint8_t *resource, size_t length)
 {
+	/* What the daemon before serves until this one does. */
+	for (size_t i = 0; handover_has_predecessor(node) && i < node->plan.resource_count; i++) {
+		const char *name = node->plan.resources[i].name;
+		if (strlen(name) == length && memcmp(name, resource, length) == 0)
+			return true;
+	}
 	for (size_t i = 0; i < node->plugins.count; i++) {
 		const char *name = kube_plugin_resource_name(node->plugins.items[i]);
 		if (strlen(name) == length && memcmp(name, resource, length) == 0)
@@ -341,7 +348,7 @@ static void look(struct node_others *others)
 void node_others_look(struct node *node)
 {
 	/* Before the GPUs are known, nobody can be said to have them. */
-	if (node->others && !node->options->no_device_plugin && node->gpus && gpus_inventory(node->gpus))
+	if (node->others && node->options->device_plugin && node->gpus && gpus_inventory(node->gpus))
 		look(node->others);
 }
 
@@ -382,7 +389,7 @@ bool node_others_start(struct node *node)
 	struct node_others *others = gs_calloc(1, sizeof *others);
 	others->node = node;
 	node->others = others;
-	others->known = node->options->no_device_plugin; /* then this one is meant to run beside another */
+	others->known = !node->options->device_plugin; /* then this one is meant to run beside another */
 	if (others->known)
 		return false;
 	find(others);

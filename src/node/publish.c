@@ -131,7 +131,7 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 		ledger_set(node->ledger, id, now);
 		gs_log(GS_LOG_DEBUG, "allocated", GS_STR("resource", view->resource->name), GS_STR("share", id));
 	}
-	if (!uv_is_active((uv_handle_t *)&node->ledger_timer))
+	if (!node->retired && !uv_is_active((uv_handle_t *)&node->ledger_timer))
 		uv_timer_start(&node->ledger_timer, on_ledger_timer, LEDGER_DELAY_MS, 0);
 	return 0;
 }
@@ -245,7 +245,7 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 /* Whether shares are given out, and the node is made so that they can be. */
 static bool serves(const struct node *node)
 {
-	return !node->options->no_device_plugin && !mig_manager_holds(node) && !node_others_hold(node);
+	return node->options->device_plugin && !mig_manager_holds(node) && !node_others_hold(node);
 }
 
 /* Resources that could not be served before: a directory that was missing, a socket that could not be bound. */

@@ -181,7 +181,7 @@ static void report_serving(struct node *node)
 	const char *problem = node->serve_problem;
 	const char *reason = node->serve_conflict ? "PluginConflict" : "NotServed";
 	const char *waiting = gpus_waiting_reason(node->gpus);
-	if (node->options->no_device_plugin) {
+	if (!node->options->device_plugin) {
 		cluster_clear_condition(node->cluster, "GPUShareServing");
 		return;
 	}

@@ -260,7 +260,7 @@ static void after_run(uv_work_t *work, int status)
 void node_specs_look(struct node *node)
 {
 	struct node_specs *specs = node->specs;
-	if (!specs || node->options->no_device_plugin || node_others_hold(node) || mig_manager_holds(node) ||
+	if (!specs || !node->options->device_plugin || node_others_hold(node) || mig_manager_holds(node) ||
 	    !node->config_ready || !node->inventory_known)
 		return;
 	specs->again = specs->job != NULL;

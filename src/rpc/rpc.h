@@ -67,6 +67,12 @@ int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method 
  * Everything is freed once flushed or after half a second; `done` (may be NULL) runs last. May be called by a handler. */
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *user);
 
+/* Accepts no more connections, and leaves the socket's file to whoever binds it next. Connections that are open are served
+ * on, until rpc_server_stop. */
+void rpc_server_close_listener(struct rpc_server *server);
+/* The descriptors of up to `capacity` open connections, which stay the server's; how many. */
+size_t rpc_server_connections(const struct rpc_server *server, int *fds, size_t capacity);
+
 /* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips what it missed. A message
  * above the server's limit ends the call with RESOURCE_EXHAUSTED. */
 void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length);

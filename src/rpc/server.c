@@ -473,19 +473,36 @@ static void on_idle(uv_idle_t *idle)
 	finish_stop(server);
 }
 
+void rpc_server_close_listener(struct rpc_server *server)
+{
+	if (server->stopping || server->fd < 0)
+		return;
+	uv_timer_stop(&server->timer);
+	uv_close((uv_handle_t *)&server->listener, on_server_handle_closed);
+	close(server->fd);
+	server->fd = -1;
+}
+
+size_t rpc_server_connections(const struct rpc_server *server, int *fds, size_t capacity)
+{
+	size_t count = 0;
+	for (const struct connection *at = server->connections; at && count < capacity; at = at->next)
+		if (at->session)
+			fds[count++] = at->link.fd;
+	return count;
+}
+
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *user)
 {
 	if (server->stopping)
 		return;
-	server->stopping = true;
 	server->done = done;
 	server->done_user = user;
 	struct stat status;
 	if (lstat(server->path, &status) == 0 && status.st_dev == server->device && status.st_ino == server->inode)
 		unlink(server->path);
-	uv_timer_stop(&server->timer);
-	uv_close((uv_handle_t *)&server->listener, on_server_handle_closed);
-	close(server->fd);
+	rpc_server_close_listener(server);
+	server->stopping = true;
 	/* We may be inside a handler: the connections hear of it from the loop. */
 	wake_server(server);
 }

@@ -42,7 +42,9 @@ class Plugin:
 
     def __init__(self, path, name):
         self.name = name
-        self.channel = grpc.insecure_channel("unix:" + path, options=[("grpc.max_receive_message_length", 4 << 20)])
+        self.channel = grpc.insecure_channel("unix:" + path, options=[("grpc.max_receive_message_length", 4 << 20),
+                                                                       # each registration has a connection of its own
+                                                                       ("grpc.use_local_subchannel_pool", 1)])
         self.lists = queue.Queue()
         self.latest = None
         self.ended = threading.Event()

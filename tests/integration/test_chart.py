@@ -308,7 +308,7 @@ TAKEN = {
     "daemonsets.annotations": {"a": "b"},
     "daemonsets.labels": {"a": "b"},
     "daemonsets.priorityClassName": "mine",
-    "daemonsets.rollingUpdate.maxUnavailable": {"daemonsets": {"updateStrategy": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}}},
+    "daemonsets.rollingUpdate.maxUnavailable": "25%",
     "daemonsets.tolerations": TOLERATIONS,
     "daemonsets.updateStrategy": "OnDelete",
     "deviceDiscoveryStrategy": "nvml",
@@ -478,3 +478,18 @@ def test_nodes_without_a_gpu_get_no_pod(helm):
     assert not selects(terms_of(render(helm)), {"nvidia.com/gpu.present": "false"})
     assert not terms_of(render(helm, "simulatedNode.enabled=true"))
     assert "/nodes" in refusal(helm, "nodes=some")
+
+
+@pytest.mark.parametrize("values, rolling", [
+    ([], {"maxSurge": 1, "maxUnavailable": 0}),
+    (["updateStrategy.rollingUpdate.maxSurge=3"], {"maxSurge": 3, "maxUnavailable": 0}),
+    (["updateStrategy.rollingUpdate.maxUnavailable=25%"], {"maxUnavailable": "25%"}),  # not both: the API server takes one of them
+    (["daemonsets.updateStrategy=RollingUpdate", "daemonsets.rollingUpdate.maxUnavailable=2"], {"maxSurge": 2, "maxUnavailable": 0}),
+    (["devicePlugin.hostNetwork=true"], {"maxUnavailable": 1}),  # two pods would want one port
+    (["updateStrategy.type=OnDelete"], None),
+])
+def test_the_next_daemon_takes_over(helm, values, rolling):
+    objects = render(helm, *values)
+    strategy = objects["DaemonSet", "gpushare"]["spec"]["updateStrategy"]
+    assert strategy == ({"type": "RollingUpdate", "rollingUpdate": rolling} if rolling else {"type": "OnDelete"})
+    assert environment_of(objects)["GPUSHARE_TAKE_OVER"] == "true"

@@ -9,6 +9,8 @@
 # Stopped because this is deleted, the daemon leaves the node clean.
 - {name: GPUSHARE_DAEMONSET, value: {{ printf "%s/%s" .Release.Namespace (include "gpushare.fullname" .) | quote }}}
 {{- end }}
+# An upgrade's next daemon takes over from the one before.
+- {name: GPUSHARE_TAKE_OVER, value: "true"}
 - {name: NVIDIA_DRIVER_ROOT, value: {{ $root | quote }}}
 - {name: DRIVER_ROOT_CTR_PATH, value: {{ .Values.simulatedNode.enabled | ternary $root "/driver-root" }}}
 {{- if .Values.nvidiaDevRoot }}

@@ -147,16 +147,31 @@ envvar
 {{- if or .Values.devicePlugin.enabled .Values.gfd.enabled }}true{{ end -}}
 {{- end -}}
 
+{{/* The next daemon takes over from the one before on each node, so both run for a moment: a surge. In the node's network they would
+     want the same port. Kubernetes takes either maxSurge or maxUnavailable. */}}
 {{- define "gpushare.updateStrategy" -}}
-{{- $operators := .Values.daemonsets -}}
-{{- if eq (toString $operators.updateStrategy) "OnDelete" -}}
-type: OnDelete
-{{- else if and $operators.updateStrategy $operators.rollingUpdate.maxUnavailable -}}
-type: RollingUpdate
-rollingUpdate: {maxUnavailable: {{ regexMatch "^[0-9]+$" (toString $operators.rollingUpdate.maxUnavailable) | ternary $operators.rollingUpdate.maxUnavailable (toString $operators.rollingUpdate.maxUnavailable | quote) }}}
-{{- else -}}
-{{- toYaml .Values.updateStrategy -}}
+{{- $rolling := .Values.updateStrategy.rollingUpdate | default dict -}}
+{{- $unavailable := get $rolling "maxUnavailable" | default 0 -}}
+{{- $surge := get $rolling "maxSurge" | default 1 -}}
+{{- with .Values.daemonsets.rollingUpdate.maxUnavailable -}}
+{{- $surge = regexMatch "^[0-9]+$" (toString .) | ternary (int .) . -}}
 {{- end -}}
+{{- if eq (.Values.daemonsets.updateStrategy | default .Values.updateStrategy.type | toString) "OnDelete" -}}
+type: OnDelete
+{{- else if include "gpushare.hostNetwork" . -}}
+type: RollingUpdate
+rollingUpdate: {maxUnavailable: {{ toJson $surge }}}
+{{- else if has (toString $unavailable) (list "0" "0%") -}}
+type: RollingUpdate
+rollingUpdate: {maxSurge: {{ toJson $surge }}, maxUnavailable: 0}
+{{- else -}}
+type: RollingUpdate
+rollingUpdate: {maxUnavailable: {{ toJson $unavailable }}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gpushare.hostNetwork" -}}
+{{- if or .Values.devicePlugin.hostNetwork .Values.devicePlugin.enableHostNetwork }}true{{ end -}}
 {{- end -}}
 
 {{/* Device nodes of real GPUs can be opened only by a privileged container, or where NVIDIA's runtime puts them in. */}}
