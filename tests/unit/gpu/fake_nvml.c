@@ -149,47 +149,57 @@ static nvmlReturn_t DeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t 
 static nvmlReturn_t DeviceGetCount(uint32_t *count)
 {
 	MAY_FAIL();
+	pthread_mutex_lock(&fake.lock);
 	*count = fake.count;
+	pthread_mutex_unlock(&fake.lock);
 	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t DeviceGetHandleByIndex(uint32_t index, nvmlDevice_t *device)
 {
 	MAY_FAIL();
-	if (index >= fake.count)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*device = (nvmlDevice_t)(void *)fake.order[index];
-	return NVML_SUCCESS;
+	pthread_mutex_lock(&fake.lock);
+	bool there = index < fake.count;
+	if (there)
+		*device = (nvmlDevice_t)(void *)fake.order[index];
+	pthread_mutex_unlock(&fake.lock);
+	return there ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+}
+
+/* Under the lock. NULL: none. */
+static void *find_uuid(const char *uuid)
+{
+	for (uint32_t i = 0; i < fake.count; i++) {
+		if (strcmp(fake.order[i]->uuid, uuid) == 0)
+			return fake.order[i];
+		for (uint32_t j = 0; j < FAKE_MIGS_MAX; j++)
+			if (fake.order[i]->migs[j].there && strcmp(fake.order[i]->migs[j].uuid, uuid) == 0)
+				return &fake.order[i]->migs[j];
+	}
+	return NULL;
 }
 
 static nvmlReturn_t DeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
 	MAY_FAIL();
-	for (uint32_t i = 0; i < fake.count; i++) {
-		if (strcmp(fake.order[i]->uuid, uuid) != 0)
-			continue;
-		*device = (nvmlDevice_t)(void *)fake.order[i];
-		return NVML_SUCCESS;
-	}
-	for (uint32_t i = 0; i < fake.count; i++) {
-		for (uint32_t j = 0; j < FAKE_MIGS_MAX; j++) {
-			struct fake_mig *mig = &fake.order[i]->migs[j];
-			if (!mig->there || strcmp(mig->uuid, uuid) != 0)
-				continue;
-			*device = (nvmlDevice_t)(void *)mig;
-			return NVML_SUCCESS;
-		}
-	}
-	return NVML_ERROR_NOT_FOUND;
+	pthread_mutex_lock(&fake.lock);
+	void *found = find_uuid(uuid);
+	pthread_mutex_unlock(&fake.lock);
+	if (found)
+		*device = (nvmlDevice_t)found;
+	return found ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
 }
 
 static nvmlReturn_t DeviceGetIndex(nvmlDevice_t device, uint32_t *index)
 {
 	ON_GPU(device);
-	for (*index = 0; *index < fake.count; (*index)++)
-		if (fake.order[*index] == gpu_of(device))
-			return NVML_SUCCESS;
-	return NVML_ERROR_NOT_FOUND;
+	pthread_mutex_lock(&fake.lock);
+	uint32_t count = fake.count;
+	*index = 0;
+	while (*index < count && fake.order[*index] != gpu_of(device))
+		(*index)++;
+	pthread_mutex_unlock(&fake.lock);
+	return *index < count ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
 }
 
 static nvmlReturn_t DeviceGetName(nvmlDevice_t device, char *name, uint32_t length)
