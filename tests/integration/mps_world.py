@@ -61,7 +61,10 @@ class World:
         return self.kubelet.plugins[name]
 
     def ready(self, count=20, name="nvidia.com/gpu"):
-        return self.plugin(name).wait(lambda devices: len(healthy(devices)) == count, "%d healthy shares" % count)
+        try:
+            return self.plugin(name).wait(lambda devices: len(healthy(devices)) == count, "%d healthy shares" % count)
+        except AssertionError as error:
+            raise AssertionError("%s; log:\n%s" % (error, self.node.read_log())) from error
 
     def configure(self, text):
         self.node.write_config(text % self.root)

@@ -216,8 +216,9 @@ def test_a_daemon_without_mps_leaves_alone_what_it_did_not_start(world, beside):
     wait_until(lambda: len(other.status()["gpus"]) == 2, "its GPUs")
     assert other.status()["mps"] == [] and world.mode(0) == EXCLUSIVE
     other.stop()
-    done = world.sim.run("gpushare", "node", "--uninstall", "--kubelet-dir", other.kubelet_dir, "--state-dir", other.state, "--socket",
-                         other.socket, "--cdi-dir", other.cdi, "--mps-root", world.root)
+    command = other.command()
+    command.insert(command.index("node") + 1, "--uninstall")
+    done = subprocess.run([*command, "--mps-root", world.root], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert client("run(1000)") == SUCCESS
     world.start()
