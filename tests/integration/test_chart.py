@@ -4,6 +4,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -493,3 +494,112 @@ def test_the_next_daemon_takes_over(helm, values, rolling):
     strategy = objects["DaemonSet", "gpushare"]["spec"]["updateStrategy"]
     assert strategy == ({"type": "RollingUpdate", "rollingUpdate": rolling} if rolling else {"type": "OnDelete"})
     assert environment_of(objects)["GPUSHARE_TAKE_OVER"] == "true"
+
+
+# --- the fence around the Node, evaluated as the API server does ---
+
+FETCH = REPOSITORY / "tests" / "tools" / "fetch-clients"
+LABELS = re.compile(r"^\| `(nvidia\.com/[^`]+)` \|", re.M)
+ACCOUNT = "system:serviceaccount:gpu-operator:gpushare"
+
+
+class Fence:
+    def __init__(self, celpy, policy):
+        self.celpy, self.environment, self.spec, self.programs = celpy, celpy.Environment(), policy["spec"], {}
+
+    def value(self, expression, activation):
+        if expression not in self.programs:
+            self.programs[expression] = self.environment.program(self.environment.compile(expression))
+        return self.programs[expression].evaluate(activation)
+
+    def refusals(self, old, new, extra=None):
+        """The messages of what is not allowed."""
+        request = {"userInfo": {"username": ACCOUNT, "extra": {"authentication.kubernetes.io/node-name": ["a"]} if extra is None else extra}}
+        activation = {key: self.celpy.json_to_cel(value) for key, value in (("request", request), ("object", new), ("oldObject", old))}
+        assert self.value(self.spec["matchConditions"][0]["expression"], activation)
+        variables = {}
+        for variable in self.spec["variables"]:
+            activation["variables"] = self.celpy.celtypes.MapType(variables)
+            variables[self.celpy.celtypes.StringType(variable["name"])] = self.value(variable["expression"], activation)
+        activation["variables"] = self.celpy.celtypes.MapType(variables)
+        return [rule["message"] for rule in self.spec["validations"] if not self.value(rule["expression"], activation)]
+
+
+@pytest.fixture(scope="module")
+def fence(helm):
+    subprocess.run([FETCH, BUILD / "clients"], capture_output=True, timeout=PATIENCE * 2, stdin=subprocess.DEVNULL)
+    if not (BUILD / "clients" / "cel-python" / "celpy").exists():
+        pytest.skip("cel-python could not be fetched from PyPI")
+    sys.path.insert(0, str(BUILD / "clients" / "cel-python"))
+    try:
+        celpy = pytest.importorskip("celpy")
+    finally:
+        sys.path.pop(0)
+    done = call(helm, "template", "gpushare", CHART, "--namespace", "gpu-operator",
+                "--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")
+    assert done.returncode == 0, done.stderr
+    policy = next(entry for entry in yaml.safe_load_all(done.stdout) if entry and entry["kind"] == "ValidatingAdmissionPolicy")
+    return Fence(celpy, policy)
+
+
+def node_object():
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-29T12:00:00Z"}
+    return {"apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "a", "uid": "1", "resourceVersion": "1", "labels": {"zone": "x", "nvidia.com/mig.config": "all-disabled"},
+                         "annotations": {"other": "x"}, "managedFields": [{"manager": "kubelet"}]},
+            "spec": {"podCIDR": "10.0.0.0/24"},
+            "status": {"capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                       "conditions": [ready], "nodeInfo": {"kernelVersion": "6"}, "later": {"field": "1"}}}
+
+
+def changed(change, *path):
+    """A Node in which one value is another one; None: it is gone."""
+    node = node_object()
+    node["metadata"]["resourceVersion"] = "2"
+    node["metadata"]["managedFields"].append({"manager": "gpushare"})
+    at = node
+    for step in path[:-1]:
+        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
+    if change is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = change
+    return node
+
+
+def test_the_fence_lets_the_daemon_write_what_it_writes(fence):
+    keys = LABELS.findall((REPOSITORY / "docs" / "labels.md").read_text()) + ["nvidia.com/mig.config.state", "nvidia.com/mig-1g.10gb.count"]
+    assert len(keys) > 40
+    for key in keys:
+        key = key.replace("PROFILE", "1g.10gb")
+        assert fence.refusals(node_object(), changed("x", "metadata", "labels", key)) == [], key
+        assert fence.refusals(changed("x", "metadata", "labels", key), node_object()) == [], key
+    ready = node_object()["status"]["conditions"]
+    ours = [{"type": "GPUShareHealthy", "status": "True"}, {"type": "GPUShareMIG", "status": "False"}]
+    for before, after in ((ready, ready + ours), (ready + ours, ready), (ready + ours[:1], ours[1:] + ready), ([], ours)):
+        assert fence.refusals(changed(before, "status", "conditions"), changed(after, "status", "conditions")) == [], after
+    bare, labelled = changed(None, "metadata", "labels"), changed({"nvidia.com/gpu.count": "1"}, "metadata", "labels")
+    assert fence.refusals(bare, labelled) == [] and fence.refusals(labelled, bare) == []
+
+
+@pytest.mark.parametrize("change, path, words", [
+    ("y", ("metadata", "labels", "zone"), "no others"), (None, ("metadata", "labels", "zone"), "no others"),
+    ("all-balanced", ("metadata", "labels", "nvidia.com/mig.config"), "no others"), ("x", ("metadata", "labels", "nvidia.com/device-plugin.config"), "no others"),
+    ("x", ("metadata", "labels", "nvidia.com/gpu.deploy.driver"), "no others"), ("x", ("metadata", "labels", "nvidia.com/gpu.workload.config"), "no others"),
+    ("x", ("metadata", "labels", "node-role.kubernetes.io/control-plane"), "no others"),
+    ("x", ("metadata", "labels", "nvidiaxcom/gpu.count"), "no others"), ("x", ("metadata", "labels", "x.nvidia.com/gpu.count"), "no others"),
+    ("y", ("metadata", "annotations", "other"), "metadata"), (None, ("metadata", "annotations"), "metadata"), (["x"], ("metadata", "finalizers"), "metadata"),
+    ([{"kind": "Pod"}], ("metadata", "ownerReferences"), "metadata"), ("99", ("status", "capacity", "cpu"), "status"),
+    ("99", ("status", "allocatable", "nvidia.com/gpu"), "status"), ("10.9.9.9", ("status", "addresses", 0, "address"), "status"),
+    (None, ("status", "addresses"), "status"), ("2", ("status", "later", "field"), "status"), ({}, ("status", "new"), "status"),
+    ("False", ("status", "conditions", 0, "status"), "own conditions"), ([], ("status", "conditions"), "own conditions"),
+    (None, ("status", "conditions"), "own conditions"), ("GPUShareReady", ("status", "conditions", 0, "type"), "own conditions"),
+    ([{"key": "x", "effect": "NoExecute"}], ("spec", "taints"), "specification")])
+def test_the_fence_lets_nothing_else_through(fence, change, path, words):
+    refusals = fence.refusals(node_object(), changed(change, *path))
+    assert len(refusals) == 1 and words in refusals[0], refusals
+
+
+def test_the_fence_is_around_the_daemons_own_node(fence):
+    for extra in ({}, {"authentication.kubernetes.io/node-name": ["b"]}):
+        assert "no other" in fence.refusals(node_object(), node_object(), extra)[0]

@@ -35,9 +35,10 @@ def tokens(cluster, gpushare):
 
 def test_a_daemon_changes_its_own_node_and_nothing_else(cluster, tokens):
     own, unbound = tokens
-    node, label = f"/api/v1/nodes/{NODE}", {"metadata": {"annotations": {"gpushare.test/x": "y"}}}
+    node, key = f"/api/v1/nodes/{NODE}", "nvidia.com/vgpu.host-driver-branch"
+    label = {"metadata": {"labels": {key: "test"}}}
     assert patch(cluster, own, node, label) == (200, "")
-    assert patch(cluster, own, node, {"metadata": {"annotations": {"gpushare.test/x": None}}}) == (200, "")
+    assert patch(cluster, own, node, {"metadata": {"labels": {key: None}}}) == (200, "")
     code, message = patch(cluster, own, node, {"spec": {"unschedulable": True}})
     assert code == 422 and "not a node's specification" in message, (code, message)
     code, message = patch(cluster, unbound, node, label)
@@ -45,3 +46,17 @@ def test_a_daemon_changes_its_own_node_and_nothing_else(cluster, tokens):
     for path in (f"/api/v1/namespaces/{NAMESPACE}/configmaps/x", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/gpushare"):
         assert patch(cluster, own, path, label)[0] == 403
     assert not cluster.node()["spec"].get("unschedulable")
+
+
+@pytest.mark.parametrize("where, change, words", [
+    ("", {"metadata": {"labels": {"node-role.kubernetes.io/test": ""}}}, "no others"),
+    ("", {"metadata": {"labels": {"nvidia.com/mig.config": "all-balanced"}}}, "no others"),
+    ("", {"metadata": {"annotations": {"gpushare.test/x": "y"}}}, "metadata"),
+    ("/status", {"metadata": {"labels": {"gpushare.test/x": "y"}}}, "no others"),
+    ("/status", {"status": {"capacity": {"cpu": "999"}}}, "status"),
+    ("/status", {"status": {"addresses": [{"type": "InternalIP", "address": "203.0.113.9"}]}}, "status"),
+    ("/status", {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "x", "message": "x"}]}}, "own conditions")])
+def test_a_stolen_token_writes_no_more_of_its_node_than_the_daemon_does(cluster, tokens, where, change, words):
+    own, _ = tokens
+    code, message = patch(cluster, own, f"/api/v1/nodes/{NODE}{where}", change)
+    assert code == 422 and words in message, (code, message)
