@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -45,10 +46,16 @@ class Plugin:
         self.channel = grpc.insecure_channel("unix:" + path, options=[("grpc.max_receive_message_length", 4 << 20),
                                                                        # each registration has a connection of its own
                                                                        ("grpc.use_local_subchannel_pool", 1)])
-        self.lists = queue.Queue()
-        self.latest = None
+        self.lists = []  # every one that came
+        self.seen = -1   # position of the one that a test saw last: older ones tell it nothing new
+        self.changed = threading.Condition()
         self.ended = threading.Event()
         self._watch = None
+
+    @property
+    def latest(self):
+        """The last list that came; None before the first."""
+        return self.lists[-1] if self.lists else None
 
     def _call(self, method, request, reply):
         return self.channel.unary_unary("/v1beta1.DevicePlugin/" + method, request_serializer=type(request).SerializeToString,
@@ -79,8 +86,9 @@ class Plugin:
         def read():
             try:
                 for message in stream:
-                    self.latest = {d.ID: d for d in message.devices}
-                    self.lists.put(self.latest)
+                    with self.changed:
+                        self.lists.append({d.ID: d for d in message.devices})
+                        self.changed.notify_all()
             except grpc.RpcError:
                 pass
             self.ended.set()
@@ -89,17 +97,23 @@ class Plugin:
         return self
 
     def wait(self, accept, what="the expected device list", timeout=WAIT):
-        """The first list that `accept` likes, starting with the last one seen."""
-        if self.latest is not None and accept(self.latest):
-            return self.latest
-        while True:
-            try:
-                devices = self.lists.get(timeout=timeout)
-            except queue.Empty:
-                states = sorted("%s=%s" % (d.ID, d.health) for d in (self.latest or {}).values())[:8]
-                raise AssertionError("never saw %s; last list: %s" % (what, states)) from None
-            if accept(devices):
-                return devices
+        """The last list, if `accept` likes it; else the first that it likes of those that came after the one that the last wait gave.
+        So a state that passed quickly is seen, and one from before the test's last step is not taken for a new one."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            if self.lists and accept(self.lists[-1]):
+                self.seen = len(self.lists) - 1
+                return self.lists[-1]
+            at = self.seen + 1
+            while True:
+                for at in range(at, len(self.lists)):
+                    if accept(self.lists[at]):
+                        self.seen = at
+                        return self.lists[at]
+                at = len(self.lists)
+                if not self.changed.wait_for(lambda: len(self.lists) > at, max(0, deadline - time.monotonic())):
+                    states = sorted("%s=%s" % (d.ID, d.health) for d in (self.latest or {}).values())[:8]
+                    raise AssertionError("never saw %s; last list: %s" % (what, states))
 
     def close(self):
         if self._watch:
