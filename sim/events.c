@@ -157,3 +157,26 @@ int sim_nvml_fault_take(struct sim_node *node, const char *function)
 	sim_unlock(node);
 	return code;
 }
+
+/* A rule for one GPU is one for a function of this name. */
+static void name_on(char name[SIM_FUNCTION_NAME_SIZE + 16], uint32_t slot, const char *function)
+{
+	snprintf(name, SIM_FUNCTION_NAME_SIZE + 16, "%.*s@%u", SIM_FUNCTION_NAME_SIZE, function, slot);
+}
+
+int sim_nvml_fault_set_on(struct sim_node *node, uint32_t slot, const char *function, int code, uint32_t count,
+			  struct gs_error *err)
+{
+	char name[SIM_FUNCTION_NAME_SIZE + 16];
+	name_on(name, slot, function);
+	return sim_nvml_fault_set(node, name, code, count, err);
+}
+
+int sim_nvml_fault_take_on(struct sim_node *node, uint32_t slot, const char *function)
+{
+	char name[SIM_FUNCTION_NAME_SIZE + 16];
+	if (!__atomic_load_n(&node->state->fault_count, __ATOMIC_RELAXED))
+		return 0;
+	name_on(name, slot, function);
+	return sim_nvml_fault_take(node, name);
+}

@@ -207,7 +207,11 @@ int sim_event_wait(struct sim_node *node, const uint64_t types_by_gpu[SIM_GPUS_M
 /* NVML calls made to fail on purpose: "nvmlDeviceGetUUID" -> 15 (GPU is lost), `count` times; 0 takes the rule away,
  * SIM_FAULT_FOREVER keeps it. */
 int sim_nvml_fault_set(struct sim_node *node, const char *function, int code, uint32_t count, struct gs_error *err);
+/* The same for calls that ask about the GPU in one slot only. */
+int sim_nvml_fault_set_on(struct sim_node *node, uint32_t slot, const char *function, int code, uint32_t count,
+			  struct gs_error *err);
 /* 0, or the code this call must return (and one use of the rule is spent). Costs one load when there are no rules. */
 int sim_nvml_fault_take(struct sim_node *node, const char *function);
+int sim_nvml_fault_take_on(struct sim_node *node, uint32_t slot, const char *function);
 
 #endif

@@ -259,6 +259,9 @@ static nvmlReturn_t enter_handle(struct nvml_call *call, const char *function, c
 	if (!find_handle(pointer, &handle) || !(1u << handle.kind & kinds))
 		return call->code = NVML_ERROR_INVALID_ARGUMENT;
 	call->slot = handle.slot;
+	int planned = sim_nvml_fault_take_on(call->node, call->slot, function);
+	if (planned)
+		return call->code = (nvmlReturn_t)planned;
 	if (!read_gpu(call, &handle) || call->gpu.lost)
 		return call->code = NVML_ERROR_GPU_IS_LOST;
 	call->model = &sim_models[call->gpu.model];

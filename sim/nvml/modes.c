@@ -43,6 +43,8 @@ nvmlReturn_t nvmlDeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mod
 	NVML_DEVICE_CALL(call, device, (unsigned)mode <= NVML_COMPUTEMODE_EXCLUSIVE_PROCESS);
 	if (mode == NVML_COMPUTEMODE_EXCLUSIVE_THREAD)
 		mode = NVML_COMPUTEMODE_EXCLUSIVE_PROCESS; /* as drivers have done since it was taken away */
+	if (call.gpu.mig_mode)                             /* whatever the mode */
+		return NVML_ERROR_NOT_SUPPORTED;
 	return change_setting(&call, offsetof(struct sim_gpu, compute_mode), mode);
 }
 

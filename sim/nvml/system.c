@@ -199,25 +199,28 @@ static nvmlReturn_t hand_out(uint32_t slot, const struct sim_gpu *gpu, nvmlDevic
 	return *device ? NVML_SUCCESS : NVML_ERROR_MEMORY;
 }
 
-static nvmlReturn_t find_by_index(struct sim_node *node, uint32_t index, nvmlDevice_t *device)
+static nvmlReturn_t find_by_index(struct sim_node *node, uint32_t index, const char *function, nvmlDevice_t *device)
 {
 	uint32_t slots[SIM_GPUS_MAX];
 	struct sim_gpu gpu;
 	if (index >= nvml_present(node, slots) || !sim_gpu_get(node, slots[index], &gpu))
 		return NVML_ERROR_INVALID_ARGUMENT;
+	int planned = sim_nvml_fault_take_on(node, slots[index], function);
+	if (planned)
+		return (nvmlReturn_t)planned;
 	return hand_out(slots[index], &gpu, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(uint32_t index, nvmlDevice_t *device)
 {
 	NVML_CALL(call, device != NULL);
-	return find_by_index(call.node, index, device);
+	return find_by_index(call.node, index, __func__, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(uint32_t index, nvmlDevice_t *device)
 {
 	NVML_CALL(call, device != NULL);
-	return find_by_index(call.node, index, device);
+	return find_by_index(call.node, index, __func__, device);
 }
 
 typedef bool (*matches)(const struct sim_gpu *gpu, const void *wanted);

@@ -29,6 +29,7 @@ struct fault {
 	uint32_t count;
 	char function[SIM_FUNCTION_NAME_SIZE];
 	const struct sim_mig_name *instance; /* NULL: --gpu names a whole GPU */
+	bool on_gpu;                         /* --gpu names one */
 };
 
 struct kind {
@@ -316,6 +317,8 @@ static int parse_nvml(const char *value, struct fault *fault, struct gs_error *e
 
 static int play_nvml(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
+	if (fault->on_gpu)
+		return sim_nvml_fault_set_on(node, gpu, fault->function, (int)fault->number, fault->count, err);
 	return sim_nvml_fault_set(node, fault->function, (int)fault->number, fault->count, err);
 }
 
@@ -441,6 +444,7 @@ static int play_all(struct sim_node *node, const char *wanted, struct fault *fau
 		}
 	for (size_t i = 0; i < count; i++) {
 		faults[i].instance = is_instance ? &instance : NULL;
+		faults[i].on_gpu = wanted != NULL;
 		bool there = sim_gpu_get(node, gpu, &copy) && copy.present;
 		if (faults[i].kind->needs_gpu && !there) {
 			fprintf(stderr, "gpushare sim inject: GPU %u is unplugged\n", gpu);
@@ -528,11 +532,12 @@ const struct gs_command gs_command_sim_inject = {
 		"server with "
 		"it on that GPU fails too\n\n"
 		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE "
-		"0 ends it",
+		"0 ends it. With --gpu only those that ask about that GPU",
 	.examples = "gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"
 		    "gpushare sim inject --gpu 0 recovered  # and is back\n"
 		    "gpushare sim inject plug A100-80GB  # one GPU more\n"
-		    "gpushare sim inject nvml:nvmlDeviceGetMemoryInfo=999:3  # three calls fail",
+		    "gpushare sim inject nvml:nvmlDeviceGetMemoryInfo=999:3  # three calls fail\n"
+		    "gpushare sim inject --gpu 1 nvml:nvmlDeviceGetName=4  # no permission for GPU 1",
 	.options = inject_options,
 	.run = run_inject,
 };
