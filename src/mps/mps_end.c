@@ -156,10 +156,12 @@ static int restore_modes(struct gs_mps_record *record, const struct gs_nvml *nvm
 		if (!nvml)
 			result = gs_fail(err, GS_ERROR_SYSTEM, ENODEV,
 					 "the compute mode of %s can't be restored without the NVIDIA driver", name);
-		else if (gs_mps_restore(record, nvml, name, err) < 0)
-			result = gs_error_prefix(err, "the compute mode of %s is not restored", name);
-		else
-			++*restored;
+		else {
+			int done = gs_mps_restore(record, nvml, name, err);
+			if (done < 0)
+				result = gs_error_prefix(err, "the compute mode of %s is not restored", name);
+			*restored += done == 0;
+		}
 	}
 	if (!json_object_size(record->modes))
 		unlink(record->path);

@@ -168,6 +168,22 @@ int gs_mps_make_exclusive(struct gs_mps_record *record, const struct gs_nvml *nv
 		       : set(nvml, device, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS, err);
 }
 
+/* With MIG on, drivers refuse compute modes, and the mode means nothing. */
+static bool has_mig(const struct gs_nvml *nvml, nvmlDevice_t device)
+{
+	uint32_t current = 0, pending = 0;
+	return GS_NVML(nvml, DeviceGetMigMode, device, &current, &pending) == NVML_SUCCESS &&
+	       current == NVML_DEVICE_MIG_ENABLE;
+}
+
+static int put_back(const struct gs_nvml *nvml, nvmlDevice_t device, nvmlComputeMode_t before, struct gs_error *err)
+{
+	nvmlComputeMode_t now;
+	if (GS_NVML(nvml, DeviceGetComputeMode, device, &now) == NVML_SUCCESS && now == before)
+		return 0; /* somebody else, or a reset, was faster */
+	return set(nvml, device, before, err);
+}
+
 int gs_mps_restore(struct gs_mps_record *record, const struct gs_nvml *nvml, const char *gpu, struct gs_error *err)
 {
 	const json_t *before = json_object_get(record->modes, gpu);
@@ -177,7 +193,9 @@ int gs_mps_restore(struct gs_mps_record *record, const struct gs_nvml *nvml, con
 		/* A GPU that was taken out has no mode any more. */
 		if (!found && err->code != NVML_ERROR_NOT_FOUND)
 			return -1;
-		if (found && set(nvml, device, (nvmlComputeMode_t)json_integer_value(before), err) < 0)
+		if (found && has_mig(nvml, device))
+			return 1;
+		if (found && put_back(nvml, device, (nvmlComputeMode_t)json_integer_value(before), err) < 0)
 			return -1;
 		json_object_del(record->modes, gpu);
 		record->unsaved = true;

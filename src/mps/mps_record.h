@@ -42,7 +42,8 @@ int gs_mps_make_exclusive(struct gs_mps_record *record, const struct gs_nvml *nv
 int gs_mps_record_root(struct gs_mps_record *record, const char *root, struct gs_error *err);
 /* flags.mpsRoot as it is compared: without slashes at its end. Owned by the caller. */
 char *gs_mps_root(const char *path);
-/* The mode as it was, if it is recorded, and forgets it, also when the GPU is gone. To be called again when it fails. */
+/* The mode as it was, if it is recorded, and forgets it, also when the GPU is gone. To be called again when it fails (-1).
+ * 1: MIG is on, so that there is nothing to restore now; the record keeps it for when MIG goes off. */
 int gs_mps_restore(struct gs_mps_record *record, const struct gs_nvml *nvml, const char *gpu, struct gs_error *err);
 
 #endif
