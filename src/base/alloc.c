@@ -43,12 +43,17 @@ char *gs_strndup(const char *text, size_t length)
 	return check(strndup(text, length));
 }
 
+char *gs_vprintf(const char *format, va_list arguments)
+{
+	char *text;
+	return check(vasprintf(&text, format, arguments) < 0 ? NULL : text);
+}
+
 char *gs_printf(const char *format, ...)
 {
-	char *text = NULL;
-	va_list args;
-	va_start(args, format);
-	int length = vasprintf(&text, format, args);
-	va_end(args);
-	return check(length < 0 ? NULL : text);
+	va_list arguments;
+	va_start(arguments, format);
+	char *text = gs_vprintf(format, arguments);
+	va_end(arguments);
+	return text;
 }

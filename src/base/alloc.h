@@ -3,6 +3,7 @@
 #ifndef GPUSHARE_BASE_ALLOC_H
 #define GPUSHARE_BASE_ALLOC_H
 
+#include <stdarg.h>
 #include <stddef.h>
 
 void *gs_malloc(size_t size) __attribute__((malloc, returns_nonnull));
@@ -12,5 +13,6 @@ void *gs_reallocarray(void *block, size_t count, size_t size) __attribute__((ret
 char *gs_strdup(const char *text) __attribute__((malloc, returns_nonnull));
 char *gs_strndup(const char *text, size_t length) __attribute__((malloc, returns_nonnull));
 char *gs_printf(const char *format, ...) __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
+char *gs_vprintf(const char *format, va_list arguments) __attribute__((malloc, returns_nonnull, format(printf, 1, 0)));
 
 #endif

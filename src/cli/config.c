@@ -57,13 +57,23 @@ static json_t *diagnostics_json(const char *name, bool valid, const struct gs_di
 	return json_pack("{s:o, s:b, s:o}", "file", file ? file : json_null(), "valid", valid, "diagnostics", list);
 }
 
+struct warnings {
+	struct gs_diagnostics *diags;
+	const char *name;
+};
+
+static void add_warning(void *user, const char *text)
+{
+	const struct warnings *to = user;
+	gs_diagnostics_add(to->diags, true, to->name, 0, 0, "%s", text);
+}
+
 /* Whether this machine's GPUs can be shared so. */
 static bool check_gpus(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
 {
 	struct gs_inventory inventory = {0};
 	struct gs_plan plan = {0};
 	struct gs_error err;
-	char **warnings = NULL;
 	if (cli_read_gpus(config, "config check", &inventory, NULL, &err) < 0) {
 		gs_diagnostics_add(diags, false, name, 0, 0, "the GPUs of this machine can't be read: %s", err.text);
 		return false;
@@ -71,12 +81,13 @@ static bool check_gpus(const struct gs_config *config, const char *name, struct 
 	bool fits = gs_plan_build(config, &inventory, gs_strategies, gs_strategy_count, &plan, &err) == 0;
 	if (!fits)
 		gs_diagnostics_add(diags, false, name, 0, 0, "%s", err.text);
+	for (uint32_t i = 0; i < inventory.device_count; i++)
+		fits &= !gs_plan_misfit(&plan, i);
 	for (size_t i = 0; i < plan.note_count; i++)
-		gs_diagnostics_add(diags, true, name, 0, 0, "%s", plan.notes[i]);
-	size_t count = gs_plan_unmatched(config, &inventory, &warnings);
-	for (size_t i = 0; i < count; i++)
-		gs_diagnostics_add(diags, true, name, 0, 0, "%s", warnings[i]);
-	gs_plan_warnings_free(warnings, count);
+		gs_diagnostics_add(diags, fits, name, 0, 0, "%s", plan.notes[i]);
+	for (size_t i = 0; i < plan.unmatched_count; i++)
+		gs_diagnostics_add(diags, true, name, 0, 0, "%s", plan.unmatched[i]);
+	gs_plan_modes(&plan, &inventory, add_warning, &(struct warnings){diags, name});
 	gs_plan_free(&plan);
 	gs_inventory_free(&inventory);
 	return fits;
@@ -132,6 +143,35 @@ static int run_check(int argc, char **argv)
 	return valid ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
 
+static void add_sentence(void *user, const char *text)
+{
+	gs_strbuf_printf(user, "  ! %s\n", text);
+}
+
+/* What the configuration comes to with the GPUs that are here; nothing where there are none to read. */
+static void explain_here(const struct gs_config *config, struct gs_strbuf *words)
+{
+	struct gs_inventory inventory = {0};
+	struct gs_plan plan = {0};
+	struct gs_error err;
+	if (cli_read_gpus(config, "config explain", &inventory, NULL, &err) < 0)
+		return;
+	gs_strbuf_add(words, "\nOn this machine\n");
+	if (gs_plan_build(config, &inventory, gs_strategies, gs_strategy_count, &plan, &err) < 0)
+		gs_strbuf_printf(words, "  ! %s\n", err.text);
+	for (size_t i = 0; i < plan.resource_count; i++)
+		gs_strbuf_printf(words, "  %s: %zu on %zu device%s\n", plan.resources[i].name,
+				 plan.resources[i].share_count, plan.resources[i].device_count,
+				 plan.resources[i].device_count == 1 ? "" : "s");
+	for (size_t i = 0; i < plan.note_count; i++)
+		gs_strbuf_printf(words, "  ! %s\n", plan.notes[i]);
+	for (size_t i = 0; i < plan.unmatched_count; i++)
+		gs_strbuf_printf(words, "  ! %s\n", plan.unmatched[i]);
+	gs_plan_modes(&plan, &inventory, add_sentence, words);
+	gs_plan_free(&plan);
+	gs_inventory_free(&inventory);
+}
+
 static int explain_file(const char *path, const char *entry, bool json)
 {
 	struct gs_config_source source;
@@ -154,6 +194,7 @@ static int explain_file(const char *path, const char *entry, bool json)
 	} else {
 		GS_AUTO_STRBUF struct gs_strbuf words = {0};
 		gs_config_explain(&config, origins, source.name, &words);
+		explain_here(&config, &words);
 		result = fputs(words.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 	}
 	gs_config_free(&config);
@@ -240,8 +281,8 @@ const struct gs_command gs_command_config_check = {
 		"that holds configurations is accepted; all of them are checked.\n\n"
 		"With --gpus the GPUs of this machine are read too, and what a configuration wants of them must be "
 		"there: "
-		"memory for the limits of MPS, no more clients than they take, names within bounds. Devices that it "
-		"names and "
+		"memory for the limits of MPS, no more clients than they take, names within bounds. Devices and "
+		"resources that it names and "
 		"this machine lacks are warnings. Of several in a manifest that is done for the one that would be "
 		"used.\n\n"
 		"The exit status is 0 when all files are valid and 1 otherwise.",
@@ -261,7 +302,8 @@ const struct gs_command gs_command_config_explain = {
 		       "node daemon does, and "
 		       "prints what will be shared, then every value in force with its origin: a place in the file, an "
 		       "environment "
-		       "variable, or the default.",
+		       "variable, or the default. Where there are GPUs to read, it ends with what comes of it on this "
+		       "machine, and what the file names and this machine does not have.",
 	.examples = "gpushare config explain config.yaml  # what will this do?\n"
 		    "gpushare config explain -o json config.yaml  # the same for a program",
 	.options = file_options,

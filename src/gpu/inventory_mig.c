@@ -225,7 +225,7 @@ void gs_inventory_add_devices(const struct gs_nvml *nvml, const char *const *dri
 {
 	struct reading reading = {.nvml = nvml, .driver_roots = driver_roots, .inventory = inventory};
 	for (size_t i = 0; i < inventory->gpu_count; i++) {
-		const struct gs_gpu *gpu = &inventory->gpus[i];
+		struct gs_gpu *gpu = &inventory->gpus[i];
 		const char *call;
 		append_gpu(&reading, i);
 		if (!gpu->mig_enabled)
@@ -235,6 +235,7 @@ void gs_inventory_add_devices(const struct gs_nvml *nvml, const char *const *dri
 			struct gs_error err;
 			gs_nvml_fail(nvml, code, call, &err);
 			*GS_VEC_PUSH(problems) = gs_printf("MIG devices of GPU %u: %s", gpu->index, err.text);
+			snprintf(gpu->problem, sizeof gpu->problem, "its MIG devices can't be read: %s", err.text);
 		}
 		if (code != NVML_SUCCESS || !handles[i])
 			append_known(&reading, i, previous);

@@ -98,6 +98,13 @@ static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nv
 	return *gpu->uuid ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }
 
+/* As it was where it can't be read: nothing depends on it but what is said. */
+static int read_compute_mode(const struct gs_nvml *nvml, nvmlDevice_t device, int known)
+{
+	nvmlComputeMode_t mode;
+	return GS_NVML(nvml, DeviceGetComputeMode, device, &mode) == NVML_SUCCESS ? (int)mode : known;
+}
+
 /* The rest. What the driver does not offer stays unknown; what fails for now stays as it was in `known` (the same GPU
  * earlier, or NULL), so that a passing failure does not change what is published. The first failure's code and call. */
 static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device,
@@ -140,7 +147,9 @@ static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, 
 		}
 		gpu->mig_capable = known && known->mig_capable;
 		gpu->mig_enabled = known && known->mig_enabled;
+		gpu->mig_unknown = !known || known->mig_unknown;
 	}
+	gpu->compute_mode = read_compute_mode(nvml, device, known ? known->compute_mode : -1);
 	return first;
 }
 
@@ -162,7 +171,7 @@ static const struct gs_gpu *find_gpu(const struct gs_inventory *inventory, const
 struct slot {
 	nvmlDevice_t handle;
 	struct gs_gpu gpu;
-	enum { SLOT_READ, SLOT_SKIPPED, SLOT_UNREADABLE } state;
+	enum { SLOT_READ, SLOT_SKIPPED, SLOT_LEFT_OUT, SLOT_UNREADABLE } state;
 };
 
 static bool is_claimed(const struct slot *slots, uint32_t count, const char *uuid)
@@ -221,12 +230,13 @@ static void read_links(const struct gs_nvml *nvml, const struct gs_inventory *pr
 	}
 }
 
-static void add_problem(const struct gs_nvml *nvml, struct gs_problems *problems, uint32_t index, nvmlReturn_t code,
-			const char *call)
+static void add_problem(const struct gs_nvml *nvml, struct gs_problems *problems, struct gs_gpu *gpu, uint32_t index,
+			nvmlReturn_t code, const char *call)
 {
 	struct gs_error err;
 	gs_nvml_fail(nvml, code, call, &err);
 	*GS_VEC_PUSH(problems) = gs_printf("GPU %u: %s", index, err.text);
+	snprintf(gpu->problem, sizeof gpu->problem, "%s", err.text);
 }
 
 static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t index,
@@ -238,7 +248,7 @@ static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t in
 	if (code != NVML_SUCCESS) {
 		slot->state = SLOT_UNREADABLE;
 		slot->handle = NULL;
-		add_problem(nvml, problems, index, code, call);
+		add_problem(nvml, problems, &slot->gpu, index, code, call);
 		return;
 	}
 	if (is_display_only(&slot->gpu)) {
@@ -247,15 +257,24 @@ static void read_slot(const struct gs_nvml *nvml, const char *sysfs, uint32_t in
 	}
 	/* Ids of shares are made of UUIDs: two GPUs with one UUID can't both be published. */
 	if (is_claimed(slots, index, slot->gpu.uuid)) {
-		slot->state = SLOT_SKIPPED;
-		*GS_VEC_PUSH(problems) =
-			gs_printf("GPU %u: left out, another GPU has its UUID %s", index, slot->gpu.uuid);
+		slot->state = SLOT_LEFT_OUT;
+		snprintf(slot->gpu.problem, sizeof slot->gpu.problem, "left out, another GPU has its UUID %s",
+			 slot->gpu.uuid);
+		*GS_VEC_PUSH(problems) = gs_printf("GPU %u: %s", index, slot->gpu.problem);
 		return;
 	}
 	code = read_details(nvml, sysfs, slot->handle, find_gpu(previous, slot->gpu.uuid), &slot->gpu, &call);
 	if (code != NVML_SUCCESS)
-		add_problem(nvml, problems, index, code, call);
+		add_problem(nvml, problems, &slot->gpu, index, code, call);
 	slot->state = SLOT_READ;
+}
+
+static void add_unread(struct gs_inventory *inventory, uint32_t index, const char *problem)
+{
+	inventory->unread = gs_reallocarray(inventory->unread, inventory->unread_count + 1, sizeof *inventory->unread);
+	struct gs_unread_gpu *unread = &inventory->unread[inventory->unread_count++];
+	*unread = (struct gs_unread_gpu){.index = index};
+	snprintf(unread->problem, sizeof unread->problem, "%s", problem);
 }
 
 int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_places *places,
@@ -282,10 +301,15 @@ int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_plac
 		const struct gs_gpu *known =
 			slots[i].state == SLOT_UNREADABLE ? guess_gpu(nvml, previous, slots, count, i) : NULL;
 		if (known) {
+			char problem[GS_GPU_PROBLEM_SIZE];
+			memcpy(problem, slots[i].gpu.problem, sizeof problem);
 			slots[i].gpu = *known;
 			slots[i].gpu.index = i;
+			memcpy(slots[i].gpu.problem, problem, sizeof problem);
 			slots[i].state = SLOT_READ;
 		}
+		if (slots[i].state == SLOT_UNREADABLE || slots[i].state == SLOT_LEFT_OUT)
+			add_unread(inventory, i, slots[i].gpu.problem);
 		if (slots[i].state != SLOT_READ)
 			continue;
 		handles[inventory->gpu_count] = slots[i].handle;
@@ -319,6 +343,8 @@ bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory 
 		}
 		const struct gs_gpu *before = find_gpu(known, gpu.uuid);
 		if (before && before->index != i)
+			return true;
+		if (before && read_compute_mode(nvml, device, before->compute_mode) != before->compute_mode)
 			return true;
 		if (before && gs_inventory_mig_differs(nvml, device, known, before))
 			return true;

@@ -23,7 +23,7 @@ struct gs_inventory_places {
 
 /* GPUs in NVML's order. One that can't be read does not cost the others: it is taken over from `previous`, because
  * a GPU that fell off the bus comes back with its UUID and its shares must keep their ids; where it was never known it
- * is left out. A value that can't be read for now stays as it was. Each failure adds a sentence to `problems`; a value
+ * is left out, and stands in `unread`. A value that can't be read for now stays as it was. Each failure adds a sentence to `problems`; a value
  * that the driver does not offer is no failure. No two GPUs have the same UUID. NUMA nodes come from SYSFS/bus/pci/devices, else
  * from NVML's memory affinity. MIG devices of a GPU follow it in NVML's order; while they can't all be read, those of
  * `previous` stay. Link scores are taken from `previous` while the set of GPUs is the same.
@@ -32,7 +32,7 @@ int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_plac
 		      const struct gs_inventory *previous, struct gs_inventory *inventory, struct gs_problems *problems,
 		      struct gs_error *err);
 
-/* Whether NVML shows other GPUs than `known`, other MIG modes or other MIG devices, at the price of three cheap calls for
+/* Whether NVML shows other GPUs than `known`, other compute modes, MIG modes or MIG devices, at the price of four cheap calls for
  * each GPU and two for each place of a MIG device. GPUs that do not answer are taken for known ones. */
 bool gs_inventory_differs(const struct gs_nvml *nvml, const struct gs_inventory *known);
 

@@ -72,12 +72,13 @@ static void carry_tells_mig(struct gpus *gpus, const struct gs_inventory *invent
 static void adopt_inventory(struct gpus *gpus, struct gs_inventory *inventory)
 {
 	if (gpus->read_once && gs_inventory_equal(&gpus->inventory, inventory)) {
+		gs_inventory_take_problems(&gpus->inventory, inventory);
 		gs_inventory_free(inventory);
 		return;
 	}
 	struct gs_health *health = carry_health(gpus, inventory);
 	carry_tells_mig(gpus, inventory);
-	if (inventory->gpu_count == 0)
+	if (inventory->gpu_count == 0 && inventory->unread_count == 0)
 		gs_log(GS_LOG_WARNING, "no GPU found; waiting for one");
 	free(gpus->health);
 	gpus->health = health;
@@ -104,9 +105,25 @@ static void adopt_probes(struct gpus *gpus, const struct look *look)
 		gpus->owner.health(gpus->owner.user);
 }
 
+/* What can't be read is tried again every few seconds, and said when it changes. */
+static void tell_problems(struct gpus *gpus, struct look *look)
+{
+	bool same = look->problems.count == gpus->problems.count;
+	for (size_t i = 0; same && i < look->problems.count; i++)
+		same = strcmp(look->problems.items[i], gpus->problems.items[i]) == 0;
+	for (size_t i = 0; !same && i < look->problems.count; i++)
+		gs_log(GS_LOG_WARNING, "a GPU could not be read", GS_STR("error", look->problems.items[i]));
+	if (!same && look->problems.count == 0)
+		gs_log(GS_LOG_INFO, "every GPU can be read again");
+	gs_problems_free(&gpus->problems);
+	gpus->problems = look->problems;
+	look->problems = (struct gs_problems){0};
+}
+
 void gpus_adopt_look(struct gpus *gpus, struct look *look)
 {
 	if (look->changed) {
+		tell_problems(gpus, look);
 		gs_label_facts_free(&gpus->facts);
 		gpus->facts = look->facts;
 		look->facts = (struct gs_label_facts){0};

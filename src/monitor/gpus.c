@@ -60,6 +60,7 @@ void gpus_free_when_stopped(struct gpus *gpus)
 	void *user = gpus->stopped_user;
 	uv_mutex_destroy(&gpus->lock);
 	gs_inventory_free(&gpus->inventory);
+	gs_problems_free(&gpus->problems);
 	gs_label_facts_free(&gpus->facts);
 	free(gpus->health);
 	free(gpus->driver_root);

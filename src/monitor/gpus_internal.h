@@ -66,6 +66,7 @@ struct gpus {
 	unsigned retry_ms;
 
 	struct gs_inventory inventory;
+	struct gs_problems problems; /* of the last reading, as told */
 	struct gs_label_facts facts;
 	bool read_once;
 	struct gs_xid_filter filter;

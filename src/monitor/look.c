@@ -191,15 +191,14 @@ void gpus_look_free(struct look *look)
 /* Takes over what the look found. Whether it must be tried again soon. */
 static bool adopt(struct gpus *gpus, struct look *look)
 {
-	for (size_t i = 0; i < look->problems.count && look->changed; i++)
-		gs_log(GS_LOG_WARNING, "a GPU could not be read", GS_STR("error", look->problems.items[i]));
+	bool retry = look->failed || (look->changed && look->problems.count > 0);
 	gpus_set_waiting_reason(gpus, look->failed ? look->err.text : NULL);
 	gpus_adopt_look(gpus, look);
 	gpus_tell_hangs(gpus);
 	if (gpus->nvml)
 		gpus_start_watch(gpus);
 	reopen_when_stale(gpus, look);
-	return look->failed || (look->changed && look->problems.count > 0);
+	return retry;
 }
 
 static void after_look(void *user)

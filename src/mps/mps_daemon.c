@@ -249,17 +249,29 @@ static void start_process(struct mps_daemon *daemon)
 	run(daemon, MPS_STEP_START, daemon->tries_multi_user ? for_all_users : options, NULL);
 }
 
+static void list_servers(struct mps_daemon *daemon, enum mps_step then)
+{
+	daemon->after_servers = then;
+	run(daemon, MPS_STEP_SERVERS, NULL, "get_server_list\n");
+}
+
 /* The defaults are for servers to come. Its answers prove that the daemon is there and took them. */
 static void set_defaults(struct mps_daemon *daemon)
 {
 	GS_AUTO_STRBUF struct gs_strbuf commands = {0};
-	gs_strbuf_printf(&commands, "set_default_active_thread_percentage %u\n", daemon->spec.thread_percentage);
-	gs_strbuf_printf(&commands, "set_default_device_pinned_mem_limit 0 %" PRIu64 "M\n",
-			 daemon->spec.memory_bytes >> 20);
-	gs_strbuf_printf(&commands, "set_default_client_priority %u\n", daemon->spec.priority);
-	gs_strbuf_printf(&commands, "get_default_active_thread_percentage\n");
 	daemon->settings_due = false;
 	daemon->set_ms = now_ms(daemon);
+	if (!daemon->spec
+		     .thread_percentage) { /* found here, for a device that the config does not fit: it stays as it is */
+		list_servers(daemon, MPS_STEP_STATES);
+		return;
+	}
+	gs_strbuf_printf(&commands, "set_default_active_thread_percentage %u\n", daemon->spec.thread_percentage);
+	if (daemon->spec.memory_bytes >> 20) /* else the driver does not tell what there is */
+		gs_strbuf_printf(&commands, "set_default_device_pinned_mem_limit 0 %" PRIu64 "M\n",
+				 daemon->spec.memory_bytes >> 20);
+	gs_strbuf_printf(&commands, "set_default_client_priority %u\n", daemon->spec.priority);
+	gs_strbuf_printf(&commands, "get_default_active_thread_percentage\n");
 	run_commands(daemon, MPS_STEP_SETTINGS, &commands);
 }
 
@@ -270,8 +282,9 @@ static void set_servers(struct mps_daemon *daemon)
 	for (size_t i = 0; i < daemon->server_count; i++) {
 		gs_strbuf_printf(&commands, "set_active_thread_percentage %d %u\n", daemon->servers[i],
 				 daemon->spec.thread_percentage);
-		gs_strbuf_printf(&commands, "set_device_pinned_mem_limit %d 0 %" PRIu64 "M\n", daemon->servers[i],
-				 daemon->spec.memory_bytes >> 20);
+		if (daemon->spec.memory_bytes >> 20)
+			gs_strbuf_printf(&commands, "set_device_pinned_mem_limit %d 0 %" PRIu64 "M\n",
+					 daemon->servers[i], daemon->spec.memory_bytes >> 20);
 	}
 	run_commands(daemon, MPS_STEP_APPLY, &commands);
 }
@@ -293,12 +306,6 @@ static void end_servers(struct mps_daemon *daemon)
 	       GS_STR("device", daemon->spec.key));
 	daemon->fault_ms = now_ms(daemon);
 	run_commands(daemon, MPS_STEP_END_SERVERS, &commands);
-}
-
-static void list_servers(struct mps_daemon *daemon, enum mps_step then)
-{
-	daemon->after_servers = then;
-	run(daemon, MPS_STEP_SERVERS, NULL, "get_server_list\n");
 }
 
 static const char not_wanted[] = "MPS is no longer wanted here; its last clients are being waited for";

@@ -163,6 +163,7 @@ struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t 
 				      .pid = (int)daemon->pid,
 				      .reason = daemon->reason,
 				      .multi_user = daemon->multi_user,
+				      .wanted = daemon->wanted,
 				      .servers = daemon->servers,
 				      .server_count = daemon->server_count,
 				      .starts = daemon->starts,

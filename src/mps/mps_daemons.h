@@ -42,6 +42,7 @@ struct gs_mps_status {
 	struct gs_mps_spec spec;
 	enum gs_mps_state state;
 	int pid;            /* 0: none */
+	bool wanted;        /* else it ends */
 	const char *reason; /* why it is not ready; "" */
 	bool multi_user;    /* clients of several users run at once; else one user's wait for the other's to end */
 	const int *servers; /* their pids, as it told last; valid until the loop turns */

@@ -333,6 +333,20 @@ static void readiness_page(const struct node *node, struct http_answer *answer)
 		gs_strbuf_add(&answer->body, "ok\n");
 }
 
+/* The daemon lives, whatever GPUs it can't read. */
+static void liveness_page(const struct node *node, struct http_answer *answer)
+{
+	size_t i;
+	const json_t *problem;
+	json_t *problems = json_array();
+	node_unread_problems(node, problems);
+	answer->content_type = "text/plain; charset=utf-8";
+	gs_strbuf_add(&answer->body, "ok\n");
+	json_array_foreach(problems, i, problem)
+		gs_strbuf_printf(&answer->body, "problem: %s\n", json_string_value(problem));
+	json_decref(problems);
+}
+
 static bool get(void *user, const char *path, struct http_answer *answer)
 {
 	struct node *node = user;
@@ -342,8 +356,7 @@ static bool get(void *user, const char *path, struct http_answer *answer)
 	} else if (strcmp(path, "/readyz") == 0) {
 		readiness_page(node, answer);
 	} else if (strcmp(path, "/healthz") == 0) {
-		answer->content_type = "text/plain; charset=utf-8";
-		gs_strbuf_add(&answer->body, "ok\n");
+		liveness_page(node, answer);
 	} else {
 		is_known = false;
 	}

@@ -48,8 +48,10 @@ struct node_mps {
 	struct gs_error err;
 	bool failed;
 	json_t *left; /* the modes that an earlier daemon changed, as the loop's own copy; NULL: they were looked at */
+	bool put_off; /* until MIG goes off */
 
-	json_t *unrestored; /* by the GPU's UUID: why its mode is not yet as it was before */
+	json_t *unrestored;   /* by the GPU's UUID: why its mode is not yet as it was before */
+	json_t *put_off_gpus; /* by the GPU's UUID: its mode is restored when MIG goes off */
 	uv_timer_t retry;
 	unsigned retry_ms;
 	unsigned timers; /* to be closed */
@@ -63,14 +65,18 @@ static void carry_out(const struct gs_nvml *nvml, void *user)
 {
 	struct node_mps *mps = user;
 	const struct request *request = mps->first;
+	mps->put_off = false;
 	if (request->kind == REQUEST_KEEP)
 		mps->failed = gs_mps_record_daemon(&mps->record, request->directory, &request->identity, &mps->err) < 0;
 	else if (!nvml)
 		mps->failed = gs_fail(&mps->err, GS_ERROR_SYSTEM, ENODEV, "the NVIDIA driver is not there") < 0;
 	else if (request->kind == REQUEST_EXCLUSIVE)
 		mps->failed = gs_mps_make_exclusive(&mps->record, nvml, request->gpu, &mps->err) < 0;
-	else
-		mps->failed = gs_mps_restore(&mps->record, nvml, request->gpu, &mps->err) < 0;
+	else {
+		int done = gs_mps_restore(&mps->record, nvml, request->gpu, &mps->err);
+		mps->failed = done < 0;
+		mps->put_off = done > 0;
+	}
 }
 
 static void work_on(struct node_mps *mps);
@@ -122,6 +128,9 @@ static void after_request(void *user)
 	} else if (request->kind != REQUEST_KEEP && mps->daemons) {
 		gs_mps_mode_set(mps->daemons, request->gpu, mps->failed ? &mps->err : NULL);
 		note_restored(mps, request);
+		if (mps->put_off)
+			json_object_set_new(mps->put_off_gpus, request->gpu, json_true());
+		gpus_rescan(mps->node->gpus); /* for what is said of compute modes */
 	}
 	free_request(request);
 	mps->working = false; /* only now: what was asked for meanwhile must not change the answer */
@@ -142,6 +151,7 @@ static void free_mps(struct node_mps *mps)
 	gs_mps_record_free(&mps->record);
 	json_decref(mps->unrestored);
 	json_decref(mps->left);
+	json_decref(mps->put_off_gpus);
 	free(mps);
 }
 
@@ -255,6 +265,7 @@ static struct node_mps *start(struct node *node)
 	mps->root = gs_mps_root(node->config.flags.mps_root ? node->config.flags.mps_root : "");
 	mps->root_lock = -1;
 	mps->unrestored = json_object();
+	mps->put_off_gpus = json_object();
 	mps->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(&node->loop, &mps->retry);
 	uv_timer_init(&node->loop, &mps->lock_again);
@@ -300,6 +311,54 @@ static void restore_others(struct node_mps *mps, const struct gs_mps_specs *spec
 	mps->left = NULL;
 }
 
+/* By one server for all its shares, as a whole. */
+static bool is_used(const struct gs_mps_specs *specs, const char *gpu)
+{
+	for (size_t i = 0; i < specs->count; i++)
+		if (specs->items[i].exclusive && strcmp(specs->items[i].gpu, gpu) == 0)
+			return true;
+	return false;
+}
+
+static bool has_mig(const struct gs_inventory *inventory, const char *gpu)
+{
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		if (strcmp(inventory->gpus[i].uuid, gpu) == 0)
+			return inventory->gpus[i].mig_enabled;
+	return false;
+}
+
+/* What could not be restored while MIG was on. Where MPS has the GPU again, it restores the mode itself at its end. */
+static void restore_put_off(struct node_mps *mps, const struct gs_mps_specs *specs)
+{
+	const char *gpu;
+	json_t *mark;
+	void *next;
+	json_object_foreach_safe(mps->put_off_gpus, next, gpu, mark)
+	{
+		char uuid[GS_UUID_SIZE]; /* the key goes with its entry */
+		snprintf(uuid, sizeof uuid, "%s", gpu);
+		if (has_mig(&mps->node->inventory, uuid))
+			continue;
+		json_object_del(mps->put_off_gpus, uuid);
+		if (!is_used(specs, uuid) && !gs_mps_holds(mps->daemons, uuid, uuid))
+			request_mode(mps, uuid, false);
+	}
+}
+
+/* Where the config does not fit a device, it is given to nobody, and who has it from an earlier daemon goes on. */
+static void keep_for_misfits(struct node_mps *mps, struct gs_mps_specs *specs)
+{
+	const struct node *node = mps->node;
+	for (size_t i = 0; i < gs_mps_count(mps->daemons); i++) {
+		struct gs_mps_status status = gs_mps_status(mps->daemons, i);
+		for (uint32_t j = 0; status.wanted && j < node->inventory.device_count; j++)
+			if (gs_plan_misfit(&node->plan, j) &&
+			    strcmp(node->inventory.devices[j].uuid, status.spec.device) == 0)
+				*GS_VEC_PUSH(specs) = status.spec;
+	}
+}
+
 void node_mps_apply(struct node *node)
 {
 	if (!node->mps)
@@ -314,8 +373,10 @@ void node_mps_apply(struct node *node)
 	}
 	struct gs_mps_specs specs;
 	gs_mps_specs_of(&node->plan, &node->inventory, &specs);
+	keep_for_misfits(mps, &specs);
 	gs_mps_want(mps->daemons, specs.items, specs.count);
 	restore_others(mps, &specs);
+	restore_put_off(mps, &specs);
 	GS_VEC_FREE(&specs);
 }
 

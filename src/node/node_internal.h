@@ -165,7 +165,8 @@ void node_mps_stop(struct node *node);
 bool node_is_ready(const struct node *node);
 int node_metrics_start(struct node *node, struct gs_error *err);
 
-/* status.c */
+/* status.c: adds a sentence for each GPU that can't be read, wholly or in part, to a list. */
+void node_unread_problems(const struct node *node, json_t *problems);
 extern const struct rpc_method node_status_methods[];
 
 #endif

@@ -227,11 +227,43 @@ static void set_plan_problem(struct node *node, const char *text)
 	node->plan_problem = text ? gs_strdup(text) : NULL;
 }
 
+static bool is_published(const struct node *node, const char *uuid)
+{
+	for (size_t i = 0; i < node->plan.resource_count; i++)
+		for (size_t j = 0; j < node->plan.resources[i].device_count; j++) {
+			uint32_t device = node->plan.resources[i].devices[j].device;
+			if (strcmp(node->inventory.devices[device].uuid, uuid) == 0)
+				return true;
+		}
+	return false;
+}
+
+/* Whether a plan fits; what does not fit costs only itself, but not what is published now. */
+static int check_plan(const struct node *node, const struct gs_inventory *inventory, const struct gs_plan *plan,
+		      struct gs_error *err)
+{
+	for (uint32_t i = 0; i < inventory->device_count; i++)
+		if (gs_plan_misfit(plan, i) && is_published(node, inventory->devices[i].uuid))
+			return gs_fail(err, GS_ERROR_INPUT, 0, "%s", gs_plan_misfit(plan, i));
+	return 0;
+}
+
+static int build_plan(const struct node *node, const struct gs_inventory *inventory, struct gs_plan *plan,
+		      struct gs_error *err)
+{
+	if (gs_plan_build(&node->config, inventory, gs_strategies, gs_strategy_count, plan, err) < 0)
+		return -1;
+	if (check_plan(node, inventory, plan, err) == 0)
+		return 0;
+	gs_plan_free(plan);
+	return -1;
+}
+
 /* Plans; on failure the old plan stays in force, because running workloads depend on it. */
 static bool replan(struct node *node, const struct gs_inventory *inventory, struct gs_plan *plan)
 {
 	struct gs_error err;
-	if (gs_plan_build(&node->config, inventory, gs_strategies, gs_strategy_count, plan, &err) < 0) {
+	if (build_plan(node, inventory, plan, &err) < 0) {
 		if (!node->plan_problem || strcmp(node->plan_problem, err.text) != 0)
 			gs_log(GS_LOG_ERROR, "the config does not fit this node's GPUs; shares stay as they are",
 			       GS_STR("error", err.text));
@@ -294,6 +326,8 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 	*reason = node_others_reason(node);
 	if (!*reason)
 		*reason = node_imex_problem(node); /* every allocation would be refused */
+	if (!*reason)
+		*reason = gs_plan_withheld(&node->plan, which);
 	if (*reason)
 		return false;
 	if (!node_specs_ready(node, which, reason) || !usable(node, which, reason) ||
@@ -327,24 +361,27 @@ static void refresh_health(struct node *node)
 	}
 }
 
-static bool same_notes(const struct gs_plan *a, const struct gs_plan *b)
+static bool same_texts(char *const *a, size_t a_count, char *const *b, size_t b_count)
 {
-	if (a->note_count != b->note_count)
+	if (a_count != b_count)
 		return false;
-	for (size_t i = 0; i < a->note_count; i++)
-		if (strcmp(a->notes[i], b->notes[i]) != 0)
+	for (size_t i = 0; i < a_count; i++)
+		if (strcmp(a[i], b[i]) != 0)
 			return false;
 	return true;
 }
 
 static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
 {
-	if (same_notes(before, now))
-		return;
-	for (size_t i = 0; i < now->note_count; i++)
-		gs_log(GS_LOG_WARNING, now->notes[i]);
-	if (now->note_count == 0)
-		gs_log(GS_LOG_INFO, "every device is published as the config asks again");
+	if (!same_texts(before->notes, before->note_count, now->notes, now->note_count)) {
+		for (size_t i = 0; i < now->note_count; i++)
+			gs_log(GS_LOG_WARNING, now->notes[i]);
+		if (now->note_count == 0)
+			gs_log(GS_LOG_INFO, "every device is published as the config asks again");
+	}
+	if (!same_texts(before->unmatched, before->unmatched_count, now->unmatched, now->unmatched_count))
+		for (size_t i = 0; i < now->unmatched_count; i++)
+			gs_log(GS_LOG_WARNING, now->unmatched[i]);
 }
 
 /* The plan that node->plan is now. */
@@ -371,12 +408,12 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 {
 	struct gs_plan plan = {0};
 	bool known = node_others_known(node);
-	/* Without a config the GPUs are known, and none is shared. */
-	if (node->stopping || (node->config_ready && !replan(node, inventory, &plan))) {
+	if (node->stopping)
+		return;
+	/* Without a config, or with one that cannot be planned at all, the GPUs are known, and none is shared. */
+	if (node->config_ready && !replan(node, inventory, &plan) && node->plan.resource_count) {
 		/* What is published stays, but nobody gets a device that is gone. */
-		if (!node->stopping)
-			node_publish_health(node);
-		node_report(node);
+		node_publish_health(node);
 		return;
 	}
 

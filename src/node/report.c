@@ -157,6 +157,9 @@ static void report_gpus(struct node *node)
 	GS_AUTO_STRBUF struct gs_strbuf sick = {0};
 	for (size_t i = 0; i < node->inventory.device_count; i++)
 		report_device(node, i, &sick);
+	for (size_t i = 0; i < node->inventory.unread_count; i++)
+		gs_strbuf_printf(&sick, "%sGPU %u can't be read and is left out: %s", sick.length ? "; " : "",
+				 node->inventory.unread[i].index, node->inventory.unread[i].problem);
 	/* What was taken out is sick no more. */
 	for (size_t i = node->reported_sick.count; i > 0; i--) {
 		if (gs_inventory_has(&node->inventory, node->reported_sick.items[i - 1]))

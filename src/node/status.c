@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/timestamp.h"
 #include "core/health/health.h"
 #include "node/mig_manager.h"
@@ -32,7 +33,27 @@ static void add_problem(json_t *problems, const char *what, const char *why)
 	free(text);
 }
 
-static json_t *problems_of(const struct node *node)
+static void say_problem(void *user, const char *text)
+{
+	json_array_append_new(user, json_string(text));
+}
+
+/* GPUs that can't be read, wholly or in part: as they were read last, which is newer than what is published. */
+void node_unread_problems(const struct node *node, json_t *problems)
+{
+	const struct gs_inventory *inventory = gpus_inventory(node->gpus);
+	for (size_t i = 0; inventory && i < inventory->unread_count; i++) {
+		GS_AUTO_FREE char *what = gs_printf("GPU %u can't be read and is left out", inventory->unread[i].index);
+		add_problem(problems, what, inventory->unread[i].problem);
+	}
+	for (size_t i = 0; inventory && i < inventory->gpu_count; i++) {
+		GS_AUTO_FREE char *what = gs_printf("GPU %u can't be read in full", inventory->gpus[i].index);
+		if (*inventory->gpus[i].problem)
+			add_problem(problems, what, inventory->gpus[i].problem);
+	}
+}
+
+static json_t *node_problems(const struct node *node)
 {
 	json_t *problems = json_array();
 	const char *waiting = gpus_waiting_reason(node->gpus);
@@ -47,6 +68,10 @@ static json_t *problems_of(const struct node *node)
 		add_problem(problems, "the config does not fit this node's GPUs", node->plan_problem);
 	for (size_t i = 0; i < node->plan.note_count; i++)
 		json_array_append_new(problems, json_string(node->plan.notes[i]));
+	for (size_t i = 0; i < node->plan.unmatched_count; i++)
+		json_array_append_new(problems, json_string(node->plan.unmatched[i]));
+	node_unread_problems(node, problems);
+	gs_plan_modes(&node->plan, &node->inventory, say_problem, problems);
 	node_missing_problems(node, problems);
 	node_vanished_problems(node, problems);
 	node_mps_problems(node, problems);
@@ -261,6 +286,16 @@ static json_t *mig_devices_of(const struct node *node, uint32_t gpu, const struc
 	return devices;
 }
 
+/* Why no container can get a GPU that is well; NULL: it can. */
+static const char *withheld_text(const struct node *node, uint32_t gpu)
+{
+	for (uint32_t i = 0; i < node->inventory.device_count; i++)
+		if (node->inventory.devices[i].gpu == gpu && !node->inventory.devices[i].mig)
+			return gs_plan_withheld(&node->plan, i) ? gs_plan_withheld(&node->plan, i)
+								: gs_plan_misfit(&node->plan, i);
+	return NULL;
+}
+
 static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
 {
 	const struct gs_gpu *gpu = &node->inventory.gpus[which];
@@ -279,6 +314,9 @@ static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs
 		json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid,
 			  "name", gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy",
 			  "reason", healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
+	const char *withheld = withheld_text(node, which);
+	if (healthy && withheld)
+		json_object_set_new(object, "reason", json_string(withheld));
 	json_object_set_new(object, "migEnabled", json_boolean(gpu->mig_enabled));
 	json_object_set_new(object, "migDevices", mig_devices_of(node, which, sample));
 	json_object_set_new(object, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
@@ -292,6 +330,16 @@ static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs
 	json_object_set_new(object, "powerWatts",
 			    sample->valid & GS_SAMPLE_POWER ? json_real(sample->power_mw / 1000.0) : json_null());
 	return object;
+}
+
+/* A GPU that is there, and of which nothing is known but that. */
+static json_t *unread_json(const struct gs_unread_gpu *unread)
+{
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:{s:n, s:n}, s:[], s:[], s:b, s:[], s:n, s:n, s:n, s:n}",
+			 "index", (int)unread->index, "uuid", "", "name", "", "pciBusId", "", "health", "Unhealthy",
+			 "reason", unread->problem, "memory", "totalBytes", "usedBytes", "shares", "processes",
+			 "migEnabled", 0, "migDevices", "numaNode", "utilizationPercent", "temperatureCelsius",
+			 "powerWatts");
 }
 
 static const struct gs_gpu_sample *sample_of(const struct gs_inventory *inventory, const struct gs_gpu_sample *samples,
@@ -320,10 +368,12 @@ static void answer(void *user, const struct gs_inventory *inventory, const struc
 	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
 		json_array_append_new(gpus,
 				      gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
+	for (size_t i = 0; i < node->inventory.unread_count; i++)
+		json_array_append_new(gpus, unread_json(&node->inventory.unread[i]));
 	json_t *status =
 		json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
 			  timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
-			  "problems", problems_of(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
+			  "problems", node_problems(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
 			  "resources", resources_of(node), "mps", node_mps_status(node), "gpus", gpus);
 	json_object_set_new(status, "mig", mig_manager_json(node));
 	json_object_set_new(status, "missingGpus", node_missing_json(node));

@@ -55,8 +55,7 @@ struct sum {
 	uint64_t memory_bytes, permille;
 	uint32_t shares;
 	bool oversubscribe, overcommit, own_servers, shared_server;
-	const struct gs_resource *resource; /* the last one */
-	int line;
+	int line; /* of the last entry */
 };
 
 static void place(char text[32], int line)
@@ -66,67 +65,77 @@ static void place(char text[32], int line)
 		snprintf(text, 32, " (line %d)", line);
 }
 
-static int check_limit(const struct gs_resource *resource, const struct gs_resource_device *on,
-		       const struct gs_device *device, struct gs_error *err)
+static void check_limit(const struct gs_inventory *inventory, const struct gs_resource *resource,
+			const struct gs_resource_device *on, struct gs_plan *plan)
 {
+	const struct gs_device *device = &inventory->devices[on->device];
 	uint64_t limit = resource->shares[on->first_share].memory_bytes;
 	char where[32], wanted[32], there[32];
 	place(where, on->line);
 	gs_format_quantity((int64_t)limit, wanted, sizeof wanted);
 	gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
-	if (!limit)
-		return gs_fail(
-			err, GS_ERROR_INPUT, 0,
-			"sharing.mps%s: a share of %s on device %s would have less than 1Mi of memory; use fewer "
-			"replicas, or set memoryLimit",
-			where, resource->name, device->index);
-	if (limit <= device->memory_bytes || !device->memory_bytes)
-		return 0;
-	return gs_fail(err, GS_ERROR_INPUT, 0,
-		       "sharing.mps%s: memoryLimit %s is more than device %s has (%s); lower it", where, wanted,
-		       device->index, there);
+	if (!limit && !device->memory_bytes)
+		gs_plan_note(plan,
+			     "sharing.mps%s: the driver does not tell how much memory device %s has, so shares of %s "
+			     "there have no memory limit; set memoryLimit",
+			     where, device->index, resource->name);
+	else if (!limit)
+		gs_plan_refuse(plan, inventory, on->device,
+			       "sharing.mps%s: a share of %s on device %s would have less than 1Mi of memory; use "
+			       "fewer replicas, or set memoryLimit",
+			       where, resource->name, device->index);
+	else if (device->memory_bytes && limit > device->memory_bytes)
+		gs_plan_refuse(plan, inventory, on->device,
+			       "sharing.mps%s: memoryLimit %s is more than device %s has (%s); lower it", where, wanted,
+			       device->index, there);
 }
 
-static int check_sum(const struct sum *sum, const struct gs_inventory *inventory, const struct gs_device *device,
-		     struct gs_error *err)
+static void check_clients(const struct sum *sum, const struct gs_inventory *inventory, uint32_t which,
+			  struct gs_plan *plan)
 {
+	const struct gs_device *device = &inventory->devices[which];
+	const struct gs_gpu *gpu = &inventory->gpus[device->gpu];
+	unsigned most = gs_mps_clients_max(gpu, device, inventory->cuda_version);
+	char where[32], capability[32] = "unknown";
+	if (sum->shares <= most)
+		return;
+	place(where, sum->line);
+	if (gpu->compute_major)
+		snprintf(capability, sizeof capability, "%d.%d", gpu->compute_major, gpu->compute_minor);
+	gs_plan_refuse(plan, inventory, which,
+		       "sharing.mps%s: %u shares on device %s, and MPS takes %u clients there (compute capability %s, "
+		       "CUDA %d.%d); use at most %u replicas",
+		       where, sum->shares, device->index, most, capability, inventory->cuda_version / 1000,
+		       inventory->cuda_version % 1000 / 10, most);
+}
+
+static void check_sum(const struct sum *sum, const struct gs_inventory *inventory, uint32_t which, struct gs_plan *plan)
+{
+	const struct gs_device *device = &inventory->devices[which];
 	char where[32], wanted[32], there[32];
 	place(where, sum->line);
-	unsigned most = gs_mps_clients_max(&inventory->gpus[device->gpu], device, inventory->cuda_version);
-	if (sum->shares > most)
-		return gs_fail(
-			err, GS_ERROR_INPUT, 0,
-			"sharing.mps%s: %u shares on device %s, and MPS takes %u clients there (compute capability "
-			"%d.%d, CUDA %d.%d); use at most %u replicas",
-			where, sum->shares, device->index, most, inventory->gpus[device->gpu].compute_major,
-			inventory->gpus[device->gpu].compute_minor, inventory->cuda_version / 1000,
-			inventory->cuda_version % 1000 / 10, most);
+	gs_format_quantity((int64_t)sum->memory_bytes, wanted, sizeof wanted);
+	gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
+	check_clients(sum, inventory, which, plan);
 	if (sum->own_servers && sum->shared_server)
-		return gs_fail(
-			err, GS_ERROR_INPUT, 0,
-			"sharing.mps%s: device %s has shares with isolation shared and per-share; use one of them "
-			"on a device",
-			where, device->index);
-	if (!sum->oversubscribe && device->memory_bytes && sum->memory_bytes > device->memory_bytes) {
-		gs_format_quantity((int64_t)sum->memory_bytes, wanted, sizeof wanted);
-		gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
-		return gs_fail(err, GS_ERROR_INPUT, 0,
+		gs_plan_refuse(plan, inventory, which,
+			       "sharing.mps%s: device %s has shares with isolation shared and per-share; use one of "
+			       "them on a device",
+			       where, device->index);
+	if (!sum->oversubscribe && device->memory_bytes && sum->memory_bytes > device->memory_bytes)
+		gs_plan_refuse(plan, inventory, which,
 			       "sharing.mps%s: the memory limits of the shares on device %s add up to %s, and it has "
-			       "%s; lower "
-			       "memoryLimit or replicas, or set oversubscribe: true",
+			       "%s; lower memoryLimit or replicas, or set oversubscribe: true",
 			       where, device->index, wanted, there);
-	}
-	if (sum->overcommit || sum->permille <= 1000)
-		return 0;
-	return gs_fail(
-		err, GS_ERROR_INPUT, 0,
-		"sharing.mps%s: the thread percentages of the shares on device %s add up to %" PRIu64
-		" (an entry without activeThreadPercentage takes up to 100); lower activeThreadPercentage, or set "
-		"overcommit: true",
-		where, device->index, sum->permille / 10);
+	if (!sum->overcommit && sum->permille > 1000)
+		gs_plan_refuse(plan, inventory, which,
+			       "sharing.mps%s: the thread percentages of the shares on device %s add up to %" PRIu64
+			       " (an entry without activeThreadPercentage takes up to 100); lower "
+			       "activeThreadPercentage, or set overcommit: true",
+			       where, device->index, sum->permille / 10);
 }
 
-static int check(const struct gs_inventory *inventory, const struct gs_plan *whole, struct gs_error *err)
+static void check(const struct gs_inventory *inventory, struct gs_plan *whole)
 {
 	GS_AUTO_FREE struct sum *sums = gs_calloc(inventory->device_count, sizeof *sums);
 
@@ -137,22 +146,19 @@ static int check(const struct gs_inventory *inventory, const struct gs_plan *who
 			struct sum *sum = &sums[on->device];
 			if (on->strategy != &gs_strategy_mps)
 				continue;
-			if (check_limit(resource, on, &inventory->devices[on->device], err))
-				return -1;
+			check_limit(inventory, resource, on, whole);
 			sum->memory_bytes += resource->shares[on->first_share].memory_bytes * on->share_count;
 			sum->permille += (uint64_t)resource->shares[on->first_share].compute_permille * on->share_count;
 			sum->shares += on->share_count;
 			sum->oversubscribe |= on->oversubscribe;
 			sum->overcommit |= on->overcommit;
 			*(on->own_servers ? &sum->own_servers : &sum->shared_server) = true;
-			sum->resource = resource;
 			sum->line = on->line;
 		}
 	}
-	for (size_t i = 0; i < inventory->device_count; i++)
-		if (sums[i].resource && check_sum(&sums[i], inventory, &inventory->devices[i], err))
-			return -1;
-	return 0;
+	for (uint32_t i = 0; i < inventory->device_count; i++)
+		if (sums[i].shares)
+			check_sum(&sums[i], inventory, i, whole);
 }
 
 void gs_mps_key(const struct gs_inventory *inventory, const struct gs_resource_device *on, const struct gs_share *share,
@@ -205,9 +211,12 @@ static int edit(const struct gs_config *config, const struct gs_inventory *inven
 	/* A client only connects to sockets there, and that takes no right to write on the mount (docs/mps.md). */
 	gs_container_edit_mount(edit, host, inside, true);
 	gs_container_edit_mount(edit, memory, "/dev/shm", false);
-	/* A container sees its one device as number 0. */
-	snprintf(text, sizeof text, "0=%" PRIu64 "M", memory_bytes / MIB);
-	gs_container_edit_env(edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", text);
+	/* A container sees its one device as number 0. One entry that the driver can't follow (a device that the process
+	 * does not see, a size of nothing) takes all limits of the client along, so there is this one or none. */
+	if (memory_bytes >= MIB) {
+		snprintf(text, sizeof text, "0=%" PRIu64 "M", memory_bytes / MIB);
+		gs_container_edit_env(edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", text);
+	}
 	snprintf(text, sizeof text, "%u", permille / 10 < 100 ? permille / 10 : 100);
 	gs_container_edit_env(edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", text);
 	if (on->priority)
@@ -265,6 +274,7 @@ const struct gs_strategy gs_strategy_mps = {
 	.section = section,
 	.one_share_per_request = true,
 	.several_entries = true,
+	.sets_compute_mode = true,
 	.plan = plan,
 	.check = check,
 	.edit = edit,

@@ -109,7 +109,7 @@ def check(kubelet, pods):
     assert not pods.failures and pods.granted > 10, pods.failures[:3]
     assert kubelet.deaths == 0
     for plugin in kubelet.every:
-        lists = [plugin.latest] + list(plugin.lists.queue)
+        lists = plugin.lists[max(plugin.seen, 0):]
         assert all(len(healthy(devices)) == 8 for devices in lists)
 
 

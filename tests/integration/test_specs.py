@@ -100,7 +100,8 @@ def test_a_spec_is_put_right(make, how, tmp_path):
 
 def test_every_share_is_healthy_from_the_start(make):
     world = make().start()
-    first = world.plugin.lists.get(timeout=60)
+    world.plugin.wait(lambda devices: True)
+    first = world.plugin.lists[0]
     assert len(healthy(first)) == 8 and world.spec.is_file()
 
 

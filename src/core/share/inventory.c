@@ -10,6 +10,7 @@ void gs_inventory_free(struct gs_inventory *inventory)
 	free(inventory->gpus);
 	free(inventory->devices);
 	free(inventory->link_score);
+	free(inventory->unread);
 	*inventory = (struct gs_inventory){0};
 }
 
@@ -28,6 +29,7 @@ void gs_inventory_copy(struct gs_inventory *to, const struct gs_inventory *from)
 
 	copy.gpus = copy_array(from->gpus, from->gpu_count, sizeof *from->gpus);
 	copy.devices = copy_array(from->devices, from->device_count, sizeof *from->devices);
+	copy.unread = copy_array(from->unread, from->unread_count, sizeof *from->unread);
 	copy.link_score = copy_array(from->link_score, from->gpu_count * from->gpu_count, sizeof *from->link_score);
 	*to = copy;
 }
@@ -38,7 +40,8 @@ static bool gpu_equal(const struct gs_gpu *a, const struct gs_gpu *b)
 	       a->index == b->index && a->minor == b->minor && a->memory_bytes == b->memory_bytes &&
 	       a->numa_node == b->numa_node && a->compute_major == b->compute_major &&
 	       a->compute_minor == b->compute_minor && a->mig_capable == b->mig_capable &&
-	       a->mig_enabled == b->mig_enabled;
+	       a->mig_enabled == b->mig_enabled && a->mig_unknown == b->mig_unknown &&
+	       a->compute_mode == b->compute_mode;
 }
 
 static bool device_equal(const struct gs_device *a, const struct gs_device *b)
@@ -51,8 +54,12 @@ static bool device_equal(const struct gs_device *a, const struct gs_device *b)
 
 bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory *b)
 {
-	if (a->gpu_count != b->gpu_count || a->device_count != b->device_count || !a->link_score != !b->link_score)
+	if (a->gpu_count != b->gpu_count || a->device_count != b->device_count || !a->link_score != !b->link_score ||
+	    a->unread_count != b->unread_count)
 		return false;
+	for (size_t i = 0; i < a->unread_count; i++)
+		if (a->unread[i].index != b->unread[i].index || strcmp(a->unread[i].problem, b->unread[i].problem) != 0)
+			return false;
 	for (size_t i = 0; i < a->gpu_count; i++)
 		if (!gpu_equal(&a->gpus[i], &b->gpus[i]))
 			return false;
@@ -61,6 +68,12 @@ bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory 
 			return false;
 	return !a->link_score ||
 	       !memcmp(a->link_score, b->link_score, a->gpu_count * a->gpu_count * sizeof *a->link_score);
+}
+
+void gs_inventory_take_problems(struct gs_inventory *to, const struct gs_inventory *from)
+{
+	for (size_t i = 0; i < to->gpu_count && i < from->gpu_count; i++)
+		memcpy(to->gpus[i].problem, from->gpus[i].problem, sizeof to->gpus[i].problem);
 }
 
 bool gs_inventory_has(const struct gs_inventory *inventory, const char *uuid)

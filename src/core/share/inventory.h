@@ -12,6 +12,7 @@ enum {
 	GS_PCI_BUS_ID_SIZE = 32, /* NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE */
 	GS_GPUS_MAX = 64,
 	GS_DEVICES_MAX = 1024,
+	GS_GPU_PROBLEM_SIZE = 160,
 };
 
 struct gs_gpu {
@@ -25,6 +26,15 @@ struct gs_gpu {
 	int compute_major, compute_minor;
 	bool mig_capable;
 	bool mig_enabled;
+	bool mig_unknown;                  /* whether MIG is enabled could never be read */
+	int compute_mode;                  /* nvmlComputeMode_t: 0 default, 2 prohibited, 3 one process; -1 unknown */
+	char problem[GS_GPU_PROBLEM_SIZE]; /* what could not be read of it last, and why; "" */
+};
+
+/* A GPU that is there and can't be read so far that it can be published. */
+struct gs_unread_gpu {
+	unsigned index;
+	char problem[GS_GPU_PROBLEM_SIZE];
 };
 
 /* A GPU, or a MIG instance of one. Nothing above core asks which. */
@@ -51,6 +61,8 @@ struct gs_inventory {
 	struct gs_device *devices;
 	size_t device_count;
 	uint32_t *link_score;
+	struct gs_unread_gpu *unread; /* by index */
+	size_t unread_count;
 	int cuda_version; /* of the driver, 12040 for CUDA 12.4; 0 unknown */
 };
 
@@ -58,8 +70,11 @@ struct gs_inventory {
 void gs_inventory_free(struct gs_inventory *inventory);
 /* Deep copy; what `to` held before is not freed. */
 void gs_inventory_copy(struct gs_inventory *to, const struct gs_inventory *from);
-/* Whether both describe the same hardware: if so, plans made from them are the same. */
+/* Whether both describe the same hardware: if so, plans made from them are the same. What could not be read of a GPU for
+ * now is no part of it. */
 bool gs_inventory_equal(const struct gs_inventory *a, const struct gs_inventory *b);
+/* Takes over what could not be read of the GPUs of an equal inventory. */
+void gs_inventory_take_problems(struct gs_inventory *to, const struct gs_inventory *from);
 bool gs_inventory_has(const struct gs_inventory *inventory, const char *uuid);
 
 #endif

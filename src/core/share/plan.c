@@ -1,4 +1,5 @@
 /* From a configuration and an inventory to resources with shares. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,14 +8,9 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/vec.h"
-#include "core/share/share.h"
+#include "core/share/plan_internal.h"
 
 #define DEFAULT_NAME "nvidia.com/gpu"
-
-/* The name a device has before anything is shared; empty: it is not published. */
-struct base_name {
-	char text[GS_RESOURCE_NAME_MAX + 1];
-};
 
 /* Who has a device. */
 struct claim {
@@ -24,30 +20,26 @@ struct claim {
 	struct claim *next;                      /* of another entry that has a part of the device; owned */
 };
 
-static const struct section {
-	const char *key;
-	size_t offset;
-} sections[] = {
+const struct plan_section plan_sections[PLAN_SECTIONS] = {
 	{"timeSlicing", offsetof(struct gs_config, time_slicing)},
 	{"mps", offsetof(struct gs_config, mps)},
 };
 
-static const struct gs_sharing *section_of(const struct gs_config *config, const struct section *section)
+const struct gs_sharing *plan_section_of(const struct gs_config *config, const struct plan_section *section)
 {
 	return (const struct gs_sharing *)((const char *)config + section->offset);
 }
 
 static const char *section_key(const struct gs_config *config, const struct gs_sharing *sharing)
 {
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++)
-		if (section_of(config, &sections[i]) == sharing)
-			return sections[i].key;
+	for (size_t i = 0; i < PLAN_SECTIONS; i++)
+		if (plan_section_of(config, &plan_sections[i]) == sharing)
+			return plan_sections[i].key;
 	return "?";
 }
 
-/* "sharing.timeSlicing.resources[1] (line 12)" */
-static void describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
-			   const struct gs_sharing_resource *entry)
+void plan_describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
+			 const struct gs_sharing_resource *entry)
 {
 	int length = snprintf(text, size, "sharing.%s.resources[%zu]", section_key(config, sharing),
 			      (size_t)(entry - sharing->resources));
@@ -56,8 +48,7 @@ static void describe_entry(char *text, size_t size, const struct gs_config *conf
 		snprintf(text + length, size - (size_t)length, " (line %d)", entry->line);
 }
 
-/* A glob with * only. */
-static bool matches(const char *pattern, const char *text)
+bool plan_pattern_matches(const char *pattern, const char *text)
 {
 	const char *star = NULL, *retry = NULL;
 
@@ -83,7 +74,7 @@ static bool matches(const char *pattern, const char *text)
 static const char *first_match(const struct gs_resource_pattern *patterns, size_t count, const char *text)
 {
 	for (size_t i = 0; i < count; i++)
-		if (matches(patterns[i].pattern, text))
+		if (plan_pattern_matches(patterns[i].pattern, text))
 			return patterns[i].name;
 	return NULL;
 }
@@ -98,7 +89,7 @@ static int check_name(const char *name, struct gs_error *err)
 		       name, strlen(name), GS_RESOURCE_NAME_MAX);
 }
 
-static int name_mig_device(const struct gs_config *config, const struct gs_device *device, struct base_name *name,
+static int name_mig_device(const struct gs_config *config, const struct gs_device *device, struct plan_base_name *name,
 			   struct gs_error *err)
 {
 	const char *configured = first_match(config->mig_patterns, config->mig_pattern_count, device->mig_profile);
@@ -116,7 +107,7 @@ static int name_mig_device(const struct gs_config *config, const struct gs_devic
 	return 0;
 }
 
-static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct base_name *name,
+static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, struct plan_base_name *name,
 		    struct gs_error *err)
 {
 	const char *configured = first_match(config->gpu_patterns, config->gpu_pattern_count, gpu->name);
@@ -129,9 +120,8 @@ static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, st
 	return 0;
 }
 
-/* Fills names[device] of every device. */
-static int name_devices(const struct gs_config *config, const struct gs_inventory *inventory, struct base_name *names,
-			struct gs_error *err)
+int plan_name_devices(const struct gs_config *config, const struct gs_inventory *inventory,
+		      struct plan_base_name *names, struct gs_error *err)
 {
 	bool none = config->flags.mig_strategy == GS_MIG_NONE;
 
@@ -157,7 +147,7 @@ static bool same_kind(const struct gs_inventory *inventory, const struct gs_devi
 			   !strcmp(inventory->gpus[a->gpu].name, inventory->gpus[b->gpu].name));
 }
 
-static uint64_t memory_of_kind(const struct gs_inventory *inventory, const struct base_name *names, size_t which)
+static uint64_t memory_of_kind(const struct gs_inventory *inventory, const struct plan_base_name *names, size_t which)
 {
 	uint64_t bytes = 0;
 
@@ -173,15 +163,10 @@ static const char *kind_text(const struct gs_device *device)
 	return device->mig ? device->mig_profile : "whole GPU";
 }
 
-struct notes {
-	char **items;
-	size_t count, capacity;
-};
-
 /* migStrategy single promises that every device of a name is alike. Where they are not, one kind is chosen rather than
  * none: workloads that run on it keep a node that takes more of them. A name without MIG devices is left as it is. */
-static void keep_one_kind(const struct gs_inventory *inventory, struct base_name *names, size_t first,
-			  struct notes *notes)
+static void keep_one_kind(const struct gs_inventory *inventory, struct plan_base_name *names, size_t first,
+			  struct plan_notes *notes)
 {
 	char name[GS_RESOURCE_NAME_MAX + 1];
 	size_t best = first, left_out = 0, example = 0;
@@ -216,7 +201,7 @@ static void keep_one_kind(const struct gs_inventory *inventory, struct base_name
 			left_out == 1 ? "" : "s", kept->index, left_out == 1 ? "is" : "are");
 }
 
-static void make_uniform(const struct gs_inventory *inventory, struct base_name *names, struct notes *notes)
+void plan_make_uniform(const struct gs_inventory *inventory, struct plan_base_name *names, struct plan_notes *notes)
 {
 	GS_AUTO_FREE bool *done = gs_calloc(inventory->device_count, sizeof *done);
 
@@ -236,7 +221,7 @@ static void make_uniform(const struct gs_inventory *inventory, struct base_name 
 }
 
 /* What MIG keeps from being published as somebody may expect. */
-static void note_gpus(const struct gs_config *config, const struct gs_inventory *inventory, struct notes *notes)
+static void note_gpus(const struct gs_config *config, const struct gs_inventory *inventory, struct plan_notes *notes)
 {
 	static const char *const strategy_names[] = {
 		[GS_MIG_NONE] = "none", [GS_MIG_SINGLE] = "single", [GS_MIG_MIXED] = "mixed"};
@@ -263,30 +248,6 @@ static void note_gpus(const struct gs_config *config, const struct gs_inventory 
 	}
 }
 
-/* A container needs the capability nodes of its instance wherever the container runtime does not add them itself. */
-static void note_capabilities(const struct gs_config *config, const struct gs_inventory *inventory,
-			      const struct base_name *names, struct notes *notes)
-{
-	const unsigned by_cdi = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
-	const struct gs_device *first = NULL;
-	size_t count = 0;
-
-	if (!config->flags.plugin.pass_device_specs && !(config->flags.plugin.device_list_strategy & by_cdi))
-		return;
-	for (size_t i = 0; i < inventory->device_count; i++) {
-		const struct gs_device *device = &inventory->devices[i];
-		if (!device->mig || !names[i].text[0] || (device->gi_cap && device->ci_cap))
-			continue;
-		first = first ? first : device;
-		count++;
-	}
-	if (count)
-		*GS_VEC_PUSH(notes) = gs_printf("the driver's proc/driver/nvidia-caps/mig-minors does not list MIG "
-						"device %s%s, so no container "
-						"can get it; set nvidiaDriverRoot to where the driver's /proc is seen",
-						first->index, count > 1 ? " and others" : "");
-}
-
 /* "MIG-GPU-<uuid>/<gpu instance>/<compute instance>", as MIG devices were called before R470; still accepted. */
 static bool is_old_mig_name(const char *name, const struct gs_inventory *inventory, const struct gs_device *device)
 {
@@ -300,8 +261,8 @@ static bool is_old_mig_name(const char *name, const struct gs_inventory *invento
 	return !strcmp(name + 4 + length, ids);
 }
 
-static bool selector_names(const struct gs_device_selector *selector, const struct gs_inventory *inventory,
-			   const struct gs_device *device)
+bool plan_selector_names(const struct gs_device_selector *selector, const struct gs_inventory *inventory,
+			 const struct gs_device *device)
 {
 	for (size_t i = 0; i < selector->list_length; i++)
 		if (!strcmp(selector->list[i], device->index) || !strcasecmp(selector->list[i], device->uuid) ||
@@ -320,7 +281,7 @@ static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs
 	case GS_SELECT_COUNT:
 		return nth < entry->devices.count;
 	case GS_SELECT_LIST:
-		return selector_names(&entry->devices, inventory, device);
+		return plan_selector_names(&entry->devices, inventory, device);
 	}
 	return false;
 }
@@ -340,42 +301,43 @@ static bool can_divide(const struct claim *a, const struct claim *b, const char 
 	return a->strategy == b->strategy && a->strategy->several_entries && strcmp(one, other) != 0;
 }
 
-static int refuse_claim(const struct gs_config *config, const struct claim *theirs, const struct claim *ours,
-			const struct gs_device *device, struct gs_error *err)
+static void refuse_claim(const struct gs_config *config, const struct claim *theirs, const struct claim *ours,
+			 const struct gs_inventory *inventory, uint32_t device, struct gs_plan *plan)
 {
 	char first[96], second[96];
-	describe_entry(first, sizeof first, config, theirs->section, theirs->entry);
-	describe_entry(second, sizeof second, config, ours->section, ours->entry);
-	return gs_fail(
-		err, GS_ERROR_INPUT, 0,
-		"%s and %s both claim device %s (%s); a device can be in one entry only: list the devices of each "
-		"with `devices`%s",
-		first, second, device->index, device->uuid,
-		theirs->strategy == ours->strategy && theirs->strategy->several_entries
-			? ", or give each a name of its own with `rename` to divide the device"
-			: "");
+	plan_describe_entry(first, sizeof first, config, theirs->section, theirs->entry);
+	plan_describe_entry(second, sizeof second, config, ours->section, ours->entry);
+	gs_plan_refuse(plan, inventory, device,
+		       "%s and %s both claim device %s (%s); a device can be in one entry only: list the devices of "
+		       "each with `devices`%s",
+		       first, second, inventory->devices[device].index, inventory->devices[device].uuid,
+		       theirs->strategy == ours->strategy && theirs->strategy->several_entries
+			       ? ", or give each a name of its own with `rename` to divide the device"
+			       : "");
 }
 
-static int claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
-		       const struct base_name *names, const struct claim *mine, struct claim *claims,
-		       struct gs_error *err)
+/* A device that another entry has already, and that can't be divided, is given to nobody. */
+static void claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
+			const struct plan_base_name *names, const struct claim *mine, struct claim *claims,
+			struct gs_plan *plan)
 {
 	unsigned nth = 0;
 
-	for (size_t i = 0; i < inventory->device_count; i++) {
+	for (uint32_t i = 0; i < inventory->device_count; i++) {
 		const struct gs_device *device = &inventory->devices[i];
 		if (strcmp(names[i].text, mine->entry->name) || !entry_takes(mine->entry, inventory, device, nth++))
 			continue;
 		struct claim *at = &claims[i];
-		for (; at->entry; at = at->next) {
-			if (!can_divide(at, mine, names[i].text))
-				return refuse_claim(config, at, mine, device, err);
+		while (at && at->entry && can_divide(at, mine, names[i].text)) {
 			if (!at->next)
 				at->next = gs_calloc(1, sizeof *at->next);
+			at = at->next;
 		}
-		*at = *mine;
+		if (at->entry)
+			refuse_claim(config, at, mine, inventory, i, plan);
+		else
+			*at = *mine;
 	}
-	return 0;
 }
 
 static const struct gs_strategy *strategy_for(const struct gs_config *config, const struct gs_sharing *sharing,
@@ -389,10 +351,11 @@ static const struct gs_strategy *strategy_for(const struct gs_config *config, co
 
 static int claim_devices(const struct gs_config *config, const struct gs_inventory *inventory,
 			 const struct gs_strategy *const *strategies, size_t strategy_count,
-			 const struct base_name *names, struct claim *claims, struct gs_error *err)
+			 const struct plan_base_name *names, struct claim *claims, struct gs_plan *plan,
+			 struct gs_error *err)
 {
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
-		const struct gs_sharing *sharing = section_of(config, &sections[i]);
+	for (size_t i = 0; i < PLAN_SECTIONS; i++) {
+		const struct gs_sharing *sharing = plan_section_of(config, &plan_sections[i]);
 		if (!sharing->present)
 			continue;
 		const struct gs_strategy *strategy = strategy_for(config, sharing, strategies, strategy_count);
@@ -400,11 +363,10 @@ static int claim_devices(const struct gs_config *config, const struct gs_invento
 			return gs_fail(err, GS_ERROR_INPUT, 0,
 				       "sharing.%s: this version cannot run it yet; remove the section, or share these "
 				       "devices another way",
-				       sections[i].key);
+				       plan_sections[i].key);
 		for (size_t j = 0; j < sharing->resource_count; j++) {
 			struct claim mine = {strategy, sharing, &sharing->resources[j]};
-			if (claim_entry(config, inventory, names, &mine, claims, err))
-				return -1;
+			claim_entry(config, inventory, names, &mine, claims, plan);
 		}
 	}
 	return 0;
@@ -420,6 +382,13 @@ static struct gs_resource *resource_named(struct gs_plan *plan, const char *name
 	*resource = (struct gs_resource){0};
 	snprintf(resource->name, sizeof resource->name, "%s", name);
 	return resource;
+}
+
+static void free_resource(struct gs_resource *resource)
+{
+	free(resource->shares);
+	free(resource->devices);
+	free(resource->slots);
 }
 
 /* Memory counts on a node: thousands of shares should not lie in arrays twice as long. */
@@ -439,6 +408,21 @@ static bool fails_above_one(const struct claim *claim)
 	return claim->section->fail_requests_greater_than_one == GS_TRUE;
 }
 
+/* What was planned last would make the list longer than a kubelet takes. */
+static void leave_out(struct gs_plan *plan, struct gs_resource *resource, const struct gs_inventory *inventory,
+		      uint32_t device)
+{
+	gs_plan_refuse(plan, inventory, device,
+		       "with it %s would have %zu shares, and a kubelet takes no list above 4 MiB (about 60,000 "
+		       "shares); use fewer `replicas`, or publish some devices under another name with `rename`",
+		       resource->name, resource->share_count);
+	gs_resource_drop_last(resource);
+	if (!resource->device_count) { /* it was made for this device, so it is the last one */
+		free_resource(resource);
+		plan->resource_count--;
+	}
+}
+
 static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
 		   const struct claim *claim, uint32_t *number_from, struct gs_error *err)
 {
@@ -449,17 +433,15 @@ static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, u
 	struct gs_resource *resource = resource_named(plan, name);
 	resource->number_from = *number_from;
 	claim->strategy->plan(claim->entry, inventory, device, resource);
+	if (resource->list_bytes > GS_RESOURCE_LIST_BYTES_MAX) {
+		leave_out(plan, resource, inventory, device);
+		return 0;
+	}
 	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
 	*number_from += added->share_count;
 	added->strategy = claim->strategy;
 	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
-	if (resource->list_bytes <= GS_RESOURCE_LIST_BYTES_MAX)
-		return 0;
-	return gs_fail(
-		err, GS_ERROR_LIMIT, 0,
-		"%s would have %zu or more shares, and a kubelet takes no list above 4 MiB (about 60,000 shares); "
-		"use fewer `replicas`, or publish some devices under another name with `rename`",
-		name, resource->share_count);
+	return 0;
 }
 
 /* All that is published of one device. */
@@ -486,52 +468,204 @@ static void free_claims(struct claim *claims, size_t count)
 		}
 }
 
+void gs_plan_note(struct gs_plan *plan, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	char *note = gs_vprintf(format, arguments);
+	va_end(arguments);
+	for (size_t i = 0; i < plan->note_count; i++)
+		if (!strcmp(plan->notes[i], note)) {
+			free(note);
+			return;
+		}
+	plan->notes = gs_reallocarray(plan->notes, plan->note_count + 1, sizeof *plan->notes);
+	plan->notes[plan->note_count++] = note;
+}
+
+/* Sets a device's text in one of the plan's two lists, once. */
+static void set_reason(struct gs_plan *plan, char ***list, const struct gs_inventory *inventory, uint32_t device,
+		       char *reason)
+{
+	if (!*list) {
+		plan->device_count = inventory->device_count;
+		*list = gs_calloc(plan->device_count, sizeof **list);
+	}
+	if ((*list)[device])
+		free(reason);
+	else
+		(*list)[device] = reason;
+}
+
+void gs_plan_refuse(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *format,
+		    ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	set_reason(plan, &plan->misfits, inventory, device, gs_vprintf(format, arguments));
+	va_end(arguments);
+}
+
+static const char *get_reason(const struct gs_plan *plan, char *const *list, uint32_t device)
+{
+	return list && device < plan->device_count ? list[device] : NULL;
+}
+
+const char *gs_plan_misfit(const struct gs_plan *plan, uint32_t device)
+{
+	return get_reason(plan, plan->misfits, device);
+}
+
+const char *gs_plan_withheld(const struct gs_plan *plan, uint32_t device)
+{
+	return get_reason(plan, plan->withheld, device);
+}
+
+/* Whole, or as its instances? A container that gets the wrong one of the two can use nothing. */
+static void withhold_unknown(const struct gs_inventory *inventory, const struct plan_base_name *names,
+			     struct gs_plan *plan)
+{
+	for (uint32_t i = 0; i < inventory->device_count; i++)
+		if (names[i].text[0] && inventory->gpus[inventory->devices[i].gpu].mig_unknown)
+			set_reason(plan, &plan->withheld, inventory, i,
+				   gs_printf("whether MIG is enabled on it can't be read (%s)",
+					     inventory->gpus[inventory->devices[i].gpu].problem));
+}
+
+/* An allocation would be refused each time, so that the kubelet should not even try. */
+static void withhold_without_nodes(const struct gs_config *config, const struct gs_inventory *inventory,
+				   const struct plan_base_name *names, struct gs_plan *plan)
+{
+	const unsigned by_cdi = GS_DEVICE_LIST_CDI_ANNOTATIONS | GS_DEVICE_LIST_CDI_CRI;
+
+	if (!config->flags.plugin.pass_device_specs && !(config->flags.plugin.device_list_strategy & by_cdi))
+		return; /* the container runtime finds them */
+	for (uint32_t i = 0; i < inventory->device_count; i++) {
+		const struct gs_device *device = &inventory->devices[i];
+		char *reason = NULL;
+		if (!names[i].text[0])
+			continue;
+		if (inventory->gpus[device->gpu].minor < 0)
+			reason = gs_printf(
+				"the driver tells no minor number of device %s (%s), so its device node is not known "
+				"and no container can get it by CDI or passDeviceSpecs; use deviceListStrategy envvar "
+				"or volume-mounts, without passDeviceSpecs, with NVIDIA's container runtime",
+				device->index, device->uuid);
+		else if (device->mig && !(device->gi_cap && device->ci_cap))
+			reason = gs_printf(
+				"the driver's proc/driver/nvidia-caps/mig-minors does not list MIG device %s (%s), so "
+				"no container can get it; set nvidiaDriverRoot to where the driver's /proc is seen",
+				device->index, device->uuid);
+		if (reason)
+			set_reason(plan, &plan->withheld, inventory, i, reason);
+	}
+}
+
+/* Says which devices are not published, or not given out, and why; of the first ones in full. */
+static void note_reasons(const struct gs_inventory *inventory, char *const *reasons, const char *what,
+			 struct gs_plan *plan)
+{
+	enum { TOLD_MAX = 4 };
+	size_t count = 0;
+
+	for (uint32_t i = 0; reasons && i < plan->device_count; i++)
+		if (reasons[i] && count++ < TOLD_MAX)
+			gs_plan_note(plan, "device %s is not %s: %s", inventory->devices[i].index, what, reasons[i]);
+	if (count > TOLD_MAX)
+		gs_plan_note(plan, "%zu more devices are not %s for reasons of this kind", count - TOLD_MAX, what);
+}
+
+static void free_resources(struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		free_resource(&plan->resources[i]);
+	free(plan->resources);
+	plan->resources = NULL;
+	plan->resource_count = 0;
+}
+
+static size_t count_misfits(const struct gs_plan *plan)
+{
+	size_t count = 0;
+
+	for (uint32_t i = 0; plan->misfits && i < plan->device_count; i++)
+		count += plan->misfits[i] != NULL;
+	return count;
+}
+
+/* Publishes all that fits: what is found not to fit takes all of its device out, and then the rest is looked at again. */
+static int publish_what_fits(const struct gs_inventory *inventory, const struct gs_strategy *const *strategies,
+			     size_t strategy_count, const struct plan_base_name *names, const struct claim *claims,
+			     struct gs_plan *plan, struct gs_error *err)
+{
+	size_t before;
+
+	do {
+		before = count_misfits(plan);
+		free_resources(plan);
+		for (uint32_t i = 0; i < inventory->device_count; i++)
+			if (names[i].text[0] && !gs_plan_misfit(plan, i) &&
+			    publish_device(plan, inventory, i, names[i].text, &claims[i], strategies[0], err))
+				return -1;
+		for (size_t i = 0; i < strategy_count; i++)
+			if (strategies[i]->check)
+				strategies[i]->check(inventory, plan);
+	} while (count_misfits(plan) > before);
+	return 0;
+}
+
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
 		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
 		  struct gs_error *err)
 {
-	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
+	GS_AUTO_FREE struct plan_base_name *names = gs_calloc(inventory->device_count, sizeof *names);
 	GS_AUTO_FREE struct claim *claims = gs_calloc(inventory->device_count, sizeof *claims);
 	struct gs_plan built = {0};
-	struct notes notes = {0};
+	struct plan_notes notes = {0}, unmatched = {0};
 
-	if (name_devices(config, inventory, names, err))
+	if (plan_name_devices(config, inventory, names, err))
 		return -1;
 	if (config->flags.mig_strategy == GS_MIG_SINGLE)
-		make_uniform(inventory, names, &notes);
+		plan_make_uniform(inventory, names, &notes);
 	note_gpus(config, inventory, &notes);
-	note_capabilities(config, inventory, names, &notes);
 	built.notes = notes.items;
 	built.note_count = notes.count;
-	int result = claim_devices(config, inventory, strategies, strategy_count, names, claims, err);
-	for (uint32_t i = 0; !result && i < inventory->device_count; i++) {
-		if (names[i].text[0])
-			result = publish_device(&built, inventory, i, names[i].text, &claims[i], strategies[0], err);
-	}
-	for (size_t i = 0; !result && i < strategy_count; i++)
-		if (strategies[i]->check)
-			result = strategies[i]->check(inventory, &built, err);
+	int result = claim_devices(config, inventory, strategies, strategy_count, names, claims, &built, err);
+	if (!result)
+		result = publish_what_fits(inventory, strategies, strategy_count, names, claims, &built, err);
 	free_claims(claims, inventory->device_count);
 	if (result) {
 		gs_plan_free(&built);
 		return -1;
 	}
+	withhold_unknown(inventory, names, &built);
+	withhold_without_nodes(config, inventory, names, &built);
+	note_reasons(inventory, built.misfits, "published", &built);
+	note_reasons(inventory, built.withheld, "given out", &built);
+	plan_find_unmatched(config, inventory, names, &unmatched);
+	built.unmatched = unmatched.items;
+	built.unmatched_count = unmatched.count;
 	trim(&built);
 	*plan = built;
 	return 0;
 }
 
+static void free_texts(char **texts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(texts[i]);
+	free(texts);
+}
+
 void gs_plan_free(struct gs_plan *plan)
 {
-	for (size_t i = 0; i < plan->resource_count; i++) {
-		free(plan->resources[i].shares);
-		free(plan->resources[i].devices);
-		free(plan->resources[i].slots);
-	}
-	for (size_t i = 0; i < plan->note_count; i++)
-		free(plan->notes[i]);
-	free(plan->notes);
-	free(plan->resources);
+	free_resources(plan);
+	free_texts(plan->notes, plan->note_count);
+	if (plan->misfits)
+		free_texts(plan->misfits, plan->device_count);
+	if (plan->withheld)
+		free_texts(plan->withheld, plan->device_count);
+	free_texts(plan->unmatched, plan->unmatched_count);
 	*plan = (struct gs_plan){0};
 }
 
@@ -541,80 +675,4 @@ const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *n
 		if (!strcmp(plan->resources[i].name, name))
 			return &plan->resources[i];
 	return NULL;
-}
-
-static void warn_selectors(const struct gs_sharing_resource *entry, const char *where,
-			   const struct gs_inventory *inventory, const struct base_name *names, struct notes *warnings)
-{
-	for (size_t i = 0; i < entry->devices.list_length; i++) {
-		const struct gs_device_selector one = {
-			.kind = GS_SELECT_LIST, .list = &entry->devices.list[i], .list_length = 1};
-		const char *other = NULL;
-		bool found = false;
-		for (size_t j = 0; j < inventory->device_count && !found; j++) {
-			if (!selector_names(&one, inventory, &inventory->devices[j]))
-				continue;
-			other = names[j].text;
-			found = !strcmp(names[j].text, entry->name);
-		}
-		if (found)
-			continue;
-		if (other)
-			*GS_VEC_PUSH(warnings) =
-				gs_printf("%s: device %s is published as %s, not as %s, so it is not shared "
-					  "by this entry",
-					  where, one.list[0], *other ? other : "nothing", entry->name);
-		else
-			*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no device %s now", where, one.list[0]);
-	}
-}
-
-static void warn_entry(const struct gs_sharing_resource *entry, const char *where, const struct gs_inventory *inventory,
-		       const struct base_name *names, struct notes *warnings)
-{
-	unsigned available = 0;
-
-	for (size_t i = 0; i < inventory->device_count; i++)
-		available += !strcmp(names[i].text, entry->name);
-	if (!available) {
-		*GS_VEC_PUSH(warnings) = gs_printf("%s: this node has no %s now", where, entry->name);
-		return;
-	}
-	if (entry->devices.kind == GS_SELECT_COUNT && available < entry->devices.count)
-		*GS_VEC_PUSH(warnings) = gs_printf("%s: asks for %u devices and this node has %u of %s now", where,
-						   entry->devices.count, available, entry->name);
-	if (entry->devices.kind == GS_SELECT_LIST)
-		warn_selectors(entry, where, inventory, names, warnings);
-}
-
-size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings)
-{
-	GS_AUTO_FREE struct base_name *names = gs_calloc(inventory->device_count, sizeof *names);
-	struct notes found = {0};
-
-	*warnings = NULL;
-	if (name_devices(config, inventory, names, NULL))
-		return 0; /* gs_plan_build says why */
-	if (config->flags.mig_strategy == GS_MIG_SINGLE) {
-		struct notes notes = {0}; /* gs_plan_build tells them */
-		make_uniform(inventory, names, &notes);
-		gs_plan_warnings_free(notes.items, notes.count);
-	}
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(sections); i++) {
-		const struct gs_sharing *sharing = section_of(config, &sections[i]);
-		for (size_t j = 0; sharing->present && j < sharing->resource_count; j++) {
-			char where[96];
-			describe_entry(where, sizeof where, config, sharing, &sharing->resources[j]);
-			warn_entry(&sharing->resources[j], where, inventory, names, &found);
-		}
-	}
-	*warnings = found.items;
-	return found.count;
-}
-
-void gs_plan_warnings_free(char **warnings, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		free(warnings[i]);
-	free(warnings);
 }

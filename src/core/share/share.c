@@ -125,6 +125,20 @@ struct gs_share *gs_resource_add_device(struct gs_resource *resource, const stru
 	return first;
 }
 
+void gs_resource_drop_last(struct gs_resource *resource)
+{
+	const struct gs_resource_device *last = &resource->devices[resource->device_count - 1];
+
+	/* It was inserted last, so that nothing else was put off by it. */
+	for (uint32_t slot = 0; slot <= resource->slot_mask; slot++)
+		if (resource->slots[slot] == resource->device_count)
+			resource->slots[slot] = 0;
+	for (uint32_t i = 0; i < last->share_count; i++)
+		resource->list_bytes -= strlen(resource->shares[last->first_share + i].id) + LIST_ITEM_BYTES;
+	resource->share_count -= last->share_count;
+	resource->device_count--;
+}
+
 /* The number behind "::" without sign, blanks or leading zeros, as we write it; -1 if it is anything else. */
 static int64_t parse_replica(const char *digits, size_t length)
 {

@@ -60,8 +60,14 @@ struct gs_resource {
 struct gs_plan {
 	struct gs_resource *resources; /* in the order of their first device */
 	size_t resource_count;
-	char **notes; /* sentences: what could not be published as the config wants it, and why */
+	char **notes; /* sentences: what could not be published or given out as the config wants it, and why */
 	size_t note_count;
+	/* By device of the inventory, with NULL for the others; NULL where there is none. */
+	char **misfits;  /* why it is not published */
+	char **withheld; /* why its shares can't be given out */
+	size_t device_count;
+	char **unmatched; /* sentences: what the config names and this node does not have */
+	size_t unmatched_count;
 };
 
 /* A sharing strategy: one file implements one of these, and nothing else knows it. */
@@ -71,14 +77,16 @@ struct gs_strategy {
 	const struct gs_sharing *(*section)(const struct gs_config *config);
 	/* What an unset failRequestsGreaterThanOne means. */
 	bool one_share_per_request;
+	/* It sets the compute mode itself, as it needs it. */
+	bool sets_compute_mode;
 	/* Several entries may divide one device among them, under names of their own. */
 	bool several_entries;
 	/* Adds the shares of one device with one call of gs_resource_add_device, and may change their entitlements.
 	 * `entry` is NULL for exclusive. */
 	void (*plan)(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory, uint32_t device,
 		     struct gs_resource *resource);
-	/* Whether all it planned together fits the hardware; NULL: it always does. */
-	int (*check)(const struct gs_inventory *inventory, const struct gs_plan *plan, struct gs_error *err);
+	/* Refuses (gs_plan_refuse) the devices that all it planned together does not fit; NULL: it always does. */
+	void (*check)(const struct gs_inventory *inventory, struct gs_plan *plan);
 	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. */
 	int (*edit)(const struct gs_config *config, const struct gs_inventory *inventory,
 		    const struct gs_resource *resource, const uint32_t *shares, size_t count,
@@ -95,9 +103,13 @@ struct gs_strategy {
  * names goes to that entry, under its `rename`, or name.shared with renameByDefault; what is left stays exclusive under
  * its own name.
  *
- * Errors: two entries claim one device; a sharing section that no strategy runs; a name or a list that got too long.
- * A selector that names a device the node lacks is no error (it
- * may come by hot-plug), see gs_plan_unmatched. On failure `plan` is untouched; what it held before is never freed. */
+ * What does not fit takes only itself. A device is not published (gs_plan_misfit) where two entries claim it, where its
+ * strategy finds that the hardware can't do it, or where it would make a list too long. Its shares are published and must
+ * not be given out (gs_plan_withheld) where a container could not get its device nodes. `notes` says all of it, `unmatched`
+ * what the config names and this node does not have (it may come by hot-plug).
+ *
+ * Errors: a sharing section that no strategy runs; a name that is too long. On failure `plan` is untouched; what it held
+ * before is never freed. */
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
 		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
 		  struct gs_error *err);
@@ -105,15 +117,28 @@ void gs_plan_free(struct gs_plan *plan);
 /* NULL when there is none of that name. */
 const struct gs_resource *gs_plan_find(const struct gs_plan *plan, const char *name);
 
-/* Sentences about what the sharing sections name and this node lacks; owned by the caller, freed by
- * gs_plan_warnings_free. Returns how many. */
-size_t gs_plan_unmatched(const struct gs_config *config, const struct gs_inventory *inventory, char ***warnings);
-void gs_plan_warnings_free(char **warnings, size_t count);
+/* Why the config does not fit this device of the inventory; NULL: it does. */
+const char *gs_plan_misfit(const struct gs_plan *plan, uint32_t device);
+/* Why no container can get this device of the inventory; NULL: it can. */
+const char *gs_plan_withheld(const struct gs_plan *plan, uint32_t device);
+
+/* Calls `say` with a sentence for each GPU whose compute mode, which somebody else set, does not let its shares be used:
+ * of several shares by turns EXCLUSIVE_PROCESS lets one process in, and PROHIBITED none. */
+void gs_plan_modes(const struct gs_plan *plan, const struct gs_inventory *inventory,
+		   void (*say)(void *user, const char *text), void *user);
+
+/* For strategies: says why the config does not fit a device (the first reason stays); says something else. */
+__attribute__((format(printf, 4, 5))) void gs_plan_refuse(struct gs_plan *plan, const struct gs_inventory *inventory,
+							  uint32_t device, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void gs_plan_note(struct gs_plan *plan, const char *format, ...);
 
 /* Appends a device with `replicas` equal shares (at most GS_REPLICAS_MAX), or as one exclusive share when 0; used by
  * strategies. Returns its first share, valid until the next call, so that entitlements can be changed. */
 struct gs_share *gs_resource_add_device(struct gs_resource *resource, const struct gs_inventory *inventory,
 					uint32_t device, uint32_t replicas);
+
+/* Takes the device that was added last away again. */
+void gs_resource_drop_last(struct gs_resource *resource);
 
 /* Position of the share with this id (any bytes, no NUL needed), or -1. Constant time. */
 int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length);

@@ -343,7 +343,8 @@ static void test_notes_on_what_cannot_be_given(void **state)
 	gs_plan_free(&plan);
 	config.flags.plugin.pass_device_specs = true;
 	plan = fixture_plan(&config, &inventory);
-	assert_note(&plan, "does not list MIG device 0:1, so no container can get it");
+	assert_note(&plan,
+		    "device 0:1 is not given out: the driver's proc/driver/nvidia-caps/mig-minors does not list");
 	gs_plan_free(&plan);
 	config.flags = (__typeof__(config.flags)){.plugin.device_list_strategy = GS_DEVICE_LIST_CDI_CRI};
 	plan = fixture_plan(&config, &inventory);
@@ -388,11 +389,17 @@ static void test_overlap_names_both_entries(void **state)
 	entries[1].line = 9;
 	entries[1].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 1};
 	config.time_slicing.resource_count = 2;
-	assert_plan_fails(&config, &inventory,
-			  "sharing.timeSlicing.resources[0] (line 7) and "
-			  "sharing.timeSlicing.resources[1] (line 9) both claim device 3");
-	inventory.device_count = 3; /* without that GPU there is no quarrel */
 	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_non_null(strstr(gs_plan_misfit(&plan, 3), "sharing.timeSlicing.resources[0] (line 7) and "
+							 "sharing.timeSlicing.resources[1] (line 9) both claim device "
+							 "3"));
+	for (uint32_t i = 0; i < 3; i++)
+		assert_null(gs_plan_misfit(&plan, i));
+	assert_int_equal(plan.resources[0].share_count, 6);
+	assert_int_equal(plan.note_count, 1);
+	gs_plan_free(&plan);
+	inventory.device_count = 3; /* without that GPU there is no quarrel */
+	plan = fixture_plan(&config, &inventory);
 	assert_int_equal(plan.resources[0].share_count, 6);
 	free_both(&plan, &inventory);
 }
@@ -417,9 +424,26 @@ static void test_limits(void **state)
 	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", GS_REPLICAS_MAX);
 	struct gs_inventory inventory = fixture_inventory(2, 0);
 
-	assert_plan_fails(&config, &inventory, "a kubelet takes no list above 4 MiB");
-	entry.replicas = 30000;
+	/* Neither fits alone; then the second one does not fit beside the first. */
 	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resource_count, 0);
+	assert_note(&plan,
+		    "device 1 is not published: with it nvidia.com/gpu would have 65536 shares, and a kubelet takes "
+		    "no list above 4 MiB");
+	gs_plan_free(&plan);
+	entry.replicas = 40000;
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.resources[0].share_count, 40000);
+	assert_int_equal(plan.resources[0].device_count, 1);
+	assert_note(&plan, "device 1 is not published: with it nvidia.com/gpu would have 80000 shares");
+	char id[GS_SHARE_ID_SIZE];
+	snprintf(id, sizeof id, "%s::39999", inventory.gpus[0].uuid);
+	assert_int_equal(gs_resource_find(&plan.resources[0], id, strlen(id)), 39999);
+	snprintf(id, sizeof id, "%s::0", inventory.gpus[1].uuid);
+	assert_int_equal(gs_resource_find(&plan.resources[0], id, strlen(id)), -1);
+	gs_plan_free(&plan);
+	entry.replicas = 30000;
+	plan = fixture_plan(&config, &inventory);
 	assert_int_equal(plan.resources[0].share_count, 60000);
 	assert_true(plan.resources[0].list_bytes <= GS_RESOURCE_LIST_BYTES_MAX);
 	gs_plan_free(&plan);
@@ -497,7 +521,6 @@ static void test_unmatched(void **state)
 	struct gs_config config = fixture_time_slicing(entries, "nvidia.com/gpu", 2);
 	struct gs_inventory inventory = fixture_inventory(2, 0);
 	char *list[] = {TEXT("1"), TEXT("7"), TEXT("GPU-nobody")};
-	char **warnings;
 
 	entries[1] = entries[2] = entries[0];
 	entries[0].devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 3};
@@ -505,15 +528,90 @@ static void test_unmatched(void **state)
 	entries[2].name = TEXT("nvidia.com/mig-1g.10gb");
 	entries[2].line = 12;
 	config.time_slicing.resource_count = 3;
-	size_t count = gs_plan_unmatched(&config, &inventory, &warnings);
-	assert_int_equal(count, 4);
-	assert_string_equal(warnings[0], "sharing.timeSlicing.resources[0]: this node has no device 7 now");
-	assert_string_equal(warnings[1], "sharing.timeSlicing.resources[0]: this node has no device GPU-nobody now");
-	assert_string_equal(warnings[2], "sharing.timeSlicing.resources[1]: asks for 5 devices and this node has 2 of "
-					 "nvidia.com/gpu now");
-	assert_string_equal(warnings[3], "sharing.timeSlicing.resources[2] (line 12): this node has no "
-					 "nvidia.com/mig-1g.10gb now");
-	gs_plan_warnings_free(warnings, count);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.unmatched_count, 4);
+	assert_string_equal(plan.unmatched[0], "sharing.timeSlicing.resources[0]: this node has no device 7 now");
+	assert_string_equal(plan.unmatched[1],
+			    "sharing.timeSlicing.resources[0]: this node has no device GPU-nobody now");
+	assert_string_equal(plan.unmatched[2],
+			    "sharing.timeSlicing.resources[1]: asks for 5 devices and this node has 2 of "
+			    "nvidia.com/gpu now");
+	assert_string_equal(plan.unmatched[3],
+			    "sharing.timeSlicing.resources[2] (line 12): names nothing that this node has now: "
+			    "there is no nvidia.com/mig-1g.10gb, it has nvidia.com/gpu");
+	/* The device that two of them want is given to nobody; nothing else is held up by it. */
+	assert_non_null(gs_plan_misfit(&plan, 1));
+	assert_null(gs_plan_misfit(&plan, 0));
+	gs_plan_free(&plan);
+	config.time_slicing.resources = &entries[2];
+	config.time_slicing.resource_count = 1;
+	inventory.gpu_count = inventory.device_count = 0;
+	plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.unmatched_count, 1);
+	assert_non_null(strstr(plan.unmatched[0], "there is no nvidia.com/mig-1g.10gb, it has no GPU to share"));
+	free_both(&plan, &inventory);
+}
+
+static void test_unmatched_patterns(void **state)
+{
+	struct gs_resource_pattern gpus[] = {{.pattern = TEXT("A100"), .name = TEXT("nvidia.com/a100"), .line = 4},
+					     {.pattern = TEXT("*A100*"), .name = TEXT("nvidia.com/big")},
+					     {.pattern = TEXT("NVIDIA *"), .name = TEXT("nvidia.com/any"), .line = 6},
+					     {.pattern = TEXT("*T4*"), .name = TEXT("nvidia.com/t4")}};
+	struct gs_resource_pattern mig = {.pattern = TEXT("1g.*"), .name = TEXT("nvidia.com/small")};
+	struct gs_config config = {.gpu_patterns = gpus, .gpu_pattern_count = 4, .mig_patterns = &mig};
+	struct gs_inventory inventory = fixture_inventory(2, 0);
+
+	config.mig_pattern_count = 1;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.unmatched_count, 4);
+	assert_string_equal(
+		plan.unmatched[0],
+		"resources.gpus[0] (line 4): names nothing that this node has now: \"A100\" matches no GPU's "
+		"name, it has NVIDIA A100-SXM4-80GB; a pattern is for the whole name: write \"*A100*\"");
+	assert_string_equal(
+		plan.unmatched[1],
+		"resources.gpus[2] (line 6): names nothing here: every GPU's name that \"NVIDIA *\" matches is "
+		"named by an earlier pattern");
+	assert_string_equal(plan.unmatched[2], "resources.gpus[3]: names nothing that this node has now: \"*T4*\" "
+					       "matches no GPU's name, it has NVIDIA A100-SXM4-80GB");
+	assert_string_equal(plan.unmatched[3],
+			    "resources.mig[0]: names nothing that this node has now: \"1g.*\" matches "
+			    "no MIG device's profile, it has no MIG device");
+	assert_int_equal(plan.note_count, 0);
+	free_both(&plan, &inventory);
+}
+
+/* What could not be given to a container is not offered; where the container runtime finds the nodes, it can be. */
+static void test_devices_without_nodes(void **state)
+{
+	struct gs_config config = {.flags.mig_strategy = GS_MIG_MIXED};
+	struct gs_inventory inventory = fixture_inventory(3, 1);
+
+	inventory.gpus[0].mig_enabled = inventory.gpus[1].mig_enabled = false;
+	inventory.devices[1] = inventory.devices[2];
+	inventory.devices[2] = inventory.devices[4];
+	inventory.devices[3] = inventory.devices[5];
+	inventory.device_count = 4; /* two whole GPUs, and one with a MIG device */
+	inventory.gpus[1].minor = -1;
+	inventory.devices[3].ci_cap = 0;
+	config.flags.plugin.device_list_strategy = GS_DEVICE_LIST_ENVVAR;
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.note_count, 0);
+	gs_plan_free(&plan);
+	for (unsigned i = 0; i < 2; i++) {
+		if (i)
+			config.flags.plugin.pass_device_specs = true;
+		config.flags.plugin.device_list_strategy = i ? GS_DEVICE_LIST_ENVVAR : GS_DEVICE_LIST_CDI_CRI;
+		plan = fixture_plan(&config, &inventory);
+		assert_int_equal(plan.note_count, 2);
+		assert_int_equal(gs_plan_find(&plan, "nvidia.com/gpu")->share_count, 2);
+		assert_null(gs_plan_withheld(&plan, 0));
+		assert_non_null(strstr(gs_plan_withheld(&plan, 1), "the driver tells no minor number of device 1"));
+		assert_null(gs_plan_withheld(&plan, 2));
+		assert_non_null(strstr(gs_plan_withheld(&plan, 3), "mig-minors does not list MIG device 2:0"));
+		gs_plan_free(&plan);
+	}
 	gs_inventory_free(&inventory);
 }
 
@@ -523,17 +621,16 @@ static void test_unmatched_device_of_another_name(void **state)
 	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 2);
 	struct gs_inventory inventory = fixture_inventory(2, 1);
 	char *list[] = {TEXT("0"), TEXT("1")};
-	char **warnings;
 
 	config.flags.mig_strategy = GS_MIG_MIXED;
 	inventory.gpus[1].mig_enabled = false;
 	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_LIST, .list = list, .list_length = 2};
-	size_t count = gs_plan_unmatched(&config, &inventory, &warnings);
-	assert_int_equal(count, 1);
-	assert_string_equal(warnings[0], "sharing.timeSlicing.resources[0]: device 0 is published as nothing, not as "
-					 "nvidia.com/gpu, so it is not shared by this entry");
-	gs_plan_warnings_free(warnings, count);
-	gs_inventory_free(&inventory);
+	struct gs_plan plan = fixture_plan(&config, &inventory);
+	assert_int_equal(plan.unmatched_count, 1);
+	assert_string_equal(plan.unmatched[0],
+			    "sharing.timeSlicing.resources[0]: device 0 is published as nothing, not as "
+			    "nvidia.com/gpu, so it is not shared by this entry");
+	free_both(&plan, &inventory);
 }
 
 static void test_diff(void **state)
@@ -653,6 +750,8 @@ int main(void)
 		cmocka_unit_test(test_find_refuses_everything_else),
 		cmocka_unit_test(test_find_at_scale),
 		cmocka_unit_test(test_unmatched),
+		cmocka_unit_test(test_unmatched_patterns),
+		cmocka_unit_test(test_devices_without_nodes),
 		cmocka_unit_test(test_unmatched_device_of_another_name),
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_diff_sees_a_gpu_swapped),

@@ -42,13 +42,14 @@ static void plan(struct world *world)
 
 static void refuse(struct world *world, const char *part)
 {
-	struct gs_plan none;
-	struct gs_error err = {0};
-	world->config.mps.resources = world->entries;
-	assert_int_equal(
-		gs_plan_build(&world->config, &world->inventory, gs_strategies, gs_strategy_count, &none, &err), -1);
-	if (!strstr(err.text, part))
-		fail_msg("\"%s\" lacks \"%s\"", err.text, part);
+	const char *why = NULL;
+	plan(world);
+	for (uint32_t i = 0; i < world->inventory.device_count && !why; i++)
+		why = gs_plan_misfit(&world->plan, i);
+	if (!why || !strstr(why, part))
+		fail_msg("\"%s\" lacks \"%s\"", why ? why : "nothing is refused", part);
+	assert_true(world->plan.note_count > 0 && strstr(world->plan.notes[0], why));
+	gs_plan_free(&world->plan);
 }
 
 static void drop(struct world *world)
@@ -146,6 +147,65 @@ static void only_so_many_clients(void **state)
 	snprintf(inventory.devices[1].mig_profile, sizeof inventory.devices[1].mig_profile, "3g.40gb");
 	assert_int_equal(gs_mps_clients_max(&inventory.gpus[0], &inventory.devices[1], 12040), 20);
 	gs_inventory_free(&inventory);
+}
+
+/* What one GPU can't do, another may: the limit of a small one, the clients of an old one. */
+static void what_does_not_fit_takes_only_itself(void **state)
+{
+	struct world world = make(1);
+	struct gs_mps_specs specs;
+	world.entries[0].memory_limit_bytes = 20 * GIB;
+	world.inventory.gpus[1].memory_bytes = world.inventory.devices[1].memory_bytes = 15 * GIB;
+	plan(&world);
+	assert_int_equal(world.plan.resources[0].share_count, 4);
+	assert_null(gs_plan_misfit(&world.plan, 0));
+	assert_non_null(strstr(gs_plan_misfit(&world.plan, 1), "memoryLimit 20Gi is more than device 1 has (15Gi)"));
+	gs_mps_specs_of(&world.plan, &world.inventory, &specs);
+	assert_int_equal(specs.count, 1);
+	assert_string_equal(specs.items[0].device, world.inventory.devices[0].uuid);
+	GS_VEC_FREE(&specs);
+	gs_plan_free(&world.plan);
+
+	world.entries[0].memory_limit_bytes = 0;
+	world.entries[0].replicas = 20;
+	world.inventory.gpus[1].compute_major = 6;
+	plan(&world);
+	assert_null(gs_plan_misfit(&world.plan, 0));
+	assert_non_null(strstr(gs_plan_misfit(&world.plan, 1), "MPS takes 16 clients"));
+	gs_plan_free(&world.plan);
+	world.inventory.gpus[1].compute_major = 0;
+	plan(&world);
+	assert_non_null(strstr(gs_plan_misfit(&world.plan, 1), "compute capability unknown"));
+	drop(&world);
+}
+
+/* Boards that share the CPU's memory tell none of their own. */
+static void memory_that_is_not_told_is_no_limit(void **state)
+{
+	struct world world = make(1);
+	struct gs_container_edit edit = {0};
+	struct gs_error err;
+	const uint32_t of_first[] = {0}, of_second[] = {4};
+	world.inventory.gpus[0].memory_bytes = world.inventory.devices[0].memory_bytes = 0;
+	plan(&world);
+	assert_null(gs_plan_misfit(&world.plan, 0));
+	assert_int_equal(world.plan.note_count, 1);
+	assert_non_null(
+		strstr(world.plan.notes[0], "(line 10): the driver does not tell how much memory device 0 has"));
+	const struct gs_resource *gpu = &world.plan.resources[0];
+	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, of_first, 1, &edit, &err), 0);
+	assert_null(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"));
+	gs_container_edit_free(&edit);
+	assert_int_equal(gs_strategy_mps.edit(&world.config, &world.inventory, gpu, of_second, 1, &edit, &err), 0);
+	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=20480M");
+	gs_container_edit_free(&edit);
+	gs_plan_free(&world.plan);
+
+	world.entries[0].memory_limit_bytes = 8 * GIB;
+	plan(&world);
+	assert_int_equal(world.plan.note_count, 0);
+	assert_int_equal(world.plan.resources[0].shares[0].memory_bytes, 8 * GIB);
+	drop(&world);
 }
 
 /* Two classes on one GPU: many small shares and one large one. */
@@ -409,6 +469,8 @@ int main(void)
 		cmocka_unit_test(limits_must_fit_the_device),
 		cmocka_unit_test(thread_percentages_must_fit_the_device),
 		cmocka_unit_test(only_so_many_clients),
+		cmocka_unit_test(what_does_not_fit_takes_only_itself),
+		cmocka_unit_test(memory_that_is_not_told_is_no_limit),
 		cmocka_unit_test(entries_can_divide_a_device),
 		cmocka_unit_test(one_daemon_gives_the_most_that_a_share_may_have),
 		cmocka_unit_test(each_share_can_have_a_server_of_its_own),
