@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "gpu/hangs.h"
+
 struct gs_inventory_places cli_places(const struct gs_config *config)
 {
 	return (struct gs_inventory_places){
@@ -19,7 +21,7 @@ int cli_read_gpus(const struct gs_config *config, const char *command, struct gs
 	struct gs_nvml *opened;
 	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
 				     NULL};
-	if (gs_nvml_open_below(roots, &opened, err) < 0)
+	if (gs_hangs_open(roots, &opened, err) < 0)
 		return -1;
 	int result = gs_inventory_read(opened, &places, NULL, inventory, &problems, err);
 	for (size_t i = 0; i < problems.count; i++)
@@ -28,6 +30,6 @@ int cli_read_gpus(const struct gs_config *config, const char *command, struct gs
 	if (nvml && result == 0)
 		*nvml = opened;
 	else
-		gs_nvml_close(opened);
+		gs_hangs_close(opened);
 	return result;
 }

@@ -12,6 +12,7 @@
 #include "cli/json.h"
 #include "core/config/config_parse.h"
 #include "core/labels/labels.h"
+#include "gpu/hangs.h"
 #include "gpu/label_facts.h"
 #include "node/labels.h"
 #include "strategy/strategies.h"
@@ -49,7 +50,7 @@ static int read_node(const struct gs_config *config, struct gs_inventory *invent
 	if (cli_read_gpus(config, "labels", inventory, &nvml, err) < 0)
 		return -1;
 	gs_label_facts_read(nvml, cli_places(config).sysfs, inventory, &nothing, facts);
-	gs_nvml_close(nvml);
+	gs_hangs_close(nvml);
 	node_read_machine(config->flags.gfd.machine_type_file, facts->machine, sizeof facts->machine);
 	facts->started_seconds = (int64_t)time(NULL);
 	return 0;

@@ -14,6 +14,7 @@
 #include "base/quantity.h"
 #include "cli/json.h"
 #include "cli/mig.h"
+#include "gpu/hangs.h"
 
 enum { WITHDRAW_TIMEOUT_MS = 10000 };
 
@@ -71,7 +72,7 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 		return mig_fail(call, "MIG layouts can be changed only by root: try again with sudo") + 1;
 	const char *host = getenv("NVIDIA_DRIVER_ROOT"), *here = getenv("CONTAINER_DRIVER_ROOT");
 	const char *const roots[] = {here ? here : "/driver-root", host ? host : "/", NULL};
-	if (gs_nvml_open_below(roots, &call->nvml, &err) < 0)
+	if (gs_hangs_open(roots, &call->nvml, &err) < 0)
 		return mig_fail(call, "%s", err.text) + 1;
 	return 0;
 }
@@ -82,7 +83,7 @@ void mig_call_close(struct mig_call *call)
 	mig_forget_promised(call);
 	GS_VEC_FREE(&call->in_the_way);
 	gs_mig_boards_free(&call->boards);
-	gs_nvml_close(call->nvml);
+	gs_hangs_close(call->nvml);
 }
 
 /* Which GPUs

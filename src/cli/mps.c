@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/status_table.h"
+#include "gpu/hangs.h"
 #include "gpu/nvml.h"
 #include "client/client.h"
 #include "client/methods.h"
@@ -320,14 +321,14 @@ static int run_stop(int argc, char **argv)
 	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
 	struct gs_nvml *nvml = NULL;
 	struct gs_mps_ended ended;
-	if (gs_nvml_open_below(roots, &nvml, &err) < 0)
+	if (gs_hangs_open(roots, &nvml, &err) < 0)
 		nvml = NULL;
 	int result = gs_mps_end(gs_option_value(command, &arguments, "mps-root"), state_dir, program,
 				(unsigned)(grace_ns / 1000000000), nvml, &ended, &err);
 	printf("%zu control daemon%s ended, %zu compute mode%s restored\n", ended.daemons,
 	       ended.daemons == 1 ? "" : "s", ended.modes, ended.modes == 1 ? "" : "s");
 	if (nvml)
-		gs_nvml_close(nvml);
+		gs_hangs_close(nvml);
 	if (result == 0)
 		return GS_EXIT_OK;
 	fprintf(stderr, "gpushare mps stop: %s\n", err.text);

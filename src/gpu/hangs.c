@@ -38,6 +38,7 @@ static struct {
 	GS_VEC(struct touch *) touches;                 /* with the driver, or back and not yet looked at */
 	GS_VEC(char *) uuids;                           /* barred: of GPUs, and of MIG devices on them */
 	uint64_t indexes;                               /* barred */
+	bool nameless;                                  /* there is one among them that was never read */
 	struct list last;                               /* as the last look found it */
 	__typeof__(&nvmlDeviceGetHandleByUUID) by_uuid; /* the driver's own */
 	__typeof__(&nvmlDeviceGetHandleByIndex_v2) by_index;
@@ -80,9 +81,21 @@ bool gs_hangs_any(void)
 	return any;
 }
 
+/* A GPU that did not answer in the last look may be the one that hangs and was never read. */
+static bool may_hang(const char *uuid)
+{
+	bool may = hangs.nameless && strncmp(uuid, "GPU-", strlen("GPU-")) == 0;
+	for (uint32_t i = 0; i < hangs.last.count && may; i++)
+		may = !(hangs.last.answered >> i & 1) || strcmp(hangs.last.uuids[i], uuid) != 0;
+	return may;
+}
+
 static nvmlReturn_t guarded_by_uuid(const char *uuid, nvmlDevice_t *device)
 {
-	return gs_hangs_on(uuid) ? NVML_ERROR_TIMEOUT : hangs.by_uuid(uuid, device);
+	pthread_mutex_lock(&hangs.lock);
+	bool barred = is_barred(uuid) || may_hang(uuid);
+	pthread_mutex_unlock(&hangs.lock);
+	return barred ? NVML_ERROR_TIMEOUT : hangs.by_uuid(uuid, device);
 }
 
 static nvmlReturn_t guarded_by_index(uint32_t index, nvmlDevice_t *device)
@@ -289,6 +302,27 @@ void gs_hangs_look(const struct gs_nvml *nvml, const struct gs_inventory *known,
 	}
 	hangs.last = list;
 	hangs.indexes = barred;
+	hangs.nameless = (size_t)__builtin_popcountll(barred) > hanging;
 	bar_hanging(known);
 	pthread_mutex_unlock(&hangs.lock);
+}
+
+/* --- for commands --- */
+
+int gs_hangs_open(const char *const *roots, struct gs_nvml **nvml, struct gs_error *err)
+{
+	const struct gs_inventory nothing = {0};
+	uint32_t count;
+	if (gs_nvml_open_below(roots, nvml, err) < 0)
+		return -1;
+	gs_hangs_guard(*nvml);
+	if (GS_NVML(*nvml, DeviceGetCount, &count) == NVML_SUCCESS)
+		gs_hangs_look(*nvml, &nothing, count, GS_HANGS_PATIENCE_MS);
+	return 0;
+}
+
+void gs_hangs_close(struct gs_nvml *nvml)
+{
+	if (!gs_hangs_any())
+		gs_nvml_close(nvml);
 }

@@ -14,6 +14,8 @@
 #include "core/share/inventory.h"
 #include "gpu/nvml.h"
 
+enum { GS_HANGS_PATIENCE_MS = 10000 }; /* a driver takes seconds to wake a GPU */
+
 /* From now on the table gives no handle of a GPU that hangs. */
 void gs_hangs_guard(struct gs_nvml *nvml);
 
@@ -28,5 +30,10 @@ bool gs_hangs_on(const char *uuid);
 uint64_t gs_hangs_indexes(void);
 /* A thread is still with the driver: NVML must not be shut down, nor the process end by exit. */
 bool gs_hangs_any(void);
+
+/* For a command that looks once: opens NVML as gs_nvml_open_below, guards the table, and looks. */
+int gs_hangs_open(const char *const *roots, struct gs_nvml **nvml, struct gs_error *err);
+/* Closes it, unless a thread is still with the driver. NULL is fine. */
+void gs_hangs_close(struct gs_nvml *nvml);
 
 #endif

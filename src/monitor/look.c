@@ -14,7 +14,6 @@ enum {
 	LOOK_MIG_MS = 2000,     /* for MIG devices that came or went, where the driver does not tell */
 	SETTLE_FIRST_MS = 1000, /* until a MIG change that can't be settled now is tried again; doubles */
 	SETTLE_MOST_MS = 60000,
-	TOUCH_PATIENCE_MS = 10000, /* a driver takes seconds to wake a GPU */
 };
 
 /* --- a look, on its thread --- */
@@ -33,7 +32,7 @@ static void touch(struct look *look)
 	if (GS_NVML(look->nvml, DeviceGetCount, &count) != NVML_SUCCESS)
 		count = (uint32_t)look->before.gpu_count;
 	step(look, LOOK_AT_EACH);
-	gs_hangs_look(look->nvml, &look->before, count, TOUCH_PATIENCE_MS);
+	gs_hangs_look(look->nvml, &look->before, count, GS_HANGS_PATIENCE_MS);
 }
 
 static void settle(struct look *look)

@@ -22,7 +22,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "core/config/config_parse.h"
-#include "gpu/nvml.h"
+#include "gpu/hangs.h"
 #include "kube/api.h"
 #include "kube/cdi.h"
 #include "kube/node_object/cluster.h"
@@ -122,13 +122,13 @@ static void end_mps(struct work *work, const struct node_options *options, const
 	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
 				     NULL};
 	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
-	if (gs_nvml_open_below(roots, &nvml, &err) < 0)
+	if (gs_hangs_open(roots, &nvml, &err) < 0)
 		nvml = NULL;
 	int result =
 		gs_mps_end(config->flags.mps_root, options->state_dir, program, MPS_GRACE_SECONDS, nvml, &ended, &err);
 	printf("ended %zu MPS control daemons, restored %zu compute modes\n", ended.daemons, ended.modes);
 	if (nvml)
-		gs_nvml_close(nvml);
+		gs_hangs_close(nvml);
 	if (result < 0)
 		failed(work, &err);
 }

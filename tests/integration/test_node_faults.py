@@ -339,6 +339,14 @@ def test_gpus_that_hang_hide_no_others(tmp_path, kubelet, eight):
             node.kill()
 
 
+def test_commands_go_past_a_gpu_that_hangs(eight):
+    eight.inject("--gpu", "1", "hang=on")
+    done = eight.run(GPUSHARE, "mig", "list")
+    assert "GPU 1 can't be read: nvmlDeviceGetHandleByIndex: Timeout" in done.stderr and len(done.stdout.splitlines()) >= 8
+    done = eight.run(GPUSHARE, "labels")
+    assert done.returncode == 0 and "nvidia.com/gpu.count=7" in done.stdout.splitlines() and "GPU 1: " in done.stderr
+
+
 def forget(node, *arguments):
     return subprocess.run([GPUSHARE, "forget", "--socket", node.socket, *arguments], capture_output=True, text=True, timeout=WAIT)
 
