@@ -10,6 +10,7 @@
 #include "core/config/config_parse.h"
 #include "node/hardware.h"
 #include "node/node.h"
+#include "node/pause.h"
 #include "node/selection.h"
 #include "node/uninstall.h"
 
@@ -193,6 +194,11 @@ static int run_or_uninstall(const struct node_options *node, const struct gs_arg
 	if (deleted)
 		return node_delete_daemon_set(node, deleted, DELETE_SECONDS, err);
 	int result = node_run(node, err);
+	if (result == NODE_PAUSED) {
+		node_release_driver(node);
+		node_execute_again(err->text);
+		return -1;
+	}
 	if (result < 0 || result == NODE_TAKEN_OVER || !daemon_set || !node_daemon_set_is_going(node, daemon_set))
 		return result;
 	gs_log(GS_LOG_INFO, "uninstalling, since the DaemonSet is deleted", GS_STR("daemonset", daemon_set));
@@ -241,6 +247,7 @@ static int run(int argc, char **argv)
 	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
 	if (!kubelet_socket)
 		kubelet_socket = getenv("KUBELET_SOCKET");
+	GS_AUTO_FREE char *paused = node_pause_reason();
 	struct node_options node = {
 		.config_path = gs_option_value(&gs_command_node, &arguments, "config"),
 		.config_dir = has_config_dir ? config_dir : NULL,
@@ -260,6 +267,7 @@ static int run(int argc, char **argv)
 		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
 		.enable_healthchecks = getenv("DP_ENABLE_HEALTHCHECKS"),
+		.paused = paused,
 		.overrides = overrides,
 		.override_count = override_count,
 	};

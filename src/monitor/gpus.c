@@ -36,6 +36,9 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->sampler = sampler_new(loop);
 	gpus->look_lane = lane_new(loop, "gpu-looks");
 	gpus->handles = 5;
+	gpus->paused = options->paused;
+	if (options->paused)
+		gpus->waiting_reason = gs_strdup(options->paused);
 	gpus_look(gpus, false);
 	*ret = gpus;
 	return 0;
@@ -118,6 +121,17 @@ void gpus_leave_mig(struct gpus *gpus, bool leave)
 	gpus->leave_mig = leave;
 	if (was && !leave)
 		gpus_look(gpus, true);
+}
+
+bool gpus_paused(const struct gpus *gpus)
+{
+	return gpus->paused;
+}
+
+void gpus_resume(struct gpus *gpus)
+{
+	gpus->paused = false;
+	gpus_look(gpus, true);
 }
 
 void gpus_rescan(struct gpus *gpus)

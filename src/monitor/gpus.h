@@ -29,6 +29,7 @@ struct gpus_options {
 	const char *driver_root;      /* where to look for libnvidia-ml.so.1 besides the default path */
 	const char *host_driver_root; /* another place where the driver's proc may be */
 	const char *disable_healthchecks, *enable_healthchecks;
+	const char *paused;    /* why NVML is not to be opened before gpus_resume; NULL: it is at once */
 	const char *state_dir; /* where a change of MIG layouts that was cut off is noted */
 	bool leave_mig;        /* for now; see gpus_leave_mig */
 };
@@ -42,6 +43,9 @@ void gpus_leave_mig(struct gpus *gpus, bool leave);
 /* Looks again now, for instance on SIGHUP. */
 void gpus_rescan(struct gpus *gpus);
 
+/* Whether it was started without NVML, and not resumed since. */
+bool gpus_paused(const struct gpus *gpus);
+void gpus_resume(struct gpus *gpus);
 /* Why there is no NVML yet; NULL when there is. */
 const char *gpus_waiting_reason(const struct gpus *gpus);
 /* Which calls to NVML do not return, in words; NULL: all do. Valid until the next callback. */

@@ -92,6 +92,7 @@ struct gpus {
 	struct sampler *sampler;
 	unsigned errands;
 	unsigned handles;           /* still to close */
+	bool paused;                /* nothing is looked at */
 	bool stopping, left_behind; /* a thread is with a driver that hangs */
 	void (*stopped)(void *user);
 	void *stopped_user;

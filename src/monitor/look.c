@@ -261,7 +261,7 @@ static struct look *new_look(struct gpus *gpus, bool rescan)
 
 void gpus_look(struct gpus *gpus, bool rescan)
 {
-	if (gpus->stopping)
+	if (gpus->stopping || gpus->paused)
 		return;
 	if (gpus->look) {
 		gpus->again |= rescan;

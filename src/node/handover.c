@@ -9,16 +9,15 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
+#include "node/pause.h"
 #include "node/withdraw.h"
 
 enum {
@@ -26,7 +25,6 @@ enum {
 	LEAVE_MS = 20 * 1000, /* how long one that is told to stop waits for the next one to be ready */
 	WORD_BYTES = 16,
 	CONNECTIONS_MAX = 200, /* given along: SCM_MAX_FD is 253 */
-	COMMAND_BYTES_MAX = 1024 * 1024,
 };
 
 /* The packets: the next one says TAKE, and DONE once it serves; the one before answers TAKE with YOURS. */
@@ -309,19 +307,10 @@ static void end(struct handover *handover)
 }
 
 /* The next one is gone, and its locks are free: as if this one had just been started. */
-static void begin_anew(struct handover *handover)
+static void begin_anew(void)
 {
-	size_t length;
-	struct gs_error err;
 	gs_log(GS_LOG_WARNING, "the daemon that took over is gone; beginning anew");
-	char *words = gs_read_file("/proc/self/cmdline", COMMAND_BYTES_MAX, &length, &err);
-	GS_VEC(char *) arguments = {0};
-	for (size_t at = 0; words && at < length; at += strlen(words + at) + 1)
-		*GS_VEC_PUSH(&arguments) = words + at;
-	*GS_VEC_PUSH(&arguments) = NULL;
-	syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
-	execv("/proc/self/exe", arguments.items);
-	gs_log(GS_LOG_ERROR, "cannot begin anew; ending, so that I am started again");
+	node_execute_again(NULL);
 	_exit(1);
 }
 
@@ -355,7 +344,7 @@ static void give(struct handover *handover)
 	node_unlock(node);
 	handover->given = true;
 	if (handover->next < 0 || sendmsg(handover->next, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		begin_anew(handover);
+		begin_anew();
 	gs_log(GS_LOG_INFO, "another daemon takes over; answering the kubelet until it does",
 	       GS_INT("connections", count));
 }
@@ -384,7 +373,7 @@ static void on_next(uv_poll_t *poll, int status, int events)
 		unwatch(&handover->next_poll, &handover->next);
 		handover->wanted = false;
 		if (handover->given)
-			begin_anew(handover);
+			begin_anew();
 		return;
 	}
 	if (strcmp(word, take) == 0) {

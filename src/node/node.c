@@ -19,6 +19,7 @@
 #include "node/missing.h"
 #include "node/node_internal.h"
 #include "node/others.h"
+#include "node/pause.h"
 #include "node/specs.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
@@ -96,7 +97,11 @@ void node_stop(struct node *node)
 	handover_free(node);
 	node_unpublish(node);
 	stop_services(node);
-	cluster_stop(node->cluster);
+	/* One that begins anew says itself how it is. */
+	if (node->pause)
+		cluster_close(node->cluster);
+	else
+		cluster_stop(node->cluster);
 	node->cluster = NULL;
 	stop_gpus(node);
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(node->signals); i++)
@@ -281,6 +286,7 @@ static int start_gpus(struct node *node, bool leave_mig, struct gs_error *err)
 		.enable_healthchecks = options->enable_healthchecks,
 		.state_dir = options->state_dir,
 		.leave_mig = leave_mig,
+		.paused = options->paused,
 	};
 	const struct gpus_owner owner = {
 		.user = node, .inventory = on_inventory, .health = on_health, .event = on_event, .looked = on_looked};
@@ -312,6 +318,7 @@ static int start_services(struct node *node, struct gs_error *err)
 		return -1;
 	node_join_cluster(node);
 	node_others_join(node);
+	node_pause_join(node);
 	mig_manager_start(node);
 	node_config_begin(node);
 	node_labels_start(node);
@@ -320,6 +327,8 @@ static int start_services(struct node *node, struct gs_error *err)
 	node_kubelet_watch(node);
 	if (options->take_over)
 		handover_offer(node);
+	if (gpus_paused(node->gpus)) /* no look will */
+		node_report(node);
 	return 0;
 }
 
@@ -430,6 +439,10 @@ int node_run(const struct node_options *options, struct gs_error *err)
 		}
 	}
 	node_unlock(node);
+	if (node->pause && result == 0) {
+		gs_fail(err, GS_ERROR_INTERNAL, 0, "%s", node->pause);
+		return NODE_PAUSED;
+	}
 	if (node->abandoned) /* its memory is still the thread's */
 		return result < 0 ? result : NODE_HANGS;
 	uv_loop_close(&node->loop);

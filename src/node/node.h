@@ -33,6 +33,7 @@ struct node_options {
 	const char *pci_dir;         /* node/hardware.h */
 	const char *mig_config_path; /* mig-parted's file, for the label nvidia.com/mig.config; NULL: none */
 	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
+	const char *paused; /* why NVML is not to be opened, see node/pause.h; NULL: it is */
 	bool take_over;     /* from another daemon that has the directories, instead of giving up */
 	bool device_plugin; /* else nothing is given out, and labels are set */
 	bool labels, mig_manager;
@@ -43,8 +44,9 @@ struct node_options {
 /* Runs until SIGTERM, SIGINT or SIGQUIT: 0. -1 when it could not start, with the reason. Logs as it goes. NODE_HANGS when
  * it stopped but a thread is left that NVML does not return to: the process must end by _exit, for exit would wait for
  * it, and must not call NVML. NODE_TAKEN_OVER when another daemon has the node: the process must end by _exit and touch
- * nothing of it. */
-enum { NODE_HANGS = 1, NODE_TAKEN_OVER = 2 };
+ * nothing of it. NODE_PAUSED when the driver is to be left alone, for the reason in `err`: node_release_driver, then
+ * node_execute_again (node/pause.h). */
+enum { NODE_HANGS = 1, NODE_TAKEN_OVER = 2, NODE_PAUSED = 3 };
 int node_run(const struct node_options *options, struct gs_error *err);
 
 #endif

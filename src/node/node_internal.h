@@ -75,6 +75,7 @@ struct node {
 	struct missing *missing;                 /* missing.h */
 	struct mig_manager *mig;                 /* mig_manager.h; NULL: no cluster */
 
+	char *pause;                 /* pause.h: why this program is executed again, without NVML; NULL: it is not */
 	struct handover *handover;   /* handover.h; NULL: none is offered, and none is waited for */
 	struct gs_error start_error; /* why it could not take over */
 	bool in_charge;              /* the directories are this daemon's; else it waits for another one */

@@ -142,7 +142,8 @@ static void report_device(struct node *node, size_t which, struct gs_strbuf *sic
 static void report_missing_driver(struct node *node, const char *type, const char *waiting)
 {
 	GS_AUTO_FREE char *message = gs_printf("waiting for the NVIDIA driver: %s", waiting);
-	cluster_set_condition(node->cluster, type, false, "DriverMissing", message);
+	cluster_set_condition(node->cluster, type, false, gpus_paused(node->gpus) ? "DriverPaused" : "DriverMissing",
+			      message);
 }
 
 static void report_gpus(struct node *node)
@@ -207,7 +208,8 @@ static void report_serving(struct node *node)
 
 bool node_lacks_gpu(const struct node *node)
 {
-	return gpus_waiting_reason(node->gpus) && !node_may_have_gpu(node->options->pci_dir);
+	return gpus_waiting_reason(node->gpus) && !gpus_paused(node->gpus) &&
+	       !node_may_have_gpu(node->options->pci_dir);
 }
 
 void node_report(struct node *node)

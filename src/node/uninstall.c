@@ -269,6 +269,20 @@ int node_uninstall_apart(char *const *options, struct gs_error *err)
 	return 0;
 }
 
+void node_release_driver(const struct node_options *options)
+{
+	struct gs_config config;
+	struct gs_error err = {0};
+	struct work work = {.err = &err};
+	if (read_settings(options, &config, &err) < 0)
+		return;
+	end_mps(&work, options, &config);
+	if (work.result < 0)
+		gs_log(GS_LOG_WARNING, "MPS could not be ended, and may hold the driver", GS_STR("error", err.text));
+	fflush(stdout);
+	gs_config_free(&config);
+}
+
 /* --- the DaemonSet --- */
 
 struct question {

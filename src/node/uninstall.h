@@ -24,4 +24,8 @@ bool node_daemon_set_is_going(const struct node_options *options, const char *da
 int node_delete_daemon_set(const struct node_options *options, const char *daemon_set, unsigned seconds,
 			   struct gs_error *err);
 
+/* Before the driver is left alone: ends MPS and restores compute modes, so that nothing of ours holds it open. What can't be
+ * done is logged. */
+void node_release_driver(const struct node_options *options);
+
 #endif

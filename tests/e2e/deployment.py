@@ -22,7 +22,9 @@ sharing:
       replicas: %d
 """
 VALUES = ["driver.enabled=true", "mig.strategy=mixed", f"devicePlugin.config.name={CONFIG_MAP}", "simulatedNode.enabled=true",
-          f"simulatedNode.gpus={DRIVER_GPUS}xA100-80GB"]
+          f"simulatedNode.gpus={DRIVER_GPUS}xA100-80GB",
+          # as with the plugin's own chart: nodes without the label take the one configuration
+          "config.fallbackStrategies={named,single}"]
 SOCKET = "/run/gpushare/gpushare.sock"
 CHECKPOINT = pathlib.Path("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
 

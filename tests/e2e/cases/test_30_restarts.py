@@ -1,6 +1,8 @@
 """Whatever is restarted: running pods keep their shares, none is lost or given out twice."""
 import os
 import signal
+import threading
+import time
 
 import pytest
 
@@ -75,6 +77,31 @@ def test_daemon_upgrade(cluster, gpushare, pods, running):
     gpushare.helm("rollback", "gpushare", "--wait")
     wait_for("the image from before", lambda: (gpushare.pod() or before)["spec"]["containers"][0]["image"] == image)
     wait_allocatable(cluster, 32)
+
+
+def test_no_bare_pod_fails_while_the_daemon_is_replaced(cluster, gpushare, pods):
+    """Pods that nobody makes again are admitted all the time; with a moment without a daemon, some would fail for good."""
+    gpushare.ensure()
+    before = gpushare.pod()["metadata"]["name"]
+    over = threading.Event()
+    names = []
+
+    def create():
+        while not over.is_set() and len(names) < 30:
+            names.extend(pods.create())
+            time.sleep(0.2)
+    creator = threading.Thread(target=create)
+    creator.start()
+    try:
+        gpushare.upgrade("podAnnotations.again=yes")
+    finally:
+        over.set()
+        creator.join()
+    assert gpushare.pod()["metadata"]["name"] != before
+    pods.wait_running(names, patience=300)  # fails at once with one that failed
+    assert all(len(shares) == 1 for shares in gpushare.granted_to(pods, names).values())
+    assert allocatable(cluster) == 32
+    gpushare.upgrade()
 
 
 def test_node_reboot(cluster, gpushare, pods):
