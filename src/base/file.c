@@ -1,8 +1,11 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,6 +194,54 @@ int gs_try_lock_directory(const char *path, struct gs_error *err)
 	gs_fail_errno(err, "cannot lock the directory %s", path);
 	close(fd);
 	return -1;
+}
+
+bool gs_set_aside(const char *path, struct gs_error *err)
+{
+	enum { LAST = 9 };
+	for (int i = 1; i <= LAST; i++) {
+		GS_AUTO_FREE char *aside = i == 1 ? gs_printf("%s.corrupt", path) : gs_printf("%s.corrupt.%d", path, i);
+		/* The last one gives way: some process that breaks the file again and again must not fill the disk. */
+		struct stat about;
+		if (i < LAST && lstat(aside, &about) == 0)
+			continue;
+		if (rename(path, aside) == 0) {
+			gs_error_prefix(err, "moved to %s", aside);
+			return true;
+		}
+		break;
+	}
+	gs_error_prefix(err, "it can't be put aside (%s)", strerror(errno));
+	return false;
+}
+
+/* Whether it is the unfinished file of a process that is gone. One that was begun by this process's number is by an earlier
+ * one: in a container it is always the same. */
+static bool is_unfinished(const char *name, const char *of)
+{
+	static const char between[] = ".tmp-";
+	size_t length = strlen(of);
+	char *end;
+	if (strncmp(name, of, length) != 0 || strncmp(name + length, between, sizeof between - 1) != 0)
+		return false;
+	long pid = strtol(name + length + sizeof between - 1, &end, 10);
+	if (*end || pid <= 0 || pid > INT_MAX)
+		return false;
+	return (pid_t)pid == getpid() || (kill((pid_t)pid, 0) < 0 && errno == ESRCH);
+}
+
+size_t gs_remove_unfinished(const char *folder, const char *const *names)
+{
+	size_t removed = 0;
+	DIR *dir = opendir(folder);
+	if (!dir)
+		return 0;
+	for (struct dirent *entry; (entry = readdir(dir));)
+		for (size_t i = 0; names[i]; i++)
+			if (is_unfinished(entry->d_name, names[i]))
+				removed += unlinkat(dirfd(dir), entry->d_name, 0) == 0;
+	closedir(dir);
+	return removed;
 }
 
 int gs_lock_directory(const char *path, struct gs_error *err)

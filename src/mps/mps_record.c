@@ -47,8 +47,11 @@ void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, str
 	if (text && !record->found)
 		gs_fail(&err, GS_ERROR_INPUT, 0, "%s: not a record of compute modes of version %d", record->path,
 			RECORD_VERSION);
-	if (problem && err.source != GS_ERROR_NONE && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT))
-		*problem = err;
+	if (err.source != GS_ERROR_NONE && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT)) {
+		gs_set_aside(record->path, &err); /* it says what a GPU was before; somebody may want to know */
+		if (problem)
+			*problem = err;
+	}
 	if (!record->modes)
 		record->modes = json_object();
 	if (!record->daemons)

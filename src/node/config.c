@@ -54,8 +54,7 @@ static int parse(const struct node *node, const char *name, const char *text, si
 }
 
 /* Reads and parses. `path` is NULL for the empty configuration; `text` gets the file's content when it could be read. */
-static int load(const struct node *node, const char *path, bool first, char **text, struct gs_config *config,
-		char **problem)
+static int load(struct node *node, const char *path, bool first, char **text, struct gs_config *config, char **problem)
 {
 	size_t length = 0;
 	struct gs_error err;
@@ -65,6 +64,7 @@ static int load(const struct node *node, const char *path, bool first, char **te
 	else
 		*text = first ? gs_read_file(path, GS_CONFIG_BYTES_MAX, &length, &err)
 			      : gs_read_file_again(path, GS_CONFIG_BYTES_MAX, &length, &err);
+	node->config_unread = !*text && err.source == GS_ERROR_SYSTEM;
 	char *decoded = *text ? gs_text_decode(*text, &length, &err) : NULL;
 	free(*text);
 	*text = decoded;
@@ -97,8 +97,13 @@ static bool recall(struct node *node)
 {
 	GS_AUTO_FREE char *name = NULL;
 	GS_AUTO_FREE char *old_text = NULL;
-	if (selection_recall(node->options->state_dir, &name, &old_text) < 0)
+	struct gs_error err;
+	if (selection_recall(node->options->state_dir, &name, &old_text, &err) < 0) {
+		if (!(err.source == GS_ERROR_SYSTEM && err.code == ENOENT))
+			gs_log(GS_LOG_WARNING, "the configuration that was in force before the restart is not known",
+			       GS_STR("error", err.text));
 		return false;
+	}
 	GS_AUTO_FREE char *path = path_of(node, name);
 	GS_AUTO_FREE char *problem = NULL;
 	GS_AUTO_FREE char *old_problem = NULL;
@@ -133,8 +138,9 @@ static void set_problem(struct node *node, char *problem)
 {
 	if (problem && (!node->config_problem || strcmp(node->config_problem, problem) != 0))
 		gs_log(GS_LOG_ERROR,
-		       node->config_ready ? "the config file is not valid; the last good one stays in force"
-					  : "the config file is not valid; nothing is shared until it is",
+		       node->config_unread  ? "the config file can't be read; trying again"
+		       : node->config_ready ? "the config file is not valid; the last good one stays in force"
+					    : "the config file is not valid; nothing is shared until it is",
 		       GS_STR("error", problem));
 	free(node->config_problem);
 	node->config_problem = problem;
@@ -155,6 +161,7 @@ static int locate(struct node *node, char **name, char **path)
 	*name = keeps ? gs_strdup(node->config_name) : selection_choose(&rules, node->config_label, &err);
 	if (!*name) {
 		set_problem(node, gs_strdup(err.text));
+		node->config_unread = true; /* a file may come without a word, while links are changed */
 		return -1;
 	}
 	*path = path_of(node, *name);
@@ -186,19 +193,24 @@ static void keep_mps_root(const struct node *node, struct gs_config *config)
 	config->flags.mps_root = gs_strdup(node->config.flags.mps_root);
 }
 
+static void read_again(struct node *node);
+
 bool node_config_reload(struct node *node, bool force)
 {
 	if ((!node->options->config_path && !node->options->config_dir) || node->config_waits_for_label)
 		return false;
 	GS_AUTO_FREE char *name = NULL;
 	GS_AUTO_FREE char *path = NULL;
-	if (locate(node, &name, &path) < 0)
+	if (locate(node, &name, &path) < 0) {
+		read_again(node);
 		return false;
+	}
 	GS_AUTO_FREE char *text = NULL;
 	struct gs_config config;
 	char *problem = NULL;
 	if (load(node, path, false, &text, &config, &problem) < 0) {
 		set_problem(node, problem);
+		read_again(node);
 		return false;
 	}
 	bool same_name = !name || (node->config_name && strcmp(name, node->config_name) == 0);
@@ -328,6 +340,14 @@ static void on_config_timer(uv_timer_t *timer)
 	reload(node);
 }
 
+/* What could not be read may be there in a moment, and nobody would say so: links that were being changed, a disk that had
+ * an error, no descriptor that was free. */
+static void read_again(struct node *node)
+{
+	if (node->config_unread && !node->stopping)
+		uv_timer_start(&node->config_timer, on_config_timer, LOOK_AGAIN_MS, 0);
+}
+
 static void on_config_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
 	struct node *node = event->loop->data;
@@ -366,4 +386,5 @@ void node_config_watch(struct node *node)
 	node->config_unwatched = false;
 	if (target && watch(node, 1, dirname(target)) != 0)
 		uv_fs_event_stop(&node->config_events[1]);
+	read_again(node);
 }

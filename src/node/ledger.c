@@ -50,10 +50,8 @@ struct ledger *ledger_open(const char *dir, struct gs_error *warning)
 	if (!ledger->allocations) {
 		ledger->allocations = json_object();
 		if (err.source != GS_ERROR_SYSTEM || err.code != ENOENT) {
-			GS_AUTO_FREE char *aside = gs_printf("%s.corrupt", ledger->path);
 			*warning = err;
-			if (err.source == GS_ERROR_INPUT && rename(ledger->path, aside) == 0)
-				gs_error_prefix(warning, "moved to %s and started anew", aside);
+			gs_set_aside(ledger->path, warning);
 		}
 	}
 	return ledger;

@@ -101,9 +101,7 @@ struct missing *node_missing_open(struct node *node)
 	missing->machine = identify_machine();
 	missing->work.data = missing;
 	if (read_file(missing, &err) < 0 && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT)) {
-		GS_AUTO_FREE char *aside = gs_printf("%s.corrupt", missing->path);
-		if (err.source == GS_ERROR_INPUT && rename(missing->path, aside) == 0)
-			gs_error_prefix(&err, "moved to %s and started anew", aside);
+		gs_set_aside(missing->path, &err);
 		gs_log(GS_LOG_WARNING, "what GPUs this node should have could not be read", GS_STR("error", err.text));
 	}
 	return missing;

@@ -21,6 +21,7 @@
 #include "node/others.h"
 #include "node/pause.h"
 #include "node/specs.h"
+#include "node/state.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
 #include "telemetry/http_server.h"
@@ -262,17 +263,38 @@ static void on_event(void *user, const char *gpu)
 		node_mps_look(node, gpu);
 }
 
+/* Whoever asks for the status finds it, though its file was deleted, or the folder around it. */
+static void keep_status_socket(struct node *node)
+{
+	struct gs_error err;
+	bool again;
+	GS_AUTO_FREE char *copy = gs_strdup(node->options->socket_path);
+	if (gs_make_directories(dirname(copy), 0755, &err) < 0 ||
+	    rpc_server_listen_again(node->status_server, &again, &err) < 0) {
+		if (!node->socket_lost)
+			gs_log(GS_LOG_WARNING, "the status can't be asked for; trying again",
+			       GS_STR("error", err.text));
+		node->socket_lost = true;
+		return;
+	}
+	node->socket_lost = false;
+	if (again)
+		gs_log(GS_LOG_INFO, "the socket for the status was gone, and is there again",
+		       GS_STR("socket", node->options->socket_path));
+}
+
 static void on_looked(void *user)
 {
 	struct node *node = user;
-	if (!node->in_charge)
+	if (!node->in_charge || node->stopping)
 		return;
 	if (node->config.imex_required && node->inventory_known) /* its device node comes and goes unseen */
 		node_publish_health(node);
 	node_withdrawals_looked(user);
 	mig_manager_looked(user);
-	node_others_look(user);
-	node_specs_look(user);
+	node_kubelet_watch(node);
+	node_specs_look(node);
+	keep_status_socket(node);
 }
 
 /* `leave_mig`: what a change of MIG layouts left is somebody else's to settle, or may be. */
@@ -299,6 +321,7 @@ static int start_services(struct node *node, struct gs_error *err)
 	const struct node_options *options = node->options;
 	node->in_charge = true;
 	*err = (struct gs_error){0};
+	node_state_tidy(options, &node->config);
 	node->ledger = ledger_open(options->state_dir, err);
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));

@@ -35,6 +35,7 @@ struct node {
 	bool config_waits_for_label; /* nothing is chosen yet */
 	bool config_label_known;     /* the API server said whether the node has the label */
 	bool config_unwatched;       /* said once */
+	bool config_unread;          /* it could not be read, which may pass; else it was read, and is not valid */
 	char *config_text;           /* of the file in force; NULL without a file */
 	char *config_name;    /* of that file in the directory of configurations; NULL: not chosen, or a single file */
 	char *config_label;   /* of the node; NULL: it has none */
@@ -85,6 +86,7 @@ struct node {
 	void *retired_user;
 
 	struct rpc_server *status_server;
+	bool socket_lost;                   /* its socket's file is gone and could not be made anew; said once */
 	struct http_server *metrics_server; /* NULL: none is wanted */
 	bool metrics_ask_pods;              /* the kubelet was asked for a scrape, and has not answered yet */
 	int plugin_dir_lock, state_dir_lock;

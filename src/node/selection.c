@@ -136,12 +136,12 @@ static char *path_in(const char *state_dir)
 	return gs_printf("%s/config.json", state_dir);
 }
 
-int selection_recall(const char *state_dir, char **name, char **text)
+int selection_recall(const char *state_dir, char **name, char **text, struct gs_error *err)
 {
 	GS_AUTO_FREE char *path = path_in(state_dir);
 	GS_AUTO_FREE char *bytes = NULL;
 	size_t length;
-	bytes = gs_read_own_file(path, REMEMBERED_BYTES_MAX, &length, NULL);
+	bytes = gs_read_own_file(path, REMEMBERED_BYTES_MAX, &length, err);
 	json_t *root = bytes ? json_loadb(bytes, length, 0, NULL) : NULL;
 	const char *said_name = json_string_value(json_object_get(root, "name"));
 	const char *said_text = json_string_value(json_object_get(root, "text"));
@@ -151,6 +151,10 @@ int selection_recall(const char *state_dir, char **name, char **text)
 		*text = gs_strdup(said_text);
 	}
 	json_decref(root);
+	if (bytes && !complete)
+		gs_fail(err, GS_ERROR_INPUT, 0, "%s: not a configuration that was kept", path);
+	if (!complete && !(err->source == GS_ERROR_SYSTEM && err->code == ENOENT))
+		gs_set_aside(path, err);
 	return complete ? 0 : -1;
 }
 

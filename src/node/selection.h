@@ -25,8 +25,9 @@ char *selection_choose(const struct selection_rules *rules, const char *label, s
 int selection_check_fallbacks(const char *fallbacks, struct gs_error *err);
 
 /* What was in force last, kept over restarts, so that neither an API server that is away nor a file that went bad changes
- * a node. -1 when there is nothing; both texts are owned by the caller. */
-int selection_recall(const char *state_dir, char **name, char **text);
+ * a node. -1 when there is nothing (ENOENT), or nothing that can be used, which is put aside; both texts are owned by the
+ * caller. */
+int selection_recall(const char *state_dir, char **name, char **text, struct gs_error *err);
 /* May wait for the disk. */
 int selection_remember(const char *state_dir, const char *name, const char *text, struct gs_error *err);
 

@@ -27,6 +27,7 @@
 #include "kube/cdi.h"
 #include "kube/node_object/cluster.h"
 #include "node/labels.h"
+#include "node/state.h"
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
 #include "mps/mps_remove.h"
@@ -165,14 +166,12 @@ static bool is_plugin_socket(const char *path, const char *name)
 	       is_dead_socket(path);
 }
 
-/* The names that the daemon's parts write, what was put aside or half written included. */
+/* What was put aside or half written included. */
 static bool is_state(const char *path, const char *name)
 {
-	static const char *const ours[] = {"allocations.json", "config.json", "gpus.json",        "mps.json",
-					   "mig-change",       "mig.lock",    "gpushare-cdi-hook"};
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(ours); i++) {
-		size_t length = strlen(ours[i]);
-		if (!strncmp(name, ours[i], length) && (!name[length] || name[length] == '.'))
+	for (const char *const *ours = node_state_files; *ours; ours++) {
+		size_t length = strlen(*ours);
+		if (!strncmp(name, *ours, length) && (!name[length] || name[length] == '.'))
 			return true;
 	}
 	return false;
@@ -227,6 +226,7 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 	    read_settings(options, &config, err) < 0)
 		return -1;
 	/* Last what needs the driver, which may hang. */
+	node_state_tidy(options, &config);
 	clean_cluster(&work, &config);
 	remove_specs(&work, options->cdi_dir);
 	remove_files(&work, options->plugin_dir, is_plugin_socket);

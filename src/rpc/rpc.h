@@ -62,6 +62,9 @@ struct rpc_server_limits {
  * ends with a NULL path. Peers whose uid is neither root's nor ours are refused. */
 int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
 		     const struct rpc_server_limits *limits, struct rpc_server **server, struct gs_error *err);
+/* Where the socket file was deleted or replaced: binds anew, and connections go on. `again` tells whether that was needed. -1
+ * when it can't be done; EADDRINUSE: another process serves there. */
+int rpc_server_listen_again(struct rpc_server *server, bool *again, struct gs_error *err);
 /* Removes the socket file at once if it is still ours. Then, from the loop: GOAWAY to all peers; calls that have sent a
  * message (streams) end with OK and those that have not may still be finished; both hear `closed` if they are cut off.
  * Everything is freed once flushed or after half a second; `done` (may be NULL) runs last. May be called by a handler. */

@@ -47,7 +47,7 @@ struct rpc_server {
 	dev_t device;
 	ino_t inode;
 	int fd;
-	uv_poll_t listener;
+	uv_poll_t *listener;
 	uv_timer_t timer; /* accept again; the end of the grace time */
 	uv_idle_t idle;   /* flushes connections that were written to outside of their turn */
 	int handles;
@@ -293,7 +293,7 @@ static void on_connection(uv_poll_t *listener, int status, int events);
 static void on_accept_again(uv_timer_t *timer)
 {
 	struct rpc_server *server = timer->data;
-	uv_poll_start(&server->listener, UV_READABLE, on_connection);
+	uv_poll_start(server->listener, UV_READABLE, on_connection);
 }
 
 static void on_connection(uv_poll_t *listener, int status, int events)
@@ -385,37 +385,88 @@ static struct rpc_server_limits with_defaults(const struct rpc_server_limits *gi
 	return limits;
 }
 
-int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
-		     const struct rpc_server_limits *limits, struct rpc_server **result, struct gs_error *err)
+static void on_listener_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+/* Binds the server's path and accepts there from now on. */
+static int begin_listening(struct rpc_server *server, struct gs_error *err)
 {
 	struct stat status;
-	int fd = listen_at(path, &status, err);
+	int fd = listen_at(server->path, &status, err);
 	if (fd < 0)
 		return -1;
-	struct rpc_server *server = gs_calloc(1, sizeof *server);
-	int rc = uv_poll_init(loop, &server->listener, fd);
+	uv_poll_t *listener = gs_calloc(1, sizeof *listener);
+	int rc = uv_poll_init(server->loop, listener, fd);
 	if (rc < 0) {
 		close(fd);
-		unlink(path);
-		free(server);
-		return gs_fail(err, GS_ERROR_SYSTEM, -rc, "cannot watch the socket %s: %s", path, uv_strerror(rc));
+		unlink(server->path);
+		free(listener);
+		return gs_fail(err, GS_ERROR_SYSTEM, -rc, "cannot watch the socket %s: %s", server->path,
+			       uv_strerror(rc));
 	}
-	server->loop = loop;
-	server->path = gs_strdup(path);
 	server->device = status.st_dev;
 	server->inode = status.st_ino;
 	server->fd = fd;
+	server->listener = listener;
+	listener->data = server;
+	uv_poll_start(listener, UV_READABLE, on_connection);
+	return 0;
+}
+
+int rpc_server_start(uv_loop_t *loop, const char *path, const struct rpc_method *methods, void *user,
+		     const struct rpc_server_limits *limits, struct rpc_server **result, struct gs_error *err)
+{
+	struct rpc_server *server = gs_calloc(1, sizeof *server);
+	server->loop = loop;
+	server->path = gs_strdup(path);
 	server->methods = methods;
 	server->user = user;
 	server->limits = with_defaults(limits);
+	if (begin_listening(server, err) < 0) {
+		free(server->path);
+		free(server);
+		return -1;
+	}
 	uv_timer_init(loop, &server->timer);
 	uv_idle_init(loop, &server->idle);
-	server->listener.data = server;
 	server->timer.data = server;
 	server->idle.data = server;
-	server->handles = 3;
-	uv_poll_start(&server->listener, UV_READABLE, on_connection);
+	server->handles = 2;
 	*result = server;
+	return 0;
+}
+
+static bool is_own_socket(const struct rpc_server *server)
+{
+	struct stat status;
+	return lstat(server->path, &status) == 0 && status.st_dev == server->device && status.st_ino == server->inode;
+}
+
+/* Whether somebody accepts connections there. */
+static bool is_served(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	GS_AUTO_CLOSE int fd = rpc_socket();
+	memcpy(address.sun_path, path, strlen(path) + 1); /* it was bound before */
+	return fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
+}
+
+int rpc_server_listen_again(struct rpc_server *server, bool *again, struct gs_error *err)
+{
+	struct rpc_server before = *server;
+	*again = false;
+	if (server->stopping || server->fd < 0 || is_own_socket(server))
+		return 0;
+	if (is_served(server->path))
+		return gs_fail(err, GS_ERROR_SYSTEM, EADDRINUSE, "another process serves at %s now", server->path);
+	if (begin_listening(server, err) < 0)
+		return -1;
+	uv_timer_stop(&server->timer);
+	uv_close((uv_handle_t *)before.listener, on_listener_closed);
+	close(before.fd);
+	*again = true;
 	return 0;
 }
 
@@ -478,7 +529,7 @@ void rpc_server_close_listener(struct rpc_server *server)
 	if (server->stopping || server->fd < 0)
 		return;
 	uv_timer_stop(&server->timer);
-	uv_close((uv_handle_t *)&server->listener, on_server_handle_closed);
+	uv_close((uv_handle_t *)server->listener, on_listener_closed);
 	close(server->fd);
 	server->fd = -1;
 }
@@ -498,8 +549,7 @@ void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *
 		return;
 	server->done = done;
 	server->done_user = user;
-	struct stat status;
-	if (lstat(server->path, &status) == 0 && status.st_dev == server->device && status.st_ino == server->inode)
+	if (is_own_socket(server))
 		unlink(server->path);
 	rpc_server_close_listener(server);
 	server->stopping = true;

@@ -38,6 +38,7 @@ class World:
 
     def __init__(self, path, authority, config=CONFIG, sim_options=()):
         self.root = tempfile.mkdtemp(prefix="gpushare-other-")  # short: a socket's path has at most 107 bytes
+        os.chmod(self.root, 0o755)  # for clients of every user
         self.api = ApiServer(path, authority)
         self.sim = Sim(path / "sim", "2xA100-80GB", *sim_options)
         self.node = Node(path, self.sim, config=config, env=self.api.environment(),
@@ -87,7 +88,7 @@ class World:
         self.sim.run("gpushare", "mps", "stop", "--grace", "0s", "--mps-root", self.root, "--state-dir", self.node.state)
         self.sim.stop()
         self.api.stop()
-        shutil.rmtree(self.root)
+        shutil.rmtree(self.root, ignore_errors=True)  # an uninstall takes it away
         assert code == 0, self.node.read_log()
 
 

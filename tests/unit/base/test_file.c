@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -127,6 +128,55 @@ static void test_closed_directories_are_found(void **state)
 	assert_null(gs_find_closed_directory("/does/not/exist"));
 }
 
+static void test_what_killed_writers_left(void **state)
+{
+	static const char *const names[] = {"a.json", "b", NULL};
+	pid_t gone = fork();
+	if (gone == 0)
+		_exit(0);
+	assert_int_equal(waitpid(gone, NULL, 0), gone);
+	const struct {
+		const char *name;
+		int pid;
+		bool stays;
+	} files[] = {{"a.json.tmp-", gone, false}, {"b.tmp-", gone, false}, {"b.tmp-", getpid(), false},
+		     {"a.json.tmp-", 1, true},     {"c.tmp-", gone, true},  {"a.json.", gone, true},
+		     {"a.json.tmp-x", gone, true}};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(files); i++) {
+		GS_AUTO_FREE char *path = gs_printf("%s/%s%d", root, files[i].name, files[i].pid);
+		assert_int_equal(gs_write_file(path, "", 0, 0600, NULL), 0);
+	}
+	assert_int_equal(gs_remove_unfinished(root, names), 3);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(files); i++) {
+		GS_AUTO_FREE char *path = gs_printf("%s/%s%d", root, files[i].name, files[i].pid);
+		assert_int_equal(access(path, F_OK) == 0, files[i].stays);
+	}
+	assert_int_equal(gs_remove_unfinished("/nonexistent", names), 0);
+}
+
+static void test_nothing_that_was_put_aside_is_lost(void **state)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/record", root);
+	for (int i = 1; i <= 12; i++) {
+		struct gs_error err;
+		GS_AUTO_FREE char *text = gs_printf("%d", i);
+		gs_fail(&err, GS_ERROR_INPUT, 0, "broken");
+		assert_int_equal(gs_write_file(path, text, strlen(text), 0600, NULL), 0);
+		assert_true(gs_set_aside(path, &err));
+		GS_AUTO_FREE char *where = i == 1 ? gs_printf("moved to %s.corrupt: broken", path)
+						  : gs_printf("moved to %s.corrupt.%d: broken", path, i < 9 ? i : 9);
+		assert_string_equal(err.text, where);
+		assert_int_equal(access(path, F_OK), -1);
+	}
+	size_t length;
+	GS_AUTO_FREE char *first = gs_printf("%s.corrupt", path);
+	GS_AUTO_FREE char *text = gs_read_file(first, 10, &length, NULL);
+	assert_string_equal(text, "1");
+	struct gs_error err;
+	gs_fail(&err, GS_ERROR_INPUT, 0, "broken");
+	assert_false(gs_set_aside("/nonexistent/record", &err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +185,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_written_file_goes_through_no_link, make_root, remove_root),
 		cmocka_unit_test_setup_teardown(test_modes_do_not_depend_on_the_umask, make_root, remove_root),
 		cmocka_unit_test_setup_teardown(test_closed_directories_are_found, make_root, remove_root),
+		cmocka_unit_test_setup_teardown(test_what_killed_writers_left, make_root, remove_root),
+		cmocka_unit_test_setup_teardown(test_nothing_that_was_put_aside_is_lost, make_root, remove_root),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

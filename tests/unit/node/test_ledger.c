@@ -146,6 +146,7 @@ static void starts_anew_beside_a_corrupt_file(void **state)
 		ledger_set(ledger, "a", 3);
 		assert_int_equal(ledger_save(ledger, &err), 0);
 		ledger_free(ledger);
+		assert_int_equal(unlink(world->aside), 0);
 	}
 }
 

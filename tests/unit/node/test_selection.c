@@ -39,6 +39,11 @@ static int clear(void **state)
 		GS_AUTO_FREE char *path = gs_printf("%s/%s", place->directory, names[i]);
 		unlink(path);
 	}
+	for (int i = 1; i < 10; i++) {
+		GS_AUTO_FREE char *path = i == 1 ? gs_printf("%s/config.json.corrupt", place->directory)
+						 : gs_printf("%s/config.json.corrupt.%d", place->directory, i);
+		unlink(path);
+	}
 	int result = rmdir(place->directory);
 	free(place);
 	return result;
@@ -126,10 +131,11 @@ static void write_remembered(const struct place *place, const char *text)
 static void what_was_in_force_is_remembered(void **state)
 {
 	const struct place *place = *state;
+	struct gs_error err;
 	char *name, *text;
-	assert_int_equal(selection_recall(place->directory, &name, &text), -1);
+	assert_int_equal(selection_recall(place->directory, &name, &text, &err), -1);
 	assert_int_equal(selection_remember(place->directory, "a", "version: v1 # \"ä\"\n", NULL), 0);
-	assert_int_equal(selection_recall(place->directory, &name, &text), 0);
+	assert_int_equal(selection_recall(place->directory, &name, &text, &err), 0);
 	assert_string_equal(name, "a");
 	assert_string_equal(text, "version: v1 # \"ä\"\n");
 	free(name);
@@ -152,10 +158,16 @@ static void what_is_damaged_is_forgotten(void **state)
 	};
 	const struct place *place = *state;
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(texts); i++) {
+		struct gs_error err;
 		char *name, *text;
 		write_remembered(place, texts[i]);
-		assert_int_equal(selection_recall(place->directory, &name, &text), -1);
+		assert_int_equal(selection_recall(place->directory, &name, &text, &err), -1);
+		assert_non_null(strstr(err.text, "config.json.corrupt")); /* and is still there to be looked at */
 	}
+	GS_AUTO_FREE char *last = gs_printf("%s/config.json.corrupt.8", place->directory);
+	size_t length;
+	GS_AUTO_FREE char *text = gs_read_file(last, 100, &length, NULL);
+	assert_string_equal(text, texts[7]);
 }
 
 int main(void)

@@ -1,0 +1,47 @@
+#include "node/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "kube/cdi.h"
+
+const char *const node_state_files[] = {"allocations.json", "config.json", "gpus.json",         "mps.json",
+					"mig-change",       "mig.lock",    "gpushare-cdi-hook", NULL};
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+static size_t tidy_specs(const char *folder)
+{
+	size_t removed = 0;
+	for (const char *const *class = gs_cdi_classes; *class; class ++) {
+		GS_AUTO_FREE char *path = gs_cdi_path(folder, *class);
+		removed += gs_remove_unfinished(folder, (const char *const[]){base_name(path), NULL});
+	}
+	return removed;
+}
+
+/* It is written under a hidden name. */
+static size_t tidy_labels(const char *path)
+{
+	const char *name = base_name(path);
+	GS_AUTO_FREE char *hidden = gs_printf(".%s", name);
+	GS_AUTO_FREE char *folder = gs_printf("%.*s", (int)(name - path), path);
+	return *folder ? gs_remove_unfinished(folder, (const char *const[]){hidden, NULL}) : 0;
+}
+
+void node_state_tidy(const struct node_options *options, const struct gs_config *config)
+{
+	size_t removed = gs_remove_unfinished(options->state_dir, node_state_files) + tidy_specs(options->cdi_dir);
+	if (config->flags.gfd.output_file)
+		removed += tidy_labels(config->flags.gfd.output_file);
+	if (removed)
+		gs_log(GS_LOG_INFO, "removed half-written files of processes that are gone", GS_INT("files", removed));
+}
