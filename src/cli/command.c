@@ -159,14 +159,35 @@ static int find_letter(const struct gs_command *command, char letter)
 	return -1;
 }
 
+static const struct gs_alias *find_alias(const struct gs_command *command, const char *name, size_t length)
+{
+	for (const struct gs_alias *alias = command->aliases; alias && (alias->name || alias->env); alias++)
+		if (alias->name && strlen(alias->name) == length && strncmp(alias->name, name, length) == 0)
+			return alias;
+	return NULL;
+}
+
+/* The long name that was typed, behind two dashes or, as Go's programs take it, behind one; NULL: it is a letter. */
+static const char *long_name(const struct gs_command *command, const char *typed, size_t *length)
+{
+	const char *name = typed + 1 + (typed[1] == '-');
+	*length = strcspn(name, "=");
+	bool known = *length > 1 && (find_option(command, name, *length) >= 0 || find_alias(command, name, *length));
+	return typed[1] == '-' || known ? name : NULL;
+}
+
 static int unknown_option(const struct gs_command *command, const char *typed)
 {
-	const char *names[OPTIONS_MAX];
+	const char *names[2 * OPTIONS_MAX];
 	size_t count = 0;
 	for (int i = 0; command->options && command->options[i].name; i++)
 		names[count++] = command->options[i].name;
+	for (const struct gs_alias *alias = command->aliases; alias && (alias->name || alias->env); alias++)
+		if (alias->name && count < GS_ARRAY_LENGTH(names))
+			names[count++] = alias->name;
+	const char *given = typed + 1 + (typed[1] == '-');
 	char name[64];
-	snprintf(name, sizeof name, "%.*s", (int)strcspn(typed + 2, "="), typed[1] == '-' ? typed + 2 : "");
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(given, "="), given);
 	const char *meant = *name ? gs_suggest(name, names, count) : NULL;
 	fprintf(stderr, "gpushare %s: there is no option %s", command->name, typed);
 	if (meant)
@@ -181,16 +202,42 @@ static bool value_is_optional(const struct gs_option *option)
 	return option->argument && option->argument[0] == '[';
 }
 
+/* Takes a flag of somebody else's that is no option here. */
+static int take_alias(const struct gs_command *command, const struct gs_alias *alias, int argc, char **argv, int *at,
+		      struct gs_arguments *arguments)
+{
+	const char *equals = strchr(argv[*at], '=');
+	const char *value = equals ? equals + 1 : "true";
+	if (!equals && !alias->is_bool) {
+		if (*at + 1 >= argc) {
+			fprintf(stderr, "gpushare %s: --%s needs a value\n", command->name, alias->name);
+			return usage_error(command->name) + 1;
+		}
+		value = argv[++*at];
+	}
+	if (alias->sets)
+		setenv(alias->sets, value, 1);
+	if (alias->why && arguments->ignored_count < (int)GS_ARRAY_LENGTH(arguments->ignored))
+		arguments->ignored[arguments->ignored_count++] = alias;
+	return 0;
+}
+
 /* Takes the option at argv[*at] (and its value). 0, or what gs_parse_arguments returns. */
 static int take_option(const struct gs_command *command, int argc, char **argv, int *at, struct gs_arguments *arguments)
 {
 	const char *typed = argv[*at];
 	const char *value = NULL;
 	int which;
-	if (typed[1] == '-') {
-		size_t length = strcspn(typed + 2, "=");
-		which = find_option(command, typed + 2, length);
-		value = typed[2 + length] == '=' ? typed + 2 + length + 1 : NULL;
+	size_t length;
+	const char *name = long_name(command, typed, &length);
+	if (name) {
+		which = find_option(command, name, length);
+		const struct gs_alias *alias = which < 0 ? find_alias(command, name, length) : NULL;
+		if (alias && !alias->option)
+			return take_alias(command, alias, argc, argv, at, arguments);
+		if (alias)
+			which = find_option(command, alias->option, strlen(alias->option));
+		value = name[length] == '=' ? name + length + 1 : NULL;
 	} else {
 		which = find_letter(command, typed[1]);
 		value = typed[2] ? typed + 2 + (typed[2] == '=') : NULL;
@@ -254,6 +301,9 @@ const char *gs_option_value(const struct gs_command *command, const struct gs_ar
 	if (arguments->values[which])
 		return arguments->values[which];
 	const char *value = option->env ? getenv(option->env) : NULL;
+	for (const struct gs_alias *alias = command->aliases; alias && (alias->name || alias->env); alias++)
+		if (!(value && *value) && alias->env && alias->option && strcmp(alias->option, name) == 0)
+			value = getenv(alias->env);
 	return value && *value ? value : option->fallback;
 }
 

@@ -19,6 +19,16 @@ struct gs_option {
 	const char *complete; /* completion: "file", "dir", or a space separated word list; NULL: nothing */
 };
 
+/* Another name, which somebody else's program has for an option, or a name of theirs that means nothing here. */
+struct gs_alias {
+	const char *name;   /* long option; NULL: none */
+	const char *env;    /* variable; NULL: none. Of an option: read after the option's own */
+	const char *option; /* the option that it is; NULL: none */
+	const char *sets;   /* the variable that the flag's value goes to; NULL: none */
+	const char *why;    /* why it has no meaning here; NULL: it has one */
+	bool is_bool;       /* the flag's value may be left out */
+};
+
 struct gs_command {
 	const char *name;                /* "node", or "config check" for a sub-command */
 	const char *synopsis;            /* arguments after the name: "FILE..." */
@@ -27,6 +37,7 @@ struct gs_command {
 	const char *examples;            /* lines "command  # what it does"; NULL: none */
 	const char *complete;            /* operands, as gs_option.complete; NULL: files where the synopsis says FILE */
 	const struct gs_option *options; /* ends with a NULL name; NULL: none */
+	const struct gs_alias *aliases;  /* ends with an empty one; NULL: none */
 	/* argv[0] is the command's own name. Returns an exit code. */
 	int (*run)(int argc, char **argv);
 	bool rest_is_command; /* parsing stops at the first operand: the rest is somebody else's command line */
@@ -46,6 +57,8 @@ struct gs_arguments {
 	const char *values[64];
 	char **operands;
 	int operand_count;
+	const struct gs_alias *ignored[32]; /* flags that were given and mean nothing, as far as there is room */
+	int ignored_count;
 };
 /* Runs the command that argv names; an exit code. */
 int gs_cli_main(int argc, char **argv);

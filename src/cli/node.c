@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/nvidia_settings.h"
 #include "core/config/config_parse.h"
 #include "node/hardware.h"
 #include "node/node.h"
@@ -27,6 +28,7 @@ static const struct gs_option options[] = {
 	 "--config is not read",
 	 "dir"},
 	{"default-config", 0, "NAME", "DEFAULT_CONFIG", NULL, "of --config-dir, for a node without the label", NULL},
+	{"node-label", 0, "KEY", "NODE_LABEL", SELECTION_LABEL, "of --config-dir: the node's label that chooses", NULL},
 	{"fallback-strategies", 0, "LIST", "FALLBACK_STRATEGIES", SELECTION_FALLBACKS,
 	 "without label and default, the first that applies: named (the config \"default\"), single (the only one "
 	 "there "
@@ -135,7 +137,7 @@ static const struct gs_option options[] = {
 	 "true false"},
 	{"sleep-interval", 0, "DURATION", NULL, NULL, "as flags.gfd.sleepInterval (environment: GFD_SLEEP_INTERVAL)",
 	 NULL},
-	{"output-file", 0, "FILE", NULL, NULL, "as flags.gfd.outputFile (environment: GFD_OUTPUT_FILE)", "file"},
+	{"output-file", 'o', "FILE", NULL, NULL, "as flags.gfd.outputFile (environment: GFD_OUTPUT_FILE)", "file"},
 	{"machine-type-file", 0, "FILE", NULL, NULL,
 	 "as flags.gfd.machineTypeFile (environment: GFD_MACHINE_TYPE_FILE)", "file"},
 	{"use-node-feature-api", 0, "[BOOL]", NULL, NULL,
@@ -222,6 +224,7 @@ static int run(int argc, char **argv)
 	}
 	if (configure_log(&arguments) < 0)
 		return GS_EXIT_USAGE;
+	gs_nvidia_settings_say(&arguments);
 
 	const char *config_dir = gs_option_value(&gs_command_node, &arguments, "config-dir");
 	bool has_config_dir = config_dir && *config_dir, trust_config;
@@ -253,6 +256,7 @@ static int run(int argc, char **argv)
 		.config_dir = has_config_dir ? config_dir : NULL,
 		.trust_config = trust_config,
 		.default_config = gs_option_value(&gs_command_node, &arguments, "default-config"),
+		.config_label_key = gs_option_value(&gs_command_node, &arguments, "node-label"),
 		.cdi_disable_hooks = gs_option_value(&gs_command_node, &arguments, "cdi-disable-hooks"),
 		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,
@@ -317,5 +321,6 @@ const struct gs_command gs_command_node = {
 		    "/tmp/s/sock --kubelet-dir /tmp/s/k --device-plugin-dir /tmp/s/k/device-plugins  # "
 		    "without a GPU or a cluster",
 	.options = options,
+	.aliases = gs_nvidia_settings,
 	.run = run,
 };

@@ -83,6 +83,7 @@ static struct selection_rules rules_of(const struct node *node)
 		.directory = node->options->config_dir,
 		.default_name = node->options->default_config,
 		.fallbacks = node->options->fallback_strategies,
+		.label = node->options->config_label_key,
 	};
 }
 
@@ -304,8 +305,8 @@ void node_config_label(struct node *node, const char *value)
 {
 	if (!node->options->config_dir || node->stopping)
 		return;
-	gs_log(GS_LOG_INFO, "the node's label chooses the configuration", GS_STR("label", SELECTION_LABEL),
-	       GS_STR("value", value ? value : ""));
+	gs_log(GS_LOG_INFO, "the node's label chooses the configuration",
+	       GS_STR("label", node->options->config_label_key), GS_STR("value", value ? value : ""));
 	free(node->config_label);
 	node->config_label = value ? gs_strdup(value) : NULL;
 	node->config_label_known = true;

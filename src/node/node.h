@@ -16,10 +16,11 @@
 struct gs_config_override; /* core/config_parse.h */
 
 struct node_options {
-	const char *config_path;    /* NULL: defaults, environment and flags alone */
-	const char *config_dir;     /* a directory of configurations, of which the node's label chooses; NULL: none */
-	bool trust_config;          /* the configuration may name files and programs of the node */
-	const char *default_config; /* of that directory, when there is no label; NULL: none */
+	const char *config_path;      /* NULL: defaults, environment and flags alone */
+	const char *config_dir;       /* a directory of configurations, of which the node's label chooses; NULL: none */
+	bool trust_config;            /* the configuration may name files and programs of the node */
+	const char *default_config;   /* of that directory, when there is no label; NULL: none */
+	const char *config_label_key; /* the label that chooses from config_dir */
 	const char *cdi_disable_hooks;    /* enum gs_hook by name, with commas, or "all"; NULL: none */
 	const char *fallback_strategies;  /* node/selection.h */
 	const char *plugin_dir;           /* where the kubelet looks for device plugins */

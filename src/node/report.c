@@ -55,7 +55,7 @@ void node_join_cluster(struct node *node)
 	}
 	if (node->cluster) {
 		if (node->options->config_dir)
-			cluster_watch_label(node->cluster, SELECTION_LABEL, on_config_label, node);
+			cluster_watch_label(node->cluster, node->options->config_label_key, on_config_label, node);
 		return;
 	}
 	/* Outside of a pod there is nothing to miss. */

@@ -99,11 +99,12 @@ int selection_check_fallbacks(const char *fallbacks, struct gs_error *err)
 
 char *selection_choose(const struct selection_rules *rules, const char *label, struct gs_error *err)
 {
+	const char *key = rules->label ? rules->label : SELECTION_LABEL;
 	/* An empty label chooses nothing, as NVIDIA's config-manager sees it. */
-	if (label && *label)
-		return exists(rules->directory, label)
-			       ? gs_strdup(label)
-			       : missing(rules, "the node's label " SELECTION_LABEL " says", label, err);
+	if (label && *label) {
+		GS_AUTO_FREE char *says = gs_printf("the node's label %s says", key);
+		return exists(rules->directory, label) ? gs_strdup(label) : missing(rules, says, label, err);
+	}
 	if (rules->default_name && *rules->default_name)
 		return exists(rules->directory, rules->default_name)
 			       ? gs_strdup(rules->default_name)
@@ -122,10 +123,9 @@ char *selection_choose(const struct selection_rules *rules, const char *label, s
 			return gs_strdup("");
 	}
 	gs_fail(err, GS_ERROR_INPUT, ENOENT,
-		"the node has no label " SELECTION_LABEL
-		", no default is set, and none of the fallbacks (%s) chooses a "
+		"the node has no label %s, no default is set, and none of the fallbacks (%s) chooses a "
 		"configuration in %s, which has %s; label the node, or set a default with --default-config",
-		*rules->fallbacks ? rules->fallbacks : "none", rules->directory, count ? names.data : "none");
+		key, *rules->fallbacks ? rules->fallbacks : "none", rules->directory, count ? names.data : "none");
 	return NULL;
 }
 

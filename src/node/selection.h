@@ -11,6 +11,7 @@
 struct selection_rules {
 	const char *directory;
 	const char *default_name; /* NULL or "": none */
+	const char *label;        /* that chooses, for messages; NULL: SELECTION_LABEL */
 	const char *fallbacks;    /* words with commas: see selection_choose */
 };
 

@@ -53,7 +53,8 @@ static int clear(void **state)
 static void assert_choice(const struct place *place, const char *label, const char *default_name, const char *fallbacks,
 			  const char *expected, const char *reason)
 {
-	const struct selection_rules rules = {place->directory, default_name, fallbacks};
+	const struct selection_rules rules = {
+		.directory = place->directory, .default_name = default_name, .fallbacks = fallbacks};
 	struct gs_error err = {0};
 	GS_AUTO_FREE char *name = selection_choose(&rules, label, &err);
 	if (expected) {

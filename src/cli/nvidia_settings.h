@@ -1,0 +1,14 @@
+/* Flags and variables of NVIDIA's programs that the node daemon takes the place of, beyond those that are its own by the same
+ * name. What has a meaning here is another name of an option; what has none is accepted, and said. */
+#ifndef GPUSHARE_CLI_NVIDIA_SETTINGS_H
+#define GPUSHARE_CLI_NVIDIA_SETTINGS_H
+
+#include "cli/command.h"
+
+/* For gs_command.aliases; ends with an entry that has neither name nor env. */
+extern const struct gs_alias gs_nvidia_settings[];
+
+/* Logs, at level info, what the command line and the environment set without effect. */
+void gs_nvidia_settings_say(const struct gs_arguments *arguments);
+
+#endif
