@@ -303,7 +303,7 @@ static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs
 	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
 	bool traced[GS_PROCESSES_MAX] = {false};
 	json_t *memory = json_object();
-	set_bytes(memory, "totalBytes", true, gpu->memory_bytes);
+	set_bytes(memory, "totalBytes", gpu->memory_bytes > 0, gpu->memory_bytes);
 	set_bytes(memory, "usedBytes", sample->valid & GS_SAMPLE_MEMORY, sample->memory_used_bytes);
 	json_t *shares = shares_of(node, which, sample, traced);
 	json_t *strangers = json_array();
