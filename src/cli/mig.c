@@ -22,10 +22,19 @@ static int no_operands(const struct mig_call *call)
 static int say_unreadable(const struct mig_call *call)
 {
 	fflush(stdout);
-	for (size_t i = 0; i < call->boards.count; i++)
-		if (call->chosen[i] && call->boards.items[i].problem[0])
-			mig_fail(call, "GPU %zu can't be read: %s", i, call->boards.items[i].problem);
+	for (size_t i = 0; i < call->change.boards.count; i++)
+		if (call->chosen[i] && call->change.boards.items[i].problem[0])
+			mig_fail(call, "GPU %zu can't be read: %s", i, call->change.boards.items[i].problem);
 	return GS_EXIT_FAILURE;
+}
+
+/* What has no process yet is in use too. */
+static void show_allocated(struct mig_call *call)
+{
+	struct gs_mig_change *change = &call->change;
+	mig_ask_allocated(call);
+	for (size_t i = 0; i < change->allocated.count; i++)
+		gs_mig_mark_busy(&change->boards, change->allocated.items[i].device, change->allocated.items[i].who);
 }
 
 static int show(const struct gs_command *command, int argc, char **argv,
@@ -39,18 +48,18 @@ static int show(const struct gs_command *command, int argc, char **argv,
 	int code = no_operands(&call);
 	code = code ? code : mig_read(&call);
 	if (code == GS_EXIT_OK && mig_option(&call, "socket"))
-		mig_mark_promised(&call);
+		show_allocated(&call);
 	bool unreadable = false;
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
-	for (size_t i = 0; code == GS_EXIT_OK && i < call.boards.count; i++) {
+	for (size_t i = 0; code == GS_EXIT_OK && i < call.change.boards.count; i++) {
 		if (!call.chosen[i])
 			continue;
-		unreadable |= call.boards.items[i].problem[0] != '\0';
+		unreadable |= call.change.boards.items[i].problem[0] != '\0';
 		if (call.json)
-			json_array_append_new(list, json(&call.boards.items[i]));
+			json_array_append_new(list, json(&call.change.boards.items[i]));
 		else
-			table(&call.boards.items[i], &text);
+			table(&call.change.boards.items[i], &text);
 	}
 	if (code == GS_EXIT_OK && call.json)
 		code = gs_json_print(GS_STEAL(list));
@@ -118,11 +127,11 @@ static json_t *config_json(const struct gs_mig_config *config)
 
 static int export(struct mig_call *call)
 {
-	GS_AUTO_FREE struct gs_mig_node_gpu *gpus = mig_node_gpus(call);
-	GS_AUTO_FREE struct gs_mig_target *targets = calloc(call->boards.count + 1, sizeof *targets);
+	GS_AUTO_FREE struct gs_mig_node_gpu *gpus = gs_mig_node_gpus(&call->change.boards);
+	GS_AUTO_FREE struct gs_mig_target *targets = calloc(call->change.boards.count + 1, sizeof *targets);
 	struct gs_mig_config config = {0};
-	for (size_t i = 0; targets && i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; targets && i < call->change.boards.count; i++) {
+		const struct gs_mig_board *board = &call->change.boards.items[i];
 		if (call->chosen[i] && board->problem[0])
 			return mig_fail(call, "GPU %zu can't be read: %s", i, board->problem);
 		targets[i].named = call->chosen[i] && board->capable;
@@ -130,9 +139,9 @@ static int export(struct mig_call *call)
 		gs_mig_wish_from_layout(&board->gpu, &board->layout, &targets[i].wish);
 	}
 	if (mig_option(call, "generated"))
-		gs_mig_config_generate(gpus, call->boards.count, &config);
+		gs_mig_config_generate(gpus, call->change.boards.count, &config);
 	else
-		gs_mig_config_describe(&config, mig_option(call, "name"), gpus, targets, call->boards.count);
+		gs_mig_config_describe(&config, mig_option(call, "name"), gpus, targets, call->change.boards.count);
 	int code = GS_EXIT_OK;
 	if (call->json) {
 		code = gs_json_print(config_json(&config));

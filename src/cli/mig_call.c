@@ -16,7 +16,7 @@
 #include "cli/mig.h"
 #include "gpu/hangs.h"
 
-enum { WITHDRAW_TIMEOUT_MS = 10000 };
+enum { DAEMON_TIMEOUT_MS = 10000 };
 
 static const char proc[] = "/proc";
 
@@ -80,9 +80,7 @@ int mig_call_open(const struct gs_command *command, int argc, char **argv, struc
 void mig_call_close(struct mig_call *call)
 {
 	node_client_restore(call->withdrawal);
-	mig_forget_promised(call);
-	GS_VEC_FREE(&call->in_the_way);
-	gs_mig_boards_free(&call->boards);
+	gs_mig_change_free(&call->change);
 	gs_hangs_close(call->nvml);
 }
 
@@ -127,8 +125,8 @@ static bool is_gpu(const struct gs_mig_board *board, size_t index, const char *n
 
 static int find_gpu(const struct mig_call *call, const char *name)
 {
-	for (size_t i = 0; i < call->boards.count; i++)
-		if (is_gpu(&call->boards.items[i], i, name))
+	for (size_t i = 0; i < call->change.boards.count; i++)
+		if (is_gpu(&call->change.boards.items[i], i, name))
 			return (int)i;
 	return -1;
 }
@@ -141,20 +139,20 @@ static int no_such_gpu(const struct mig_call *call, const char *name)
 		return mig_misuse(call, "-i: an entry is empty; name GPUs by index or UUID, with commas: -i 0,1");
 	if (is_number(name))
 		return mig_fail(call, "-i %s: there is no GPU %s; this node has %zu, numbered from 0", name, name,
-				call->boards.count);
+				call->change.boards.count);
 	if (strncmp(name, "GPU-", 4) != 0 && !read_bus_id(name, &id))
 		return mig_misuse(call, "-i %s: that is no index (0), UUID (GPU-...) or PCI bus id (07:00.0)", name);
-	for (size_t i = 0; i < call->boards.count && i < 8; i++)
-		gs_strbuf_printf(&known, "%s%s", i ? ", " : "", call->boards.items[i].uuid);
+	for (size_t i = 0; i < call->change.boards.count && i < 8; i++)
+		gs_strbuf_printf(&known, "%s%s", i ? ", " : "", call->change.boards.items[i].uuid);
 	return mig_fail(call, "-i %s: no GPU of this node has this UUID or bus id; it has %s%s", name,
-			known.length ? known.data : "none", call->boards.count > 8 ? ", ..." : "");
+			known.length ? known.data : "none", call->change.boards.count > 8 ? ", ..." : "");
 }
 
 static int choose(struct mig_call *call, const char *list)
 {
 	memset(call->chosen, 0, sizeof call->chosen);
 	bool all = !list || strcmp(list, "all") == 0;
-	for (size_t i = 0; all && i < call->boards.count; i++)
+	for (size_t i = 0; all && i < call->change.boards.count; i++)
 		call->chosen[i] = true;
 	for (const char *at = all ? NULL : list; at;) {
 		const char *comma = strchr(at, ',');
@@ -173,8 +171,8 @@ static int choose(struct mig_call *call, const char *list)
 int mig_read(struct mig_call *call)
 {
 	struct gs_error err;
-	gs_mig_boards_free(&call->boards);
-	if (gs_mig_read(call->nvml, proc, &call->boards, &err) < 0)
+	gs_mig_boards_free(&call->change.boards);
+	if (gs_mig_read(call->nvml, proc, &call->change.boards, &err) < 0)
 		return mig_fail(call, "%s", err.text);
 	return choose(call, mig_option(call, "gpu"));
 }
@@ -183,8 +181,8 @@ int mig_narrow(struct mig_call *call, bool enabled)
 {
 	const char *named = mig_option(call, "gpu");
 	size_t found = 0;
-	for (size_t i = 0; i < call->boards.count; i++) {
-		struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; i < call->change.boards.count; i++) {
+		struct gs_mig_board *board = &call->change.boards.items[i];
 		if (!call->chosen[i])
 			continue;
 		if (named && board->problem[0])
@@ -194,9 +192,9 @@ int mig_narrow(struct mig_call *call, bool enabled)
 		call->chosen[i] = board->capable && (named || board->enabled || !enabled);
 		found += call->chosen[i];
 	}
-	for (size_t i = 0; i < call->boards.count && !found; i++)
-		if (call->boards.items[i].problem[0])
-			return mig_fail(call, "GPU %zu can't be read: %s", i, call->boards.items[i].problem);
+	for (size_t i = 0; i < call->change.boards.count && !found; i++)
+		if (call->change.boards.items[i].problem[0])
+			return mig_fail(call, "GPU %zu can't be read: %s", i, call->change.boards.items[i].problem);
 	if (!found)
 		return mig_fail(call,
 				enabled ? "no GPU of this node has MIG on; turn it on with gpushare mig enable -i 0"
@@ -206,18 +204,6 @@ int mig_narrow(struct mig_call *call, bool enabled)
 	return GS_EXIT_OK;
 }
 
-struct gs_mig_node_gpu *mig_node_gpus(const struct mig_call *call)
-{
-	struct gs_mig_node_gpu *gpus = gs_calloc(call->boards.count + 1, sizeof *gpus);
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
-		gpus[i] = (struct gs_mig_node_gpu){.mig = board->profiles_known ? &board->gpu : NULL,
-						   .pci_device = board->pci_device,
-						   .pci_subsystem = board->pci_subsystem};
-	}
-	return gpus;
-}
-
 /* Changing them
  * ---- */
 
@@ -225,8 +211,8 @@ void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *task
 {
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
 	json_t *list = json_array();
-	for (size_t i = 0; i < call->boards.count; i++) {
-		if (gs_mig_task_is_done(&tasks[i]) && !call->left[i])
+	for (size_t i = 0; i < call->change.boards.count; i++) {
+		if (gs_mig_task_is_done(&tasks[i]))
 			continue;
 		mig_table_task(&tasks[i], done, &text);
 		json_array_append_new(list, mig_json_task(&tasks[i]));
@@ -252,106 +238,41 @@ enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_
 	return mig_outcome_of(mig_fail(call, "GPU %u: %s; nothing was changed", board->index, err.text));
 }
 
-void mig_note_gpu(struct mig_call *call, const struct gs_mig_board *board)
-{
-	*GS_VEC_PUSH(&call->in_the_way) = board->uuid;
-}
-
-void mig_note_instance(struct mig_call *call, const struct gs_mig_board *board, size_t position)
-{
-	for (size_t k = 0; k < board->layout.instances[position].compute_count; k++)
-		if (board->uuids[position][k][0])
-			*GS_VEC_PUSH(&call->in_the_way) = board->uuids[position][k];
-}
-
-enum mig_outcome mig_refuse(struct mig_call *call, const struct gs_mig_task *task, enum gs_mig_goal goal,
-			    struct gs_strbuf *reason)
-{
-	const struct gs_mig_plan *plan = &task->plan;
-	bool held = false;
-	for (size_t i = 0; i < plan->blocker_count && goal == GS_MIG_BECOME; i++)
-		held |= task->board->layout.instances[plan->blockers[i]].busy;
-	if (held) {
-		gs_strbuf_printf(reason, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
-		for (size_t i = 0; i < plan->blocker_count; i++)
-			mig_note_instance(call, task->board, plan->blockers[i]);
-		return MIG_BLOCKED;
-	}
-	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, plan->reason);
-	return MIG_FAILED;
-}
-
 static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_error *err)
 {
 	fflush(stdout);
 	return gs_mig_reset_by_smi(board, user, err);
 }
 
-static void clear_tasks(struct mig_call *call, struct gs_mig_task *tasks)
+/* Has the daemon withdraw what the change says now, instead of what it said before. Where there is none, nobody hands
+ * devices out. */
+static int withdraw(struct mig_call *call, struct gs_error *err)
 {
-	memset(call->left, 0, sizeof call->left);
-	for (size_t i = 0; i < call->boards.count; i++)
-		tasks[i] = gs_mig_task_idle(&call->boards.items[i]);
-}
-
-/* Asks the daemon not to hand these devices out, instead of those before. 1: it does not any more; 0: there is none to ask,
- * or nothing to withdraw. */
-static int withdraw(struct mig_call *call, const char *const *uuids, size_t count, struct gs_error *err)
-{
+	const struct gs_mig_change *change = &call->change;
 	struct node_withdrawal *withdrawal;
-	if (!count)
+	if (!change->withdrawn.count)
 		return 0;
 	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
-	if (node_client_withdraw(mig_option(call, "socket"), uuids, count, reason, WITHDRAW_TIMEOUT_MS, &withdrawal,
-				 err) < 0)
+	if (node_client_withdraw(mig_option(call, "socket"), (const char *const *)change->withdrawn.items,
+				 change->withdrawn.count, reason, DAEMON_TIMEOUT_MS, &withdrawal, err) < 0)
 		return -1;
 	/* The new one first, so that what is in both never comes free. */
 	node_client_restore(call->withdrawal);
 	call->withdrawal = withdrawal;
-	return withdrawal != NULL;
+	return 0;
 }
 
-/* All devices that go at once. */
-static int withdraw_removed(struct mig_call *call, const struct gs_mig_task *tasks, struct gs_error *err)
+void mig_ask_allocated(struct mig_call *call)
 {
-	GS_AUTO_FREE const char **uuids = gs_calloc(call->boards.count * GS_MIG_REMOVES_MAX, sizeof *uuids);
-	size_t count = 0;
-	for (size_t i = 0; i < call->boards.count; i++)
-		count += call->left[i] ? 0 : gs_mig_task_removes(&tasks[i], uuids + count);
-	return withdraw(call, uuids, count, err);
-}
-
-/* Has the daemon withdraw what the tasks take away. What it promised to a container meanwhile is in use, whether or not a
- * process shows it: then there is another plan, or none. */
-static enum mig_outcome make_way(struct mig_call *call, mig_planner *planner, struct gs_mig_task *tasks,
-				 struct gs_strbuf *reason)
-{
-	enum { ROUNDS = 8 };
-	for (int round = 0; round < ROUNDS; round++) {
-		const struct node_promised *promised;
-		struct gs_error err;
-		int asked = withdraw_removed(call, tasks, &err);
-		if (asked < 0) {
-			mig_fail(call, "%s; nothing was changed", err.text);
-			return MIG_FAILED;
-		}
-		size_t count = asked ? node_withdrawal_promised(call->withdrawal, &promised) : 0;
-		if (!count)
-			return MIG_DONE;
-		for (size_t i = 0; i < count; i++) {
-			if (gs_mig_mark_busy(&call->boards, promised[i].device, promised[i].who))
-				continue;
-			gs_strbuf_printf(reason, "%s is in use by %s; nothing was changed", promised[i].device,
-					 promised[i].who);
-			return MIG_BLOCKED;
-		}
-		clear_tasks(call, tasks);
-		enum mig_outcome outcome = planner(call, tasks, reason);
-		if (outcome != MIG_DONE)
-			return outcome;
-	}
-	gs_strbuf_add(reason, "instances are handed out as fast as they are chosen; nothing was changed");
-	return MIG_BLOCKED;
+	struct node_promises promises;
+	struct gs_error err;
+	gs_mig_change_forget_allocated(&call->change);
+	if (node_client_allocations(mig_option(call, "socket"), DAEMON_TIMEOUT_MS, &promises, &err) < 0)
+		fprintf(stderr, "gpushare %s: what containers were given is not known: %s\n", call->command->name,
+			err.text);
+	for (size_t i = 0; i < promises.count; i++)
+		gs_mig_change_allocated(&call->change, promises.items[i].device, promises.items[i].who);
+	node_promises_free(&promises);
 }
 
 static volatile sig_atomic_t interrupted;
@@ -371,70 +292,40 @@ static void mind_signals(bool mind)
 		sigaction(numbers[i], mind ? &ours : &before[i], mind ? &before[i] : NULL);
 }
 
-static int apply(struct mig_call *call, struct gs_mig_session *session, const struct gs_mig_task *tasks,
-		 struct gs_error *err)
+/* For the engine: what went wrong was said already, or `reason` has it. */
+static enum gs_mig_outcome plan(struct gs_mig_change *change, void *user)
 {
-	session->interrupted = &interrupted;
-	mind_signals(true);
-	int result = gs_mig_apply(session, tasks, call->boards.count, mig_option(call, "reset") ? reset_gpu : NULL,
-				  NULL, err);
-	mind_signals(false);
-	return result;
+	struct mig_call *call = user;
+	GS_AUTO_STRBUF struct gs_strbuf reason = {0};
+	enum mig_outcome outcome = mig_outcome_of(choose(call, mig_option(call, "gpu")));
+	if (outcome == MIG_DONE)
+		outcome = call->planner(call, change->tasks, &reason);
+	if (outcome == MIG_DONE)
+		return GS_MIG_CHANGE_DONE;
+	if (reason.length)
+		return gs_mig_change_stop(change, GS_MIG_CHANGE_BLOCKED, "%s", reason.data);
+	call->misused = outcome == MIG_MISUSED;
+	return change->text ? change->outcome : GS_MIG_CHANGE_REFUSED;
 }
 
-static enum mig_outcome carry_out(struct mig_call *call, struct gs_mig_session *session, struct gs_mig_task *tasks,
-				  struct gs_strbuf *reason)
+/* Attempts until there is nothing more to withdraw for it. */
+static int attempt(struct mig_call *call, struct gs_error *err)
 {
-	struct gs_error err;
-	if (mig_leave_modes(call, tasks, &err) < 0) {
-		mig_fail(call, "%s; nothing was changed", err.text);
-		return MIG_FAILED;
-	}
-	if (apply(call, session, tasks, &err) == 0) {
-		mig_see_what_waits(call, tasks);
-		return MIG_DONE;
-	}
-	mig_unleave_modes(call);
-	gs_strbuf_add(reason, err.text);
-	if (err.source == GS_ERROR_NVML && err.code == NVML_ERROR_IN_USE)
-		return MIG_BLOCKED;
-	mig_fail(call, "%s", err.text);
-	return MIG_FAILED;
-}
-
-/* Reads, plans and does it once. Others that change MIG right now are waited for like processes that are in the way. */
-static enum mig_outcome attempt(struct mig_call *call, mig_planner *planner, bool dry_run, struct gs_strbuf *reason)
-{
-	struct gs_mig_session session = {.lock = -1};
-	GS_AUTO_FREE char *recovered = NULL;
-	GS_AUTO_FREE struct gs_mig_task *tasks = NULL;
-	struct gs_error err;
-	const char *state_dir = mig_option(call, "state-dir");
-	if (!dry_run && gs_mig_begin(&session, call->nvml, state_dir, proc, &recovered, &err) < 0) {
-		gs_strbuf_add(reason, err.text);
-		return err.source == GS_ERROR_LIMIT ? MIG_BLOCKED : (mig_fail(call, "%s", err.text), MIG_FAILED);
-	}
-	if (recovered)
-		fprintf(stderr, "gpushare %s: %s\n", call->command->name, recovered);
-	call->in_the_way.count = 0;
-	enum mig_outcome outcome = mig_outcome_of(mig_read(call));
-	if (outcome == MIG_DONE) {
-		tasks = gs_calloc(call->boards.count + 1, sizeof *tasks);
-		clear_tasks(call, tasks);
-		mig_mark_promised(call);
-		outcome = planner(call, tasks, reason);
-	}
-	if (outcome == MIG_DONE)
-		outcome = mig_check_promised(call, tasks, reason);
-	if (outcome == MIG_DONE && !dry_run)
-		outcome = make_way(call, planner, tasks, reason);
-	if (outcome == MIG_DONE && !dry_run)
-		outcome = carry_out(call, &session, tasks, reason);
-	if (!dry_run)
-		gs_mig_end(&session);
-	if (outcome == MIG_DONE)
-		mig_print_tasks(call, tasks, !dry_run);
-	return outcome;
+	struct gs_mig_change *change = &call->change;
+	do {
+		mig_ask_allocated(call);
+		mind_signals(true);
+		gs_mig_change_run(change, call->nvml);
+		mind_signals(false);
+		if (interrupted && !change->touched)
+			raise(interrupted);
+		if (change->recovered)
+			fprintf(stderr, "gpushare %s: %s\n", call->command->name, change->recovered);
+		if (change->outcome != GS_MIG_CHANGE_NEEDS)
+			return 0;
+		gs_mig_change_withdraw_more(change);
+	} while (withdraw(call, err) == 0);
+	return -1;
 }
 
 static double seconds_now(void)
@@ -442,6 +333,19 @@ static double seconds_now(void)
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Says what came of it; an exit code. */
+static int conclude(struct mig_call *call)
+{
+	const struct gs_mig_change *change = &call->change;
+	if (change->outcome == GS_MIG_CHANGE_DONE || change->outcome == GS_MIG_CHANGE_WAITS) {
+		mig_print_tasks(call, change->tasks, !change->dry_run);
+		return GS_EXIT_OK;
+	}
+	if (change->text)
+		mig_fail(call, "%s%s", change->text, change->touched ? "" : "; nothing was changed");
+	return call->misused ? GS_EXIT_USAGE : GS_EXIT_FAILURE;
 }
 
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
@@ -454,26 +358,35 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 		mig_fail(call, "--wait %s: write a duration, such as 90s or 10m", wait);
 		return GS_EXIT_USAGE;
 	}
+	struct gs_mig_change *change = &call->change;
+	call->planner = planner;
+	change->plan = plan;
+	change->user = call;
+	change->dry_run = dry_run;
+	change->state_dir = mig_option(call, "state-dir");
+	change->proc = proc;
+	change->reset = mig_option(call, "reset") ? reset_gpu : NULL;
+	change->interrupted = &interrupted;
 	for (double end = seconds_now() + (double)wait_ns / 1e9;;) {
-		GS_AUTO_STRBUF struct gs_strbuf reason = {0};
 		struct timespec pause = {.tv_nsec = 500 * 1000 * 1000};
-		enum mig_outcome outcome = attempt(call, planner, dry_run, &reason);
-		if (outcome != MIG_BLOCKED)
-			return outcome == MIG_DONE      ? GS_EXIT_OK
-			       : outcome == MIG_MISUSED ? GS_EXIT_USAGE
-							: GS_EXIT_FAILURE;
+		if (attempt(call, &err) < 0)
+			return mig_fail(call, "%s; nothing was changed", err.text);
+		if (change->outcome != GS_MIG_CHANGE_BLOCKED)
+			return conclude(call);
+		const char *unchanged = change->touched ? "" : "; nothing was changed";
 		if (seconds_now() >= end)
-			return mig_fail(call, "%s%s", reason.data,
+			return mig_fail(call, "%s%s%s", change->text, unchanged,
 					wait      ? " (waited in vain)"
 					: dry_run ? ""
 						  : "; --wait DURATION waits for it");
-		if (!said || strcmp(said, reason.data) != 0)
-			fprintf(stderr, "gpushare %s: waiting: %s\n", call->command->name, reason.data);
+		if (!said || strcmp(said, change->text) != 0)
+			fprintf(stderr, "gpushare %s: waiting: %s%s\n", call->command->name, change->text, unchanged);
 		/* Who comes next must not take what the others will leave. */
-		if (withdraw(call, call->in_the_way.items, call->in_the_way.count, &err) < 0)
+		gs_mig_change_withdraw_only(change);
+		if (withdraw(call, &err) < 0)
 			return mig_fail(call, "%s; nothing was changed", err.text);
 		free(said);
-		said = gs_strbuf_take(&reason);
+		said = GS_STEAL(change->text);
 		nanosleep(&pause, NULL);
 	}
 }

@@ -42,32 +42,10 @@ static int run_destroy(int argc, char **argv)
 /* enable, disable
  * ---- */
 
-/* NVML says IN_USE too, but only after it has noted the mode as pending. */
-static enum mig_outcome check_clients(struct mig_call *call, const struct gs_mig_task *task, struct gs_strbuf *reason)
-{
-	const struct gs_mig_board *board = task->board;
-	if (task->enabled == board->enabled || !board->process_count)
-		return MIG_DONE;
-	if (task->when_restarted && !task->plan.step_count) {
-		call->left[board - call->boards.items] = true;
-		return MIG_DONE;
-	}
-	mig_note_gpu(call, board);
-	gs_strbuf_printf(reason,
-			 "GPU %u: the MIG mode changes only while nothing runs on the GPU, and %zu %s, such as %s; "
-			 "nothing was changed",
-			 board->index, board->process_count, board->process_count > 1 ? "processes do" : "process does",
-			 board->processes[0].who);
-	return MIG_BLOCKED;
-}
-
 /* Fills the task with what makes the GPU as the target says. */
-static enum mig_outcome plan_target(struct mig_call *call, struct gs_mig_task *task, const struct gs_mig_target *target,
-				    struct gs_strbuf *reason)
+static enum mig_outcome plan_target(struct mig_call *call, size_t gpu, const struct gs_mig_target *target)
 {
-	if (gs_mig_task_plan(task, target) < 0)
-		return mig_refuse(call, task, GS_MIG_BECOME, reason);
-	return check_clients(call, task, reason);
+	return gs_mig_change_plan(&call->change, gpu, target) == GS_MIG_CHANGE_DONE ? MIG_DONE : MIG_BLOCKED;
 }
 
 static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tasks, bool enabled,
@@ -78,10 +56,10 @@ static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tas
 						 "--reset and --at-restart are two answers to one question: reset "
 						 "the GPU now, or leave that to a restart; give one"));
 	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++) {
+		const struct gs_mig_board *board = &call->change.boards.items[i];
 		struct gs_mig_target target = {.enabled = enabled};
-		tasks[i].when_restarted = call->chosen[i] && mig_option(call, "at-restart");
+		tasks[i].when_restarted = tasks[i].even_in_use = call->chosen[i] && mig_option(call, "at-restart");
 		if (!call->chosen[i] ||
 		    (board->pending == enabled && (board->enabled == enabled || tasks[i].when_restarted)))
 			continue;
@@ -90,7 +68,7 @@ static enum mig_outcome plan_mode(struct mig_call *call, struct gs_mig_task *tas
 			tasks[i].keeps_mode = false;
 			continue;
 		}
-		outcome = plan_target(call, &tasks[i], &target, reason);
+		outcome = plan_target(call, i, &target);
 	}
 	return outcome;
 }
@@ -142,11 +120,12 @@ static int load_config(struct mig_call *call, struct gs_mig_config *config)
 static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_target *targets)
 {
 	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++) {
 		if (!call->chosen[i])
 			continue;
 		targets[i].named = targets[i].enabled = true;
-		outcome = mig_read_list(call, &call->boards.items[i], call->arguments.operands[0], &targets[i].wish);
+		outcome = mig_read_list(call, &call->change.boards.items[i], call->arguments.operands[0],
+					&targets[i].wish);
 	}
 	return outcome;
 }
@@ -154,21 +133,22 @@ static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_tar
 static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs_mig_config *config,
 					  struct gs_mig_target *targets)
 {
-	GS_AUTO_FREE struct gs_mig_node_gpu *gpus = mig_node_gpus(call);
+	GS_AUTO_FREE struct gs_mig_node_gpu *gpus = gs_mig_node_gpus(&call->change.boards);
 	struct gs_mig_config generated = {0};
 	struct gs_diagnostics diags = {0};
 	struct gs_error err;
 	enum mig_outcome outcome = MIG_FAILED;
 	if (!config) {
-		gs_mig_config_generate(gpus, call->boards.count, &generated);
+		gs_mig_config_generate(gpus, call->change.boards.count, &generated);
 		config = &generated;
 	}
 	const struct gs_mig_named *named = gs_mig_config_find(config, mig_option(call, "config"), &err);
 	if (!named)
 		mig_fail(call, "%s", err.text);
-	else if (gs_mig_config_resolve(config, named, gpus, call->boards.count, targets, &diags) == 0)
+	else if (gs_mig_config_resolve(config, named, gpus, call->change.boards.count, targets, &diags) == 0)
 		outcome = MIG_DONE;
-	call->unmatched = outcome == MIG_DONE && !gs_mig_config_is_matched(named, gpus, call->boards.count, targets);
+	call->unmatched =
+		outcome == MIG_DONE && !gs_mig_config_is_matched(named, gpus, call->change.boards.count, targets);
 	/* It is planned again in each round. */
 	if (outcome != MIG_DONE || !call->noted)
 		gs_print_diagnostics(&diags);
@@ -181,8 +161,8 @@ static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs
 /* GPUs that can't be looked at can't be promised anything. */
 static bool all_readable(const struct mig_call *call)
 {
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; i < call->change.boards.count; i++) {
+		const struct gs_mig_board *board = &call->change.boards.items[i];
 		if (!call->chosen[i])
 			continue;
 		if (board->problem[0]) {
@@ -203,14 +183,14 @@ static bool all_readable(const struct mig_call *call)
 
 static enum mig_outcome plan_apply(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
 {
-	GS_AUTO_FREE struct gs_mig_target *targets = gs_calloc(call->boards.count + 1, sizeof *targets);
+	GS_AUTO_FREE struct gs_mig_target *targets = gs_calloc(call->change.boards.count + 1, sizeof *targets);
 	enum mig_outcome outcome = all_readable(call) ? MIG_DONE : MIG_FAILED;
 	if (outcome == MIG_DONE)
 		outcome = call->arguments.operand_count ? targets_of_list(call, targets)
 							: targets_of_config(call, call->user, targets);
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++)
 		if (targets[i].named && call->chosen[i])
-			outcome = plan_target(call, &tasks[i], &targets[i], reason);
+			outcome = plan_target(call, i, &targets[i]);
 	return outcome;
 }
 
@@ -219,7 +199,7 @@ static enum mig_outcome plan_assert(struct mig_call *call, struct gs_mig_task *t
 {
 	enum mig_outcome outcome = plan_apply(call, tasks, reason);
 	bool done = true;
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++)
 		done &= gs_mig_task_is_done(&tasks[i]);
 	if (outcome == MIG_DONE && done && call->unmatched) {
 		mig_fail(call,

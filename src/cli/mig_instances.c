@@ -137,12 +137,19 @@ static enum mig_outcome plan_create_in(struct mig_call *call, struct gs_mig_task
 	return MIG_DONE;
 }
 
+/* What is there stays, so nobody's end would help. */
+static enum mig_outcome refuse_to_add(const struct mig_call *call, const struct gs_mig_task *task)
+{
+	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, task->plan.reason);
+	return MIG_FAILED;
+}
+
 enum mig_outcome mig_plan_create(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
 {
 	GS_AUTO_FREE char *list = list_with_start(call);
 	enum mig_outcome outcome = list ? mig_outcome_of(mig_narrow(call, true)) : MIG_MISUSED;
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++) {
+		const struct gs_mig_board *board = &call->change.boards.items[i];
 		struct gs_mig_wish wish = {0};
 		if (!call->chosen[i])
 			continue;
@@ -155,7 +162,7 @@ enum mig_outcome mig_plan_create(struct mig_call *call, struct gs_mig_task *task
 		outcome = mig_read_list(call, board, list, &wish);
 		if (outcome == MIG_DONE &&
 		    gs_mig_plan_make(&board->gpu, &board->layout, &wish, GS_MIG_ADD, &tasks[i].plan) < 0)
-			outcome = mig_refuse(call, &tasks[i], GS_MIG_ADD, reason);
+			outcome = refuse_to_add(call, &tasks[i]);
 	}
 	return outcome;
 }
@@ -197,9 +204,9 @@ static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *t
 		busy = any ? instance->compute[compute].busy : busy;
 	}
 	if (busy) {
-		mig_note_instance(call, board, position);
-		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s; nothing was changed",
-				 board->index, instance->id, mig_profile_name(board, instance), instance->holder);
+		gs_mig_change_note(&call->change, board, position);
+		gs_strbuf_printf(reason, "GPU %u: GPU instance %u (%s) is in use by %s", board->index, instance->id,
+				 mig_profile_name(board, instance), instance->holder);
 		return MIG_BLOCKED;
 	}
 	if (task->plan.step_count == GS_MIG_STEPS_MAX)
@@ -212,8 +219,8 @@ static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *t
 static enum mig_outcome destroy_uuid(struct mig_call *call, struct gs_mig_task *tasks, const char *uuid,
 				     struct gs_strbuf *reason)
 {
-	for (size_t i = 0; i < call->boards.count; i++) {
-		const struct gs_mig_board *board = &call->boards.items[i];
+	for (size_t i = 0; i < call->change.boards.count; i++) {
+		const struct gs_mig_board *board = &call->change.boards.items[i];
 		for (size_t j = 0; j < board->layout.count; j++) {
 			for (size_t k = 0; k < board->layout.instances[j].compute_count; k++) {
 				if (strcmp(board->uuids[j][k], uuid) != 0)
@@ -267,7 +274,7 @@ static enum mig_outcome destroy_named(struct mig_call *call, struct gs_mig_task 
 	if (strncmp(name, "MIG-", 4) == 0)
 		return destroy_uuid(call, tasks, name, reason);
 	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, true));
-	for (size_t i = 0; i < call->boards.count && outcome == MIG_DONE; i++)
+	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++)
 		if (call->chosen[i])
 			outcome = destroy_id(call, &tasks[i], name, reason);
 	return outcome;
@@ -318,7 +325,7 @@ enum mig_outcome mig_plan_destroy(struct mig_call *call, struct gs_mig_task *tas
 	if (all == (call->arguments.operand_count > 0))
 		return mig_outcome_of(mig_misuse(call, "name instances by id or UUID, or say --all"));
 	enum mig_outcome outcome = all ? mig_outcome_of(mig_narrow(call, true)) : MIG_DONE;
-	for (size_t i = 0; all && i < call->boards.count && outcome == MIG_DONE; i++)
+	for (size_t i = 0; all && i < call->change.boards.count && outcome == MIG_DONE; i++)
 		if (call->chosen[i])
 			outcome = destroy_all(call, &tasks[i], reason);
 	if (outcome == MIG_DONE)

@@ -1,7 +1,7 @@
 /* GPUs as MIG sees them, read from NVML into plain values: what each can be divided into, how it is divided, and which
  * processes run where. */
-#ifndef GPUSHARE_GPU_MIG_H
-#define GPUSHARE_GPU_MIG_H
+#ifndef GPUSHARE_MIG_MIG_H
+#define GPUSHARE_MIG_MIG_H
 
 #include "core/share/inventory.h"
 #include "core/mig/mig_config.h"

@@ -146,6 +146,12 @@ int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char
 /* What is to be done, as values
  * ---- */
 
+bool gs_mig_task_is_left(const struct gs_mig_task *task)
+{
+	return task->even_in_use && task->enabled != task->board->enabled && task->board->process_count &&
+	       !task->plan.step_count;
+}
+
 bool gs_mig_task_is_done(const struct gs_mig_task *task)
 {
 	const struct gs_mig_board *board = task->board;
@@ -316,6 +322,8 @@ static int switch_mode(const struct gs_mig_session *session, nvmlDevice_t device
 		return 0;
 	if (gs_mig_set_mode(session->nvml, device, task->enabled, &activation, err) < 0)
 		return -1;
+	if (activation == NVML_ERROR_IN_USE && task->even_in_use)
+		return 0;
 	if (activation == NVML_ERROR_IN_USE) {
 		gs_fail(err, GS_ERROR_NVML, activation,
 			"the GPU has clients, and its MIG mode changes only without any; end them and try again");

@@ -51,6 +51,7 @@ struct gs_mig_task {
 	/* A mode that needs a reset may stay pending, where there is nobody to reset the GPU or the reset is refused; while
 	 * it does, nothing is created. */
 	bool when_restarted;
+	bool even_in_use; /* the same where somebody runs on the GPU; then there are no steps */
 	struct gs_mig_plan plan;
 };
 
@@ -58,6 +59,8 @@ struct gs_mig_task {
 struct gs_mig_task gs_mig_task_idle(const struct gs_mig_board *board);
 /* Fills a task with what makes its board as the target says. -1: impossible; the plan has blockers and reason. */
 int gs_mig_task_plan(struct gs_mig_task *task, const struct gs_mig_target *target);
+/* Whether its mode is left to the next restart because somebody runs on the GPU. */
+bool gs_mig_task_is_left(const struct gs_mig_task *task);
 /* Whether there is nothing to do. */
 bool gs_mig_task_is_done(const struct gs_mig_task *task);
 

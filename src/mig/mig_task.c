@@ -35,7 +35,7 @@ size_t gs_mig_task_removes(const struct gs_mig_task *task, const char *uuids[GS_
 {
 	const struct gs_mig_board *board = task->board;
 	size_t count = 0;
-	if (task->enabled != board->enabled)
+	if (task->enabled != board->enabled && !gs_mig_task_is_left(task))
 		uuids[count++] = board->uuid;
 	for (size_t i = 0; i < task->plan.step_count; i++) {
 		const struct gs_mig_step *step = &task->plan.steps[i];

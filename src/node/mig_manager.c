@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "mig/mig_job.h"
+#include "mig/mig_named.h"
 #include "node/others.h"
 #include "node/withdraw.h"
 
@@ -32,17 +32,16 @@ struct mig_manager {
 	enum state state;
 	char *reason; /* "" without one */
 
-	struct mig_job job;
-	char *job_name;
-	char *refused; /* why a GPU could not be reset for this configuration; then a restart is waited for */
-	bool working;  /* a job is under way, or the kubelet is being asked for it */
-	bool again;    /* something else is wanted by now */
+	struct gs_mig_change change;
+	struct gs_mig_by_name by_name;
+	char *name;   /* of the configuration that the change is about: `wanted`, or what it was */
+	bool working; /* an attempt is under way, or the kubelet is being asked for it */
+	bool again;   /* something else is wanted by now */
 	unsigned failures;
 	uint64_t retry_ms;
 	uv_timer_t retry;
 
-	struct withdrawal *withdrawal;
-	GS_VEC(char *) withdrawn; /* its devices */
+	struct withdrawal *withdrawal; /* of change.withdrawn */
 
 	bool seen;        /* the GPUs were read; nothing is attempted before */
 	bool label_known; /* the API server has said whether there is one */
@@ -151,40 +150,24 @@ const char *mig_manager_problem(const struct node *node)
 
 /* --- withdrawing --- */
 
-static void free_withdrawn(struct mig_manager *manager)
-{
-	for (size_t i = 0; i < manager->withdrawn.count; i++)
-		free(manager->withdrawn.items[i]);
-	manager->withdrawn.count = 0;
-}
-
 static void release(struct mig_manager *manager)
 {
 	if (manager->withdrawal)
 		node_unwithdraw(manager->node, manager->withdrawal);
 	manager->withdrawal = NULL;
-	free_withdrawn(manager);
+	gs_mig_change_withdraw_nothing(&manager->change);
 }
 
-static bool is_listed(char *const *uuids, size_t count, const char *uuid)
-{
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(uuids[i], uuid) == 0)
-			return true;
-	return false;
-}
-
-/* These devices instead of those before. */
-static void withdraw(struct mig_manager *manager, char *const *uuids, size_t count)
+/* What the change says now instead of what it said before. */
+static void withdraw(struct mig_manager *manager)
 {
 	struct withdrawal *before = manager->withdrawal;
+	const struct gs_mig_change *change = &manager->change;
 	manager->withdrawal = NULL;
-	free_withdrawn(manager);
-	if (count) {
+	if (change->withdrawn.count) {
 		GS_AUTO_FREE char *reason = gs_printf("the MIG layout changes to \"%s\"", manager->wanted);
-		manager->withdrawal = node_withdraw(manager->node, (const char *const *)uuids, count, reason);
-		for (size_t i = 0; i < count; i++)
-			*GS_VEC_PUSH(&manager->withdrawn) = gs_strdup(uuids[i]);
+		manager->withdrawal = node_withdraw(manager->node, (const char *const *)change->withdrawn.items,
+						    change->withdrawn.count, reason);
 	}
 	if (before)
 		node_unwithdraw(manager->node, before);
@@ -209,77 +192,64 @@ static void retry_later(struct mig_manager *manager)
  * leave. */
 static void on_blocked(struct mig_manager *manager)
 {
-	struct mig_job *job = &manager->job;
+	struct gs_mig_change *change = &manager->change;
 	manager->failures = 0; /* in a row */
-	if (job->refusal) {
-		free(manager->refused);
-		manager->refused = GS_STEAL(job->refusal);
-	}
-	withdraw(manager, job->devices.items, job->devices.count);
-	tell(manager, job->outcome == MIG_JOB_WAITS ? STATE_WAITING : STATE_PENDING, job->text);
+	gs_mig_change_withdraw_only(change);
+	withdraw(manager);
+	tell(manager, change->outcome == GS_MIG_CHANGE_WAITS ? STATE_WAITING : STATE_PENDING, change->text);
 	let_go(manager);
 	retry_later(manager);
 }
 
-/* The job's devices besides those before. None comes back before the change is over, so each round adds one at least, and
- * there are no more rounds than devices. */
-static void withdraw_more(struct mig_manager *manager)
+static void on_done(struct mig_manager *manager)
 {
-	GS_VEC(char *) all = {0};
-	struct mig_job *job = &manager->job;
-	for (size_t i = 0; i < job->devices.count; i++)
-		*GS_VEC_PUSH(&all) = gs_strdup(job->devices.items[i]);
-	for (size_t i = 0; i < manager->withdrawn.count; i++)
-		if (!is_listed(all.items, all.count, manager->withdrawn.items[i]))
-			*GS_VEC_PUSH(&all) = gs_strdup(manager->withdrawn.items[i]);
-	withdraw(manager, all.items, all.count);
-	for (size_t i = 0; i < all.count; i++)
-		free(all.items[i]);
-	GS_VEC_FREE(&all);
+	GS_AUTO_FREE char *summary = gs_mig_by_name_summary(&manager->change, &manager->by_name);
+	manager->done = true;
+	release(manager);
+	gpus_rescan(manager->node->gpus);
+	tell(manager, STATE_SUCCESS, summary);
 }
 
 static void settle(struct mig_manager *manager)
 {
-	struct mig_job *job = &manager->job;
-	switch (job->outcome) {
-	case MIG_JOB_DONE:
-		manager->done = true;
-		release(manager);
-		gpus_rescan(manager->node->gpus);
-		tell(manager, STATE_SUCCESS, job->text);
+	struct gs_mig_change *change = &manager->change;
+	switch (change->outcome) {
+	case GS_MIG_CHANGE_DONE:
+		on_done(manager);
 		break;
-	case MIG_JOB_NEEDS:
-		withdraw_more(manager);
+	case GS_MIG_CHANGE_NEEDS:
+		gs_mig_change_withdraw_more(change);
+		withdraw(manager);
 		attempt(manager);
 		break;
-	case MIG_JOB_WAITS:
+	case GS_MIG_CHANGE_WAITS:
 		gpus_rescan(manager->node->gpus); /* the others may be done */
 		on_blocked(manager);
 		break;
-	case MIG_JOB_BLOCKED:
+	case GS_MIG_CHANGE_BLOCKED:
 		on_blocked(manager);
 		break;
-	case MIG_JOB_FAILED:
+	case GS_MIG_CHANGE_FAILED:
 		/* What goes stays withdrawn while it is tried again: a pod on it would be in the way. */
 		let_go(manager);
 		if (++manager->failures >= FAILURES_MAX) {
 			release(manager);
-			tell(manager, STATE_FAILED, job->text);
+			tell(manager, STATE_FAILED, change->text);
 			break;
 		}
-		tell(manager, STATE_PENDING, job->text);
+		tell(manager, STATE_PENDING, change->text);
 		retry_later(manager);
 		break;
-	case MIG_JOB_REFUSED:
+	case GS_MIG_CHANGE_REFUSED:
 		release(manager);
 		let_go(manager);
-		tell(manager, STATE_FAILED, job->text);
+		tell(manager, STATE_FAILED, change->text);
 		break;
 	}
 }
 
 /* On the loop's thread. */
-static void on_job_done(void *user)
+static void on_attempted(void *user)
 {
 	struct mig_manager *manager = user;
 	manager->working = false;
@@ -291,22 +261,21 @@ static void on_job_done(void *user)
 		settle(manager);
 }
 
-static void run_job(const struct gs_nvml *nvml, void *user)
+static void run_change(const struct gs_nvml *nvml, void *user)
 {
 	struct mig_manager *manager = user;
-	mig_job_run(&manager->job, nvml);
+	gs_mig_change_run(&manager->change, nvml);
 }
 
 static void add_promise(void *user, const char *device, const char *share, const char *who)
 {
-	struct mig_job *job = user;
-	*GS_VEC_PUSH(&job->promised) = (struct mig_job_promise){gs_strdup(device), gs_strdup(who)};
+	gs_mig_change_allocated(user, device, who);
 }
 
-static void start_job(struct node *node, struct withdrawal *withdrawal, void *user)
+static void start_attempt(struct node *node, struct withdrawal *withdrawal, void *user)
 {
 	struct mig_manager *manager = user;
-	struct mig_job *job = &manager->job;
+	struct gs_mig_change *change = &manager->change;
 	if (node->stopping)
 		return;
 	if (manager->again) {
@@ -314,22 +283,24 @@ static void start_job(struct node *node, struct withdrawal *withdrawal, void *us
 		attempt(manager);
 		return;
 	}
-	mig_job_free(job);
-	free(manager->job_name);
-	manager->job_name = gs_strdup(manager->wanted);
-	job->name = manager->job_name;
-	job->config_path = node->options->mig_config_path;
-	job->state_dir = node->options->state_dir;
-	job->proc = "/proc";
-	/* One that was refused is not asked for at each look. */
-	job->reset = manager->refused ? NULL : gs_mig_reset_by_smi;
-	job->refused = manager->refused;
+	if (!manager->name || strcmp(manager->name, manager->wanted) != 0) {
+		free(manager->name);
+		manager->name = gs_strdup(manager->wanted);
+		free(change->refused);
+		change->refused = NULL;
+	}
+	manager->by_name.name = manager->name;
+	manager->by_name.config_path = node->options->mig_config_path;
+	change->plan = gs_mig_plan_by_name;
+	change->user = &manager->by_name;
+	change->state_dir = node->options->state_dir;
+	change->proc = "/proc";
+	change->reset = gs_mig_reset_by_smi;
 	/* Of all devices, not of those that are withdrawn now: a plan that knows only these would avoid what is in use
 	 * among them by taking what is in use elsewhere. */
-	node_promises(node, NULL, add_promise, job);
-	for (size_t i = 0; i < manager->withdrawn.count; i++)
-		*GS_VEC_PUSH(&job->withdrawn) = gs_strdup(manager->withdrawn.items[i]);
-	gpus_work(node->gpus, run_job, on_job_done, manager);
+	gs_mig_change_forget_allocated(change);
+	node_promises(node, NULL, add_promise, change);
+	gpus_work(node->gpus, run_change, on_attempted, manager);
 }
 
 static void attempt(struct mig_manager *manager)
@@ -354,7 +325,7 @@ static void attempt(struct mig_manager *manager)
 	if (manager->state != STATE_PENDING && manager->state != STATE_WAITING)
 		tell(manager, STATE_PENDING, "");
 	manager->working = true;
-	node_withdrawal_settle(manager->node, NULL, start_job, manager);
+	node_withdrawal_settle(manager->node, NULL, start_attempt, manager);
 }
 
 bool mig_manager_busy(const struct node *node)
@@ -383,8 +354,6 @@ void mig_manager_want(struct node *node, const char *name)
 	free(manager->wanted);
 	manager->wanted = name ? gs_strdup(name) : NULL;
 	manager->failures = 0;
-	free(manager->refused);
-	manager->refused = NULL;
 	manager->retry_ms = RETRY_FIRST_MS;
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
 	if (manager->seen || !name)
@@ -459,11 +428,9 @@ void mig_manager_free(struct node *node)
 	struct mig_manager *manager = node->mig;
 	if (!manager)
 		return;
-	free_withdrawn(manager);
-	GS_VEC_FREE(&manager->withdrawn);
-	mig_job_free(&manager->job);
-	free(manager->job_name);
-	free(manager->refused);
+	gs_mig_change_free(&manager->change);
+	free(manager->by_name.notes);
+	free(manager->name);
 	free(manager->wanted);
 	free(manager->reason);
 	free(manager);
