@@ -182,17 +182,23 @@ static bool is_claimed(const struct slot *slots, uint32_t count, const char *uui
 	return false;
 }
 
-/* Which GPU of `previous` an unreadable slot is. Indices shift when a GPU before it is unplugged, so one that another
- * slot is, or that NVML says it does not know, is out; then the same index is the better guess. NULL: none is left. */
+/* Whether a GPU of `previous` may be an unreadable slot: none that another slot is, or that NVML says it does not know. */
+static bool is_candidate(const struct gs_nvml *nvml, const struct slot *slots, uint32_t count, const struct gs_gpu *gpu)
+{
+	nvmlDevice_t device;
+	return !is_claimed(slots, count, gpu->uuid) &&
+	       GS_NVML(nvml, DeviceGetHandleByUUID, gpu->uuid, &device) != NVML_ERROR_NOT_FOUND;
+}
+
+/* Which GPU of `previous` an unreadable slot is. Indices shift when a GPU before it is unplugged, so the same index is only
+ * the better guess. NULL: none is left. */
 static const struct gs_gpu *guess_gpu(const struct gs_nvml *nvml, const struct gs_inventory *previous,
-				      const struct slot *slots, uint32_t count, uint32_t index)
+				      const struct slot *slots, uint32_t count, uint32_t index, bool same_index)
 {
 	const struct gs_gpu *guess = NULL;
-	for (size_t i = 0; previous && i < previous->gpu_count; i++) {
+	for (size_t i = 0; i < previous->gpu_count; i++) {
 		const struct gs_gpu *gpu = &previous->gpus[i];
-		nvmlDevice_t device;
-		if (is_claimed(slots, count, gpu->uuid) ||
-		    GS_NVML(nvml, DeviceGetHandleByUUID, gpu->uuid, &device) == NVML_ERROR_NOT_FOUND)
+		if ((same_index && gpu->index != index) || !is_candidate(nvml, slots, count, gpu))
 			continue;
 		if (gpu->index == index)
 			return gpu;
@@ -200,6 +206,45 @@ static const struct gs_gpu *guess_gpu(const struct gs_nvml *nvml, const struct g
 			guess = gpu;
 	}
 	return guess;
+}
+
+/* Whether more slots are unreadable than there are GPUs for them: then some slot was never read before, and must not be
+ * taken for another's GPU. */
+static bool has_strangers(const struct gs_nvml *nvml, const struct gs_inventory *previous, const struct slot *slots,
+			  uint32_t count)
+{
+	size_t unreadable = 0, candidates = 0;
+	for (uint32_t i = 0; i < count; i++)
+		unreadable += slots[i].state == SLOT_UNREADABLE;
+	for (size_t i = 0; unreadable && i < previous->gpu_count; i++)
+		candidates += is_candidate(nvml, slots, count, &previous->gpus[i]);
+	return unreadable > candidates;
+}
+
+static void take_over(struct slot *slot, const struct gs_gpu *known, uint32_t index)
+{
+	char problem[GS_GPU_PROBLEM_SIZE];
+	memcpy(problem, slot->gpu.problem, sizeof problem);
+	slot->gpu = *known;
+	slot->gpu.index = index;
+	memcpy(slot->gpu.problem, problem, sizeof problem);
+	slot->state = SLOT_READ;
+}
+
+/* Unreadable slots become the GPUs that they were. */
+static void take_over_known(const struct gs_nvml *nvml, const struct gs_inventory *previous, struct slot *slots,
+			    uint32_t count)
+{
+	if (!previous)
+		return;
+	for (int pass = has_strangers(nvml, previous, slots, count) ? 0 : 1; pass < 2; pass++)
+		for (uint32_t i = 0; i < count; i++) {
+			if (slots[i].state != SLOT_UNREADABLE)
+				continue;
+			const struct gs_gpu *known = guess_gpu(nvml, previous, slots, count, i, pass == 0);
+			if (known)
+				take_over(&slots[i], known, i);
+		}
 }
 
 static bool same_gpus(const struct gs_inventory *a, const struct gs_inventory *b)
@@ -297,17 +342,8 @@ int gs_inventory_read(const struct gs_nvml *nvml, const struct gs_inventory_plac
 		inventory->cuda_version = previous ? previous->cuda_version : 0;
 	nvmlDevice_t handles[GS_GPUS_MAX] = {0};
 	inventory->gpus = gs_calloc(count, sizeof *inventory->gpus);
+	take_over_known(nvml, previous, slots, count);
 	for (uint32_t i = 0; i < count; i++) {
-		const struct gs_gpu *known =
-			slots[i].state == SLOT_UNREADABLE ? guess_gpu(nvml, previous, slots, count, i) : NULL;
-		if (known) {
-			char problem[GS_GPU_PROBLEM_SIZE];
-			memcpy(problem, slots[i].gpu.problem, sizeof problem);
-			slots[i].gpu = *known;
-			slots[i].gpu.index = i;
-			memcpy(slots[i].gpu.problem, problem, sizeof problem);
-			slots[i].state = SLOT_READ;
-		}
 		if (slots[i].state == SLOT_UNREADABLE || slots[i].state == SLOT_LEFT_OUT)
 			add_unread(inventory, i, slots[i].gpu.problem);
 		if (slots[i].state != SLOT_READ)

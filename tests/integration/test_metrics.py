@@ -1,5 +1,6 @@
 """What the daemon serves by HTTP: metrics that Prometheus' own tool accepts, and clients that do not behave."""
 import http.client
+import json
 import os
 import re
 import socket
@@ -93,6 +94,19 @@ def test_what_it_tells(serving, sim, page, kubelet):
     sim.inject("--gpu", "1", "xid=79")
     wait_until(lambda: [value for _, value in page.metrics()["gpushare_device_healthy"]] == [1, 0], "the sick GPU to be told")
     assert page.metrics()["gpushare_gpus_missing"] == [({}, 0)]
+    memory = os.path.join(serving.state, "gpus.json")
+    with open(memory, encoding="utf-8") as file:
+        document = json.load(file)
+    serving.stop()
+    document["gpus"].append({"uuid": "GPU-gone", "name": "Tesla T4", "pciBusId": "00000000:FE:00.0", "index": 5, "minor": 5})
+    with open(memory, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+    os.remove(serving.log)
+    page.chosen = None  # another daemon has another port
+    serving.start()
+    wait_until(lambda: page.metrics().get("gpushare_gpus_missing") == [({}, 2)], "the lost one and another one to be missed")
+    gone = {"gpu": "5", "UUID": "GPU-gone", "device": "nvidia5", "modelName": "Tesla T4"}
+    assert (gone, 0) in page.metrics()["gpushare_device_healthy"]
     serving.write_config("version: v9")
     wait_until(lambda: page.metrics()["gpushare_config_in_force"] == [({}, 0)], "the bad config to be told")
 

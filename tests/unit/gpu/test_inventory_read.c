@@ -297,6 +297,25 @@ static void test_unplugged_before_a_lost_one(void **state)
 	gs_inventory_free(&now);
 }
 
+/* One was lost when the daemon began, and never read: another one that is lost later is not taken for it. */
+static void test_lost_beside_one_that_was_never_read(void **state)
+{
+	struct gs_inventory before, now;
+	fake.gpus[1].lost = true;
+	assert_int_equal(read_inventory(NULL, &before), 1);
+	assert_int_equal(before.gpu_count, 3);
+	fake.gpus[0].lost = fake.gpus[2].lost = true;
+	assert_int_equal(read_inventory(&before, &now), 3);
+	assert_int_equal(now.gpu_count, 3);
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t gpu = i ? i + 1 : 0;
+		assert_string_equal(now.gpus[i].uuid, fake.gpus[gpu].uuid);
+		assert_int_equal(now.gpus[i].index, gpu);
+	}
+	gs_inventory_free(&before);
+	gs_inventory_free(&now);
+}
+
 static void test_hot_plug(void **state)
 {
 	struct gs_inventory before, now;
@@ -623,6 +642,7 @@ int main(void)
 		cmocka_unit_test_setup(test_count_failing_is_an_error, setup),
 		cmocka_unit_test_setup(test_lost_gpu_keeps_its_place, setup),
 		cmocka_unit_test_setup(test_unplugged_before_a_lost_one, setup),
+		cmocka_unit_test_setup(test_lost_beside_one_that_was_never_read, setup),
 		cmocka_unit_test_setup(test_hot_plug, setup),
 		cmocka_unit_test_setup(test_display_adapter_is_no_change, setup),
 		cmocka_unit_test_setup(test_one_uuid_twice, setup),
