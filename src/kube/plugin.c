@@ -254,6 +254,11 @@ int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err)
 	return 0;
 }
 
+const struct kube_allocations *kube_plugin_allocations(const struct kube_plugin *plugin)
+{
+	return &plugin->allocations;
+}
+
 const char *kube_plugin_resource_name(const struct kube_plugin *plugin)
 {
 	return plugin->view.resource->name;

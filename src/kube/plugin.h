@@ -59,6 +59,14 @@ void kube_plugin_register(struct kube_plugin *plugin);
  * another process serves there, as it is for kube_plugin_start. */
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err);
 
+/* What Allocate has come to since the plugin started. */
+struct kube_allocations {
+	uint64_t containers, shares; /* that were given, and what they were given */
+	uint64_t bad_requests;       /* refused: such a request cannot be met */
+	uint64_t failures;           /* refused: it could not be met here and now */
+};
+const struct kube_allocations *kube_plugin_allocations(const struct kube_plugin *plugin);
+
 const char *kube_plugin_resource_name(const struct kube_plugin *plugin);
 /* False while its socket could not be bound anew. */
 bool kube_plugin_served(const struct kube_plugin *plugin);

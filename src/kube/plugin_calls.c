@@ -215,6 +215,16 @@ static enum rpc_status status_of(const struct gs_error *err)
 	return err->source == GS_ERROR_INPUT ? RPC_INVALID_ARGUMENT : RPC_INTERNAL;
 }
 
+/* Counts a request that is refused, for the metrics. */
+static int refused(struct kube_plugin *plugin, enum rpc_status status)
+{
+	if (status == RPC_INVALID_ARGUMENT)
+		plugin->allocations.bad_requests++;
+	else
+		plugin->allocations.failures++;
+	return -1;
+}
+
 /* Edits for every container of the request, or the call is ended with the reason and -1 returned. */
 static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const V1beta1__AllocateRequest *request,
 			struct gs_container_edit *edits)
@@ -223,14 +233,17 @@ static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const
 		const V1beta1__ContainerAllocateRequest *container = request->container_requests[i];
 		uint32_t *positions = reserve_positions(plugin, plugin->view.resource->share_count);
 		if (find_shares(plugin, call, container->devices_ids, container->n_devices_ids, positions) < 0)
-			return -1;
+			return refused(plugin, RPC_INVALID_ARGUMENT);
 		struct gs_error err;
 		if (plugin->owner.allocate(plugin->owner.user, &plugin->view, positions, container->n_devices_ids,
 					   &edits[i], &err) < 0) {
 			rpc_call_finish(call, status_of(&err), err.text);
-			return -1;
+			return refused(plugin, status_of(&err));
 		}
 	}
+	for (size_t i = 0; i < request->n_container_requests; i++)
+		plugin->allocations.shares += request->container_requests[i]->n_devices_ids;
+	plugin->allocations.containers += request->n_container_requests;
 	return 0;
 }
 
@@ -254,10 +267,15 @@ static bool refuse_blown_up(struct rpc_call *call, const uint8_t *bytes, size_t 
 static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
 {
 	struct kube_plugin *plugin = user;
-	if (refuse_when_stopping(plugin, call) || refuse_blown_up(call, bytes, length, 1))
+	if (refuse_when_stopping(plugin, call))
 		return;
+	if (refuse_blown_up(call, bytes, length, 1)) {
+		refused(plugin, RPC_INVALID_ARGUMENT);
+		return;
+	}
 	V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, length, bytes);
 	if (!request) {
+		refused(plugin, RPC_INVALID_ARGUMENT);
 		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not an AllocateRequest");
 		return;
 	}

@@ -21,6 +21,7 @@ struct kube_plugin {
 	char *kubelet_socket;
 	struct kube_view view;
 	struct kube_plugin_owner owner;
+	struct kube_allocations allocations;
 
 	struct rpc_server *server; /* the one in force */
 	unsigned servers;          /* with those that are still being stopped */

@@ -12,6 +12,7 @@
 #include "core/health/health.h"
 #include "node/handover.h"
 #include "node/missing.h"
+#include "node/mig_manager.h"
 #include "node/node_internal.h"
 #include "telemetry/exposition.h"
 #include "telemetry/http_server.h"
@@ -55,6 +56,124 @@ static void add_registered(const struct output *output)
 		const char *const labels[] = {"resource", kube_plugin_resource_name(plugin), NULL};
 		add(output, labels, kube_plugin_registered(plugin));
 	}
+}
+
+/* --- what the kubelet asked for --- */
+
+static void each_plugin(const struct output *output, uint64_t (*count)(const struct kube_allocations *allocations))
+{
+	for (size_t i = 0; i < output->node->plugins.count; i++) {
+		const struct kube_plugin *plugin = output->node->plugins.items[i];
+		const char *const labels[] = {"resource", kube_plugin_resource_name(plugin), NULL};
+		add(output, labels, (double)count(kube_plugin_allocations(plugin)));
+	}
+}
+
+static uint64_t containers_of(const struct kube_allocations *allocations)
+{
+	return allocations->containers;
+}
+
+static uint64_t shares_of(const struct kube_allocations *allocations)
+{
+	return allocations->shares;
+}
+
+static void add_allocations(const struct output *output)
+{
+	each_plugin(output, containers_of);
+}
+
+static void add_allocated_shares(const struct output *output)
+{
+	each_plugin(output, shares_of);
+}
+
+static void add_allocation_errors(const struct output *output)
+{
+	for (size_t i = 0; i < output->node->plugins.count; i++) {
+		const struct kube_plugin *plugin = output->node->plugins.items[i];
+		const struct kube_allocations *allocations = kube_plugin_allocations(plugin);
+		const char *const request[] = {"resource", kube_plugin_resource_name(plugin), "reason", "request",
+					       NULL};
+		const char *const failure[] = {"resource", kube_plugin_resource_name(plugin), "reason", "node", NULL};
+		add(output, request, (double)allocations->bad_requests);
+		add(output, failure, (double)allocations->failures);
+	}
+}
+
+/* --- MPS and MIG, as the status has them --- */
+
+/* `value` takes one control daemon's entry of the status. */
+static void each_mps(const struct output *output, double (*value)(const json_t *daemon))
+{
+	json_t *daemons = node_mps_status(output->node), *daemon;
+	size_t i;
+	json_array_foreach(daemons, i, daemon)
+	{
+		const char *const labels[] = {"id",    json_string_value(json_object_get(daemon, "id")),
+					      "UUID",  json_string_value(json_object_get(daemon, "device")),
+					      "state", json_string_value(json_object_get(daemon, "state")),
+					      NULL};
+		const char *const plain[] = {labels[0], labels[1], labels[2], labels[3], NULL};
+		add(output, value ? plain : labels, value ? value(daemon) : 1);
+	}
+	json_decref(daemons);
+}
+
+static double starts_of(const json_t *daemon)
+{
+	return (double)json_integer_value(json_object_get(daemon, "starts"));
+}
+
+static double faults_of(const json_t *daemon)
+{
+	return (double)json_integer_value(json_object_get(daemon, "faults"));
+}
+
+static double servers_of(const json_t *daemon)
+{
+	return (double)json_array_size(json_object_get(daemon, "servers"));
+}
+
+static void add_mps_state(const struct output *output)
+{
+	each_mps(output, NULL);
+}
+
+static void add_mps_starts(const struct output *output)
+{
+	each_mps(output, starts_of);
+}
+
+static void add_mps_faults(const struct output *output)
+{
+	each_mps(output, faults_of);
+}
+
+static void add_mps_servers(const struct output *output)
+{
+	each_mps(output, servers_of);
+}
+
+static void add_mig_state(const struct output *output)
+{
+	json_t *mig = mig_manager_json(output->node);
+	const char *const labels[] = {"config", json_string_value(json_object_get(mig, "config")), "state",
+				      json_string_value(json_object_get(mig, "state")), NULL};
+	if (labels[1] && labels[3])
+		add(output, labels, 1);
+	json_decref(mig);
+}
+
+static void add_mig_changes(const struct output *output)
+{
+	struct mig_manager_counts counts;
+	static const char *const success[] = {"result", "success", NULL}, *const failed[] = {"result", "failed", NULL};
+	if (!mig_manager_get_counts(output->node, &counts))
+		return;
+	add(output, success, (double)counts.successes);
+	add(output, failed, (double)counts.failures);
 }
 
 static void add_api_requests(const struct output *output)
@@ -256,6 +375,24 @@ static const struct {
 	{{"gpushare_shares_held", GS_GAUGE,
 	  "Shares that pods hold, as the kubelet said at the scrape before; absent while it does not tell"},
 	 add_shares_held},
+	{{"gpushare_allocations_total", GS_COUNTER, "Containers that were given shares of the resource"},
+	 add_allocations},
+	{{"gpushare_allocated_shares_total", GS_COUNTER, "Shares of the resource that containers were given"},
+	 add_allocated_shares},
+	{{"gpushare_allocation_errors_total", GS_COUNTER,
+	  "Requests for shares that were refused: reason request (such a one cannot be met) or node (it could not be "
+	  "met then)"},
+	 add_allocation_errors},
+	{{"gpushare_mps_daemon_state", GS_GAUGE, "1, with the state of the MPS control daemon"}, add_mps_state},
+	{{"gpushare_mps_daemon_starts_total", GS_COUNTER, "Starts of the MPS control daemon"}, add_mps_starts},
+	{{"gpushare_mps_daemon_faults_total", GS_COUNTER, "Faults of clients of the MPS control daemon"},
+	 add_mps_faults},
+	{{"gpushare_mps_servers", GS_GAUGE, "MPS servers of the control daemon"}, add_mps_servers},
+	{{"gpushare_mig_config_state", GS_GAUGE,
+	  "1, with the MIG configuration that the node's label wants, and its state"},
+	 add_mig_state},
+	{{"gpushare_mig_changes_total", GS_COUNTER, "How often what the node's label wants of MIG came to a result"},
+	 add_mig_changes},
 	{{"gpushare_api_requests_total", GS_COUNTER, "Requests to the API server, watches included"}, add_api_requests},
 	{{"process_cpu_seconds_total", GS_COUNTER, "Processor time of the daemon in seconds"}, add_cpu},
 	{{"process_resident_memory_bytes", GS_GAUGE, "Resident memory of the daemon in bytes"}, add_resident},

@@ -31,6 +31,7 @@ struct mig_manager {
 	char *wanted; /* NULL: nothing */
 	enum state state;
 	char *reason; /* "" without one */
+	struct mig_manager_counts counts;
 
 	struct gs_mig_change change;
 	struct gs_mig_by_name by_name;
@@ -110,6 +111,8 @@ static void tell(struct mig_manager *manager, enum state state, const char *reas
 		return;
 	bool other = state != manager->state;
 	manager->state = state;
+	manager->counts.successes += other && state == STATE_SUCCESS;
+	manager->counts.failures += other && state == STATE_FAILED;
 	free(manager->reason);
 	manager->reason = gs_strdup(reason);
 	const struct cluster_pair label = {MIG_STATE_LABEL, state_names[state]};
@@ -136,6 +139,14 @@ json_t *mig_manager_json(const struct node *node)
 		return json_null();
 	return json_pack("{s:s, s:s, s:s}", "config", manager->wanted, "state", state_names[manager->state], "reason",
 			 manager->reason);
+}
+
+bool mig_manager_get_counts(const struct node *node, struct mig_manager_counts *counts)
+{
+	if (!node->mig)
+		return false;
+	*counts = node->mig->counts;
+	return true;
 }
 
 const char *mig_manager_problem(const struct node *node)

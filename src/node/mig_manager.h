@@ -31,6 +31,11 @@ void mig_manager_free(struct node *node);
 
 /* {"config": ..., "state": ..., "reason": ...}, or null when no label asks for anything. */
 json_t *mig_manager_json(const struct node *node);
+/* How often what the label wanted came to an end; false where no label is followed. */
+struct mig_manager_counts {
+	unsigned successes, failures;
+};
+bool mig_manager_get_counts(const struct node *node, struct mig_manager_counts *counts);
 /* What stands in the way; NULL: nothing. */
 const char *mig_manager_problem(const struct node *node);
 

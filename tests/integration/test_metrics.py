@@ -6,9 +6,11 @@ import re
 import socket
 import subprocess
 
+import grpc
 import pytest
 
 from kubelet import BUILD, WAIT
+from mps_world import World
 from node import GPUSHARE, Sim, healthy, wait_until
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
@@ -111,13 +113,50 @@ def test_what_it_tells(serving, sim, page, kubelet):
     wait_until(lambda: page.metrics()["gpushare_config_in_force"] == [({}, 0)], "the bad config to be told")
 
 
-def test_promtool_likes_it(serving, page):
+def test_allocations_are_counted(serving, page, kubelet):
+    plugin = kubelet.plugins["nvidia.com/gpu"]
+    ids = sorted(plugin.wait(lambda devices: len(devices) == 8))
+    plugin.allocate(ids[:2])
+    plugin.allocate(ids[2:3], ids[3:4])
+    for refused in (["no-such-device"], ids + ids[:1]):
+        with pytest.raises(grpc.RpcError):
+            plugin.allocate(refused)
+    values, resource = page.metrics(), {"resource": "nvidia.com/gpu"}
+    assert values["gpushare_allocations_total"] == [(resource, 3)]
+    assert values["gpushare_allocated_shares_total"] == [(resource, 4)]
+    assert values["gpushare_allocation_errors_total"] == [({**resource, "reason": "request"}, 2), ({**resource, "reason": "node"}, 0)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change the compute mode")
+def test_mps_daemons_are_told(tmp_path):
+    world = World(tmp_path)
+    page = Page(world.node)
+    try:
+        world.start().ready()
+        values, daemons = page.metrics(), world.node.status()["mps"]
+        assert values["gpushare_mps_daemon_state"] == [({"id": d["id"], "UUID": d["device"], "state": "Ready"}, 1) for d in daemons]
+        assert [value for _, value in values["gpushare_mps_daemon_starts_total"]] == [1, 1]
+        assert [value for _, value in values["gpushare_mps_daemon_faults_total"]] == [0, 0]
+        lint(page)
+        os.kill(daemons[0]["pid"], 9)
+        wait_until(lambda: sorted(value for _, value in page.metrics()["gpushare_mps_daemon_starts_total"]) == [1, 2], "the start to count")
+    finally:
+        world.stop()
+
+
+def lint(page):
     subprocess.run([FETCH], stdin=subprocess.DEVNULL, check=False)
     if not os.path.exists(PROMTOOL):
-        pytest.skip("Debian's promtool could not be fetched")
+        return False
     done = subprocess.run([PROMTOOL, "check", "metrics"], input=page.ask()[1], capture_output=True, text=True, timeout=WAIT)
     # Labels are dcgm-exporter's, whose modelName is not what its advice has in mind.
     assert not [line for line in (done.stdout + done.stderr).splitlines() if "camelCase" not in line]
+    return True
+
+
+def test_promtool_likes_it(serving, page):
+    if not lint(page):
+        pytest.skip("Debian's promtool could not be fetched")
 
 
 def test_mig_devices_have_the_labels_of_their_instance(node, tmp_path, kubelet, page):

@@ -1,7 +1,9 @@
 """MIG by the node's label nvidia.com/mig.config: the daemon, a kubelet and an API server that are not ours."""
 import os
 import pathlib
+import re
 import tempfile
+import urllib.request
 
 import pytest
 
@@ -74,6 +76,20 @@ def make(authority):
         yield start
         for world in worlds:
             world.stop()
+
+
+def test_metrics_tell_what_the_label_came_to(make):
+    world = make(arguments=["--metrics-address", "127.0.0.1:0"])
+    text = lambda: urllib.request.urlopen(address, timeout=60).read().decode()
+    address = "http://%s/metrics" % wait_until(lambda: re.search(r"serving metrics address=(\S+)\n", world.node.read_log()), "the address").group(1)
+    world.want("all-1g.10gb")
+    world.wait_state("success")
+    wait_until(lambda: 'gpushare_mig_config_state{config="all-1g.10gb",state="success"} 1\n' in text(), "the state")
+    assert 'gpushare_mig_changes_total{result="success"} 1\n' in text() and 'gpushare_mig_changes_total{result="failed"} 0\n' in text()
+    world.want("no-such-layout")
+    world.wait_state("failed")
+    wait_until(lambda: 'gpushare_mig_changes_total{result="failed"} 1\n' in text(), "the failure to count")
+    assert 'gpushare_mig_config_state{config="no-such-layout",state="failed"} 1\n' in text()
 
 
 def test_the_label_divides_the_gpus(make):
