@@ -10,7 +10,7 @@ SIM = "/run/gpushare-sim/node"
 counter = itertools.count(1)
 
 
-def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False, plain=False):
+def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=None, host_pid=False, plain=False, image=IMAGE):
     """A pod whose container runs tests/e2e/programs/gpus.c on the simulated driver, which it is given here unless it is
     plain, as anybody's pod is. With host_pid its processes have the node's numbers, by which MPS tells clients apart."""
     limits = {resource: gpus} if gpus else {}
@@ -19,7 +19,7 @@ def manifest(name=None, gpus=1, resource="nvidia.com/gpu", arguments=(), env=Non
     pod = {"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name or f"pod-{next(counter)}", "namespace": "default", "labels": {"e2e": "workload"}},
             "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False, "hostPID": host_pid,
-                     "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "args": list(arguments),
+                     "containers": [{"name": "main", "image": image, "imagePullPolicy": "Never", "args": list(arguments),
                                      "resources": {"limits": limits},
                                      "env": [{"name": key, "value": value} for key, value in variables.items()],
                                      "volumeMounts": [{"name": "sim", "mountPath": SIM}]}],

@@ -26,7 +26,7 @@ def test_helm_uninstall_leaves_nothing_behind(cluster, gpushare, pods):
     assert (labels, annotations, conditions) == ([], [], []), cluster.log_tail("daemon-uninstall", 15)
     plugins = pathlib.Path("/var/lib/kubelet/device-plugins")
     assert sorted(path.name for path in plugins.iterdir()) == ["kubelet.sock", "kubelet_internal_checkpoint"]
-    for path in ("/var/run/cdi", "/run/gpushare", "/var/lib/gpushare"):
+    for path in ("/var/run/cdi", "/run/gpushare", "/var/lib/gpushare", "/run/nvidia/mps"):
         left = list(pathlib.Path(path).rglob("*")) if pathlib.Path(path).exists() else []
         assert not left, left
     for arguments in ([KINDS, "-n", NAMESPACE], [CLUSTER_KINDS]):
