@@ -26,9 +26,14 @@ static enum gs_mig_outcome refuse_by(struct gs_mig_change *change, struct gs_dia
 	return outcome;
 }
 
-static void keep_notes(struct gs_mig_by_name *by_name, struct gs_diagnostics *diags)
+/* A GPU that can't be read is no reason to leave the others as they are, but it is told. */
+static void keep_notes(const struct gs_mig_change *change, struct gs_mig_by_name *by_name, struct gs_diagnostics *diags)
 {
 	struct gs_strbuf notes = {0};
+	for (size_t i = 0; i < change->boards.count; i++)
+		if (change->boards.items[i].problem[0])
+			gs_strbuf_printf(&notes, "; GPU %u is left out, since it can't be read: %s",
+					 change->boards.items[i].index, change->boards.items[i].problem);
 	for (size_t i = 0; i < diags->count; i++)
 		gs_strbuf_printf(&notes, "; %s", diags->items[i].message);
 	free(by_name->notes);
@@ -77,10 +82,25 @@ static enum gs_mig_outcome find_targets(struct gs_mig_change *change, struct gs_
 		outcome = refuse_by(change, &diags);
 	} else {
 		by_name->matched = gs_mig_config_is_matched(named, gpus, change->boards.count, targets);
-		keep_notes(by_name, &diags);
+		keep_notes(change, by_name, &diags);
 	}
 	gs_mig_config_free(&generated);
 	return outcome;
+}
+
+/* Some drivers tell what a GPU can be divided into only while MIG is on. */
+static enum gs_mig_outcome need_profiles(struct gs_mig_change *change, const struct gs_mig_by_name *by_name)
+{
+	for (size_t i = 0; i < change->boards.count && strcmp(by_name->name, "all-disabled") != 0; i++) {
+		const struct gs_mig_board *board = &change->boards.items[i];
+		if (board->capable && !board->profiles_known)
+			return gs_mig_change_stop(
+				change, GS_MIG_CHANGE_FAILED,
+				"the driver tells what GPU %u can be divided into only while MIG is on; "
+				"turn it on with gpushare mig enable -i %u",
+				board->index, board->index);
+	}
+	return GS_MIG_CHANGE_DONE;
 }
 
 enum gs_mig_outcome gs_mig_plan_by_name(struct gs_mig_change *change, void *user)
@@ -88,7 +108,9 @@ enum gs_mig_outcome gs_mig_plan_by_name(struct gs_mig_change *change, void *user
 	struct gs_mig_by_name *by_name = user;
 	struct gs_mig_config file = {0};
 	GS_AUTO_FREE struct gs_mig_target *targets = gs_calloc(change->boards.count + 1, sizeof *targets);
-	enum gs_mig_outcome outcome = load(change, by_name, &file);
+	enum gs_mig_outcome outcome = need_profiles(change, by_name);
+	if (outcome == GS_MIG_CHANGE_DONE)
+		outcome = load(change, by_name, &file);
 	if (outcome == GS_MIG_CHANGE_DONE)
 		outcome = find_targets(change, by_name, &file, targets);
 	gs_mig_config_free(&file);

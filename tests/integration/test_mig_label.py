@@ -269,6 +269,20 @@ def test_nvml_failing_is_tried_again(make):
     world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
 
 
+def test_profiles_that_the_driver_does_not_tell_are_no_success(make):
+    """Some drivers tell them only while MIG is on: nothing would be to do on a GPU that seems to have none."""
+    world = make()
+    world.plugin("nvidia.com/gpu").wait(len)
+    for call in "nvmlDeviceGetGpuInstanceProfileInfo", "nvmlDeviceGetGpuInstanceProfileInfoV":
+        world.sim.inject(f"nvml:{call}=3")
+    world.want("all-1g.10gb")
+    assert "turn it on with gpushare mig enable -i 0" in world.api.wait_event("MIGConfigPending")["note"]
+    for call in "nvmlDeviceGetGpuInstanceProfileInfo", "nvmlDeviceGetGpuInstanceProfileInfoV":
+        world.sim.inject(f"nvml:{call}=0")
+    world.wait_state("success")
+    world.plugin(SMALL).wait(lambda list: len(list) == 14, "fourteen")
+
+
 def test_a_restart_finds_it_done(make):
     world = make()
     world.want("all-balanced")
