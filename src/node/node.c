@@ -340,7 +340,6 @@ static int start_services(struct node *node, struct gs_error *err)
 	else if (start_gpus(node, others, err) < 0)
 		return -1;
 	node_join_cluster(node);
-	node_others_join(node);
 	node_pause_join(node);
 	mig_manager_start(node);
 	node_config_begin(node);

@@ -21,9 +21,6 @@ enum {
 
 #define ALLOCATABLE_METHOD "/v1.PodResourcesLister/GetAllocatableResources"
 #define LIST_METHOD        "/v1beta1.DevicePlugin/ListAndWatch"
-/* What the GPU operator sets on a node while it changes MIG layouts or the driver, and its plugin is away for that. */
-#define PAUSED_LABEL "nvidia.com/gpu.deploy.device-plugin"
-#define PAUSED       "paused-for"
 
 /* What a socket's plugin said; it is asked once. */
 struct asked {
@@ -36,7 +33,6 @@ struct node_others {
 	struct node *node;
 	bool known;   /* a look was completed, so that `reason` counts */
 	char *reason; /* NULL: nobody has the GPUs */
-	bool paused;  /* says the node's label */
 
 	bool looking, again, stopping;
 	uv_work_t work;
@@ -113,10 +109,6 @@ static void decide(struct node_others *others, char *reason)
 		look(others);
 		return;
 	}
-	if (!reason && others->paused && others->reason)
-		reason = gs_strdup("the GPU operator has paused its device plugin (label " PAUSED_LABEL
-				   "), which means to come back; nothing is served and nothing of the node is changed "
-				   "until the label says otherwise");
 	bool waited = others->reason != NULL, known = others->known;
 	bool same = known && (reason ? waited && strcmp(reason, others->reason) == 0 : !waited);
 	free(others->reason);
@@ -368,20 +360,6 @@ bool node_others_hold(const struct node *node)
 const char *node_others_reason(const struct node *node)
 {
 	return node->others ? node->others->reason : NULL;
-}
-
-static void on_paused_label(void *user, const char *value)
-{
-	struct node *node = user;
-	if (!node->others)
-		return;
-	node->others->paused = value && strncmp(value, PAUSED, strlen(PAUSED)) == 0;
-	node_others_look(node);
-}
-
-void node_others_join(struct node *node)
-{
-	cluster_watch_label(node->cluster, PAUSED_LABEL, on_paused_label, node);
 }
 
 bool node_others_start(struct node *node)

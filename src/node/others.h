@@ -11,8 +11,6 @@ struct node_others;
 
 /* Looks for the first time, at the files alone: waits for them. Whether somebody may be there. */
 bool node_others_start(struct node *node);
-/* Once there is a cluster: the operator says in a label that its plugin is away for a moment only. */
-void node_others_join(struct node *node);
 /* Somebody may have come or gone: looks again, on another thread and by asking the kubelet. */
 void node_others_look(struct node *node);
 /* What is published is being made for the first time, or anew: who is there has to be known before. False: not yet, and

@@ -199,9 +199,42 @@ def test_a_plugin_that_is_paused_comes_back(make):
     world.node.start()
     world.wait_waiting()
     world.api.label(**{PAUSED: "paused-for-mig-change"})
-    wait_until(lambda: world.node.status()["kubernetes"]["state"] == "Watching", "the watch")
+    world.api.wait_condition("GPUShareServing", "False", "DriverPaused")
     other.stop()
-    wait_until(lambda: any("paused" in problem for problem in world.node.status()["problems"]), "the pause to be told")
     assert not world.kubelet.plugins
     world.api.label(**{PAUSED: None})
     world.served("nvidia.com/gpu", 8)
+
+
+def test_the_way_there_and_back(make):
+    """As docs/migrate.md has it, with a pod of each side that runs all the while."""
+    world = make(config=CONFIG_4.replace("version: v1\n", "version: v1\nflags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}\n"))
+    world.pods.start()
+    probe = Node(os.path.join(world.node.directory, "probe"), world.sim)  # only to learn the GPUs' names
+    probe.start()
+    probe.wait_listening()
+    ids = wait_until(lambda: [share["id"] for gpu in probe.status()["gpus"] for share in gpu["shares"]], "the shares")
+    assert probe.stop() == 0
+
+    other = world.other(ids).start().register(world.kubelet)
+    world.write_their_spec()
+    world.pods.pods = [("default", "theirs", "main", "nvidia.com/gpu", [ids[0]])]
+    world.node.start()
+    world.wait_waiting()
+    assert world.kubelet.plugins["nvidia.com/gpu"].allocate([ids[1]])[0].envs == {"THEIRS": ids[1]}
+
+    other.stop()
+    plugin = wait_until(lambda: (p := world.kubelet.plugins["nvidia.com/gpu"]) and not p.ended.is_set() and p, "the take-over")
+    assert healthy(plugin.wait(lambda devices: len(healthy(devices)) == 8)) == sorted(ids)
+    assert plugin.allocate([ids[2]])[0].envs["GPUSHARE_SHARES"] == ids[2]
+    assert "GPUSHARE_CDI_SPEC" in world.spec.read_text(encoding="utf-8")
+    shares = {share["id"]: share["pods"] for gpu in world.node.status()["gpus"] for share in gpu["shares"]}
+    assert [pod["name"] for pod in shares[ids[0]]] == ["theirs"]  # what it gave is known to be given
+
+    assert world.node.stop() == 0
+    done = world.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in world.spec.parent.iterdir()] == [SPEC_NAME]
+    assert world.spec.read_text(encoding="utf-8") == SPEC
+    other.start().register(world.kubelet)
+    assert world.kubelet.plugins["nvidia.com/gpu"].allocate([ids[3]])[0].envs == {"THEIRS": ids[3]}
