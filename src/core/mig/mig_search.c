@@ -24,11 +24,18 @@ struct search {
 	/* Of each want, at each place of its profile; a gain may be NO_WAY. */
 	int64_t gain[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
 	uint16_t mask[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
-	uint8_t place_count[GS_MIG_INSTANCES_MAX];
+	uint8_t place_count[GS_MIG_INSTANCES_MAX + 1];
 	bool again[GS_MIG_INSTANCES_MAX + 1]; /* equal to the want before it */
-	/* By row and taken slices; 0: not known yet. A want has one row, or one for each first place when it is equal
+	uint8_t size[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
+	/* Of a want and those after it: slices that they take at least, and how many are equal to it. */
+	uint16_t slices_left[GS_MIG_INSTANCES_MAX + 1], equal_left[GS_MIG_INSTANCES_MAX + 1];
+	/* What gs_mig_open_places says of each set of slices; filled once it is asked for often. */
+	uint16_t open[1 << GS_MIG_SLICES_MAX];
+	unsigned open_asked;
+	/* By row and taken slices, once the bit of the same position says that it is known. A want has one row, or one for each first place when it is equal
 	 * to the one before it; the last row is that of full arrangements. */
 	int64_t *best;
+	uint64_t *known;
 	size_t rows[GS_MIG_INSTANCES_MAX + 1];
 };
 
@@ -134,8 +141,34 @@ static int64_t gain_at(const struct search *s, size_t want, size_t place)
 	return s->mask[want][place] & gs_mig_layout_mask(s->layout) ? -WORTH_WAIT : 0;
 }
 
+/* One pass over each slice adds up, for every set of free slices, what lies within it. */
+static void fill_open(struct search *s)
+{
+	uint32_t slices = s->gpu->slice_count, all = (1U << slices) - 1;
+
+	memset(s->open, 0, sizeof s->open);
+	for (size_t i = 0; i < s->gpu->open_count; i++)
+		s->open[all & ~s->gpu->open[i].mask] += s->gpu->open[i].weight;
+	for (uint32_t slice = 0; slice < slices; slice++)
+		for (uint32_t taken = 0; taken <= all; taken++)
+			if (!(taken & 1U << slice))
+				s->open[taken] += s->open[taken | 1U << slice];
+}
+
+static uint32_t open_places(struct search *s, uint32_t taken)
+{
+	enum { OFTEN = 64 };
+	if (s->open_asked < OFTEN) {
+		s->open_asked++;
+		return gs_mig_open_places(s->gpu, taken);
+	}
+	if (s->open_asked++ == OFTEN)
+		fill_open(s);
+	return s->open[taken];
+}
+
 /* What a full arrangement is worth by itself, given all its slices. */
-static int64_t worth_of(const struct search *s, uint32_t taken)
+static int64_t worth_of(struct search *s, uint32_t taken)
 {
 	int64_t worth = WORTH_BASE;
 
@@ -147,51 +180,61 @@ static int64_t worth_of(const struct search *s, uint32_t taken)
 		}
 		taken |= gs_mig_layout_mask(s->layout);
 	}
-	return worth + gs_mig_open_places(s->gpu, taken);
+	return worth + open_places(s, taken);
 }
 
-static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken);
+static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken, uint32_t free_slices);
 
 /* The worth of the best way for this want and those after it, this one being at `place`. */
-static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t taken)
+static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t taken, uint32_t free_slices)
 {
 	uint32_t mask = s->mask[want][place];
 	if ((taken & mask) || s->gain[want][place] == NO_WAY)
 		return NO_WAY;
-	int64_t rest = search(s, want + 1, s->again[want + 1] ? place + 1 : 0, taken | mask);
+	int64_t rest = search(s, want + 1, s->again[want + 1] ? place + 1 : 0, taken | mask,
+			      free_slices - s->size[want][place]);
 	return rest == NO_WAY ? NO_WAY : rest + s->gain[want][place];
 }
 
 /* Equal wants take rising places, so that no arrangement is looked at twice. What is best for the remaining wants then
  * depends on the first place that is allowed and the slices taken, and on nothing else that was chosen before. */
-static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken)
+static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken, uint32_t free_slices)
 {
-	int64_t *known = &s->best[((s->rows[want] + first_place) << s->gpu->slice_count) + taken], best = NO_WAY;
-	if (*known)
-		return *known;
-	if (want == s->count)
-		return *known = worth_of(s, taken);
-	for (size_t place = first_place; place < s->place_count[want]; place++) {
-		int64_t worth = search_at(s, want, place, taken);
+	if (free_slices < s->slices_left[want] || first_place + s->equal_left[want] > s->place_count[want])
+		return NO_WAY;
+	size_t at = ((s->rows[want] + first_place) << s->gpu->slice_count) + taken;
+	if (s->known[at / 64] >> at % 64 & 1)
+		return s->best[at];
+	int64_t best = want == s->count ? worth_of(s, taken) : NO_WAY;
+	/* What is best from the next place on is known already, or will be of use to another way. */
+	size_t end = want == s->count ? 0 : s->again[want] ? first_place + 1 : s->place_count[want];
+	for (size_t place = first_place; place < end; place++) {
+		int64_t worth = search_at(s, want, place, taken, free_slices);
 		best = worth > best ? worth : best;
 	}
-	return *known = best;
+	if (s->again[want]) {
+		int64_t later = search(s, want, first_place + 1, taken, free_slices);
+		best = later > best ? later : best;
+	}
+	s->known[at / 64] |= (uint64_t)1 << at % 64;
+	return s->best[at] = best;
 }
 
 /* Walks the best way once more; of equal places the lowest. */
 static void choose(struct search *s, int64_t worth, struct gs_mig_way *way)
 {
-	uint32_t taken = 0;
+	uint32_t taken = 0, free_slices = s->gpu->slice_count;
 	size_t first_place = 0;
 
 	for (size_t want = 0; want < s->count; want++) {
 		size_t place = first_place;
-		while (search_at(s, want, place, taken) != worth)
+		while (search_at(s, want, place, taken, free_slices) != worth)
 			place++;
 		way->places[want] = profile_of(s, want)->placements[place];
 		way->stays[want] = stays_at(s, want, place, &way->changes[want]);
 		worth -= s->gain[want][place];
 		taken |= s->mask[want][place];
+		free_slices -= s->size[want][place];
 		first_place = s->again[want + 1] ? place + 1 : 0;
 	}
 	for (size_t i = 0; i < s->layout->count; i++) {
@@ -235,15 +278,26 @@ bool gs_mig_find_way(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *l
 		s.place_count[want] = profile->placement_count;
 		for (size_t place = 0; place < profile->placement_count; place++) {
 			s.mask[want][place] = (uint16_t)gs_mig_place_mask(profile->placements[place]);
+			s.size[want][place] = (uint8_t)__builtin_popcount(s.mask[want][place]);
 			s.gain[want][place] = gain_at(&s, want, place);
 		}
 		s.again[want] = want && gs_mig_want_same(&s.wants[want - 1], &s.wants[want]);
 		s.rows[want + 1] = s.rows[want] + (s.again[want] ? profile->placement_count + 1u : 1);
 	}
-	s.best = gs_calloc(s.rows[s.count] + 1, sizeof *s.best << gpu->slice_count);
-	int64_t worth = search(&s, 0, 0, 0);
+	for (size_t want = s.count; want-- > 0;) {
+		uint8_t smallest = UINT8_MAX;
+		for (size_t place = 0; place < s.place_count[want]; place++)
+			smallest = s.size[want][place] < smallest ? s.size[want][place] : smallest;
+		s.slices_left[want] = (uint16_t)(s.slices_left[want + 1] + smallest);
+		s.equal_left[want] = s.again[want + 1] ? (uint16_t)(s.equal_left[want + 1] + 1) : 1;
+	}
+	size_t states = (s.rows[s.count] + 1) << gpu->slice_count;
+	s.best = gs_malloc(states * sizeof *s.best);
+	s.known = gs_calloc(states / 64 + 1, sizeof *s.known);
+	int64_t worth = search(&s, 0, 0, 0, gpu->slice_count);
 	if (worth != NO_WAY)
 		choose(&s, worth, way);
 	free(s.best);
+	free(s.known);
 	return worth != NO_WAY;
 }
