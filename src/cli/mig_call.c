@@ -288,8 +288,15 @@ static void mind_signals(bool mind)
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
 	static struct sigaction before[GS_ARRAY_LENGTH(numbers)];
 	const struct sigaction ours = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-	for (size_t i = 0; i < GS_ARRAY_LENGTH(numbers); i++)
-		sigaction(numbers[i], mind ? &ours : &before[i], mind ? &before[i] : NULL);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(numbers); i++) {
+		if (!mind) {
+			sigaction(numbers[i], &before[i], NULL);
+			continue;
+		}
+		sigaction(numbers[i], NULL, &before[i]);
+		if (before[i].sa_handler != SIG_IGN) /* as by nohup */
+			sigaction(numbers[i], &ours, NULL);
+	}
 }
 
 /* For the engine: what went wrong was said already, or `reason` has it. */
