@@ -85,7 +85,7 @@ static unsigned hooks_in(const char *path)
 {
 	size_t length;
 	unsigned hooks = 0;
-	GS_AUTO_FREE char *content = gs_read_file(path, HOOK_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *content = gs_read_file_again(path, HOOK_BYTES_MAX, &length, NULL);
 	for (size_t i = 0; i < GS_HOOK_COUNT; i++)
 		if (!content || memmem(content, length, gs_hook_names[i], strlen(gs_hook_names[i])))
 			hooks |= 1u << i;

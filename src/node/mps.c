@@ -145,8 +145,6 @@ static void free_mps(struct node_mps *mps)
 		next = request->next;
 		free_request(request);
 	}
-	if (mps->root_lock >= 0)
-		close(mps->root_lock);
 	free(mps->root);
 	gs_mps_record_free(&mps->record);
 	json_decref(mps->unrestored);
@@ -512,6 +510,9 @@ void node_mps_stop(struct node *node)
 		return;
 	uv_close((uv_handle_t *)&mps->retry, on_timer_closed);
 	uv_close((uv_handle_t *)&mps->lock_again, on_timer_closed);
+	/* The next daemon may begin: this one touches nothing below the root any more. */
+	if (mps->root_lock >= 0)
+		close(mps->root_lock);
 	if (!mps->daemons) {
 		mps->node = NULL;
 		return;
