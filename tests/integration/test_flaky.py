@@ -48,3 +48,11 @@ def test_none_is_none(run):
                          ids=["nothing chosen", "broken file"])
 def test_what_does_not_run_does_not_pass(run, arguments, text):
     assert run("--count", "1", *arguments, text=text).returncode == 1
+
+
+def test_without_a_file_it_takes_those_of_time_and_state(tmp_path):
+    done = subprocess.run([FLAKY, "--build", tmp_path / "build", "--count", "1", "-k", "no_such_test"], capture_output=True, text=True,
+                          timeout=10 * WAIT)
+    assert done.returncode == 1 and done.stdout.endswith("0 tests ran, 0 failed\n"), done.stdout
+    logs = {log.stem for log in (tmp_path / "build" / "reports" / "flaky").glob("*.log")}
+    assert {"test_mps_faults-1", "test_mig_node-1", "test_node_faults-1", "test_storm-1"} <= logs
