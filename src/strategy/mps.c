@@ -239,6 +239,8 @@ static void want(struct gs_mps_specs *specs, const struct gs_inventory *inventor
 	if (!spec) {
 		spec = GS_VEC_PUSH(specs);
 		*spec = (struct gs_mps_spec){.priority = on->priority, .exclusive = !device->mig && !on->own_servers};
+		/* With MIG on, drivers refuse compute modes. */
+		spec->exclusive &= !inventory->gpus[device->gpu].mig_enabled;
 		/* Before Volta the driver refuses users other than root then (kubernetes-sigs/dra-driver-nvidia-gpu#1153). */
 		spec->multi_user = inventory->gpus[device->gpu].compute_major >= 7;
 		snprintf(spec->key, sizeof spec->key, "%s", key);

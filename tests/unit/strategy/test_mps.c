@@ -302,6 +302,14 @@ static void a_mig_device_is_a_device(void **state)
 	assert_string_equal(specs.items[1].gpu, world.inventory.gpus[0].uuid);
 	assert_false(specs.items[1].exclusive); /* compute modes belong to GPUs */
 	GS_VEC_FREE(&specs);
+	gs_plan_free(&world.plan);
+	/* Published whole with MIG on: drivers take no mode then. */
+	world.config.flags.mig_strategy = GS_MIG_NONE;
+	plan(&world);
+	gs_mps_specs_of(&world.plan, &world.inventory, &specs);
+	assert_int_equal(specs.count, 1);
+	assert_false(specs.items[0].exclusive);
+	GS_VEC_FREE(&specs);
 	drop(&world);
 }
 
