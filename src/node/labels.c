@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "node/labels.h"
 #include "node/node_internal.h"
+#include "node/others.h"
 
 enum {
 	MACHINE_BYTES_MAX = 4096,
@@ -92,12 +93,33 @@ static bool directory_exists(const char *path)
 	return slash && stat(*directory ? directory : "/", &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* The text again in the state directory, by which the file is known to be ours: NVIDIA's program writes one of that name. */
+static void record(const char *state_dir, const char *text)
+{
+	size_t length;
+	GS_AUTO_FREE char *path = gs_printf("%s/" NODE_LABELS_RECORD, state_dir);
+	GS_AUTO_FREE char *old = gs_read_own_file(path, FILE_BYTES_MAX, &length, NULL);
+	if (!old || strcmp(old, text) != 0)
+		gs_write_file(path, text, strlen(text), 0600, NULL);
+}
+
+bool node_feature_file_is_ours(const char *path, const char *state_dir)
+{
+	size_t length;
+	GS_AUTO_FREE char *record_path = gs_printf("%s/" NODE_LABELS_RECORD, state_dir);
+	GS_AUTO_FREE char *recorded = gs_read_own_file(record_path, FILE_BYTES_MAX, &length, NULL);
+	GS_AUTO_FREE char *there = gs_read_own_file(path, FILE_BYTES_MAX, &length, NULL);
+	return recorded && there && strcmp(recorded, there) == 0;
+}
+
 static void run_write(uv_work_t *work)
 {
 	struct node_labels *labels = work->data;
 	labels->written = false;
 	labels->failed = directory_exists(labels->path) &&
 			 node_feature_file_write(labels->path, labels->text, &labels->written, &labels->err) < 0;
+	if (!labels->failed)
+		record(labels->node->options->state_dir, labels->text);
 }
 
 static void free_when_stopped(struct node_labels *labels)
@@ -161,7 +183,7 @@ static void write_file(struct node_labels *labels)
 {
 	const char *path = labels->node->config.flags.gfd.output_file;
 	labels->again = labels->writing;
-	if (labels->writing || !path || !*path || !labels->built)
+	if (labels->writing || !path || !*path || !labels->built || node_others_hold(labels->node))
 		return;
 	struct gs_strbuf text = {0};
 	gs_labels_feature_file(&labels->labels, &text);

@@ -30,4 +30,9 @@ void node_read_machine(const char *path, char *machine, size_t size);
  * whole. Waits for the disk. */
 int node_feature_file_write(const char *path, const char *text, bool *written, struct gs_error *err);
 
+/* In the state directory: what the feature file was last made. */
+#define NODE_LABELS_RECORD "labels.last"
+/* Whether the feature file is what the daemon made it last. */
+bool node_feature_file_is_ours(const char *path, const char *state_dir);
+
 #endif

@@ -8,9 +8,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "kube/cdi.h"
+#include "node/labels.h"
 
-const char *const node_state_files[] = {"allocations.json", "config.json", "gpus.json",         "mps.json",
-					"mig-change",       "mig.lock",    "gpushare-cdi-hook", NULL};
+const char *const node_state_files[] = {"allocations.json", "config.json",       "gpus.json",
+					NODE_LABELS_RECORD, "mps.json",          "mig-change",
+					"mig.lock",         "gpushare-cdi-hook", NULL};
 
 static const char *base_name(const char *path)
 {

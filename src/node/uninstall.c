@@ -232,7 +232,8 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 	remove_files(&work, options->plugin_dir, is_plugin_socket);
 	if (is_dead_socket(options->socket_path))
 		remove_file(&work, options->socket_path);
-	if (config.flags.gfd.output_file && *config.flags.gfd.output_file)
+	if (config.flags.gfd.output_file && *config.flags.gfd.output_file &&
+	    node_feature_file_is_ours(config.flags.gfd.output_file, options->state_dir))
 		remove_file(&work, config.flags.gfd.output_file);
 	GS_AUTO_FREE char *recorded = gs_mps_recorded_root(options->state_dir);
 	end_mps(&work, options, &config);

@@ -290,3 +290,19 @@ def test_what_mps_left_goes_and_nothing_of_others(machine):
     done = machine.uninstall()
     assert done.returncode == 0, done.stderr
     assert [path.name for path in root.iterdir()] == ["nvidia.com"]
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_the_labels_file_of_another_program_stays(machine, tmp_path, whose):
+    features = tmp_path / "features"
+    features.mkdir()
+    machine.flags.append(f"--output-file={features}/gfd")
+    machine.start()
+    wait_until((features / "gfd").exists, "the file")
+    machine.end(signal.SIGTERM)
+    if whose == "theirs":
+        (features / "gfd").write_text("nvidia.com/gpu.count=2\n", encoding="ascii")
+    done = machine.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert (features / "gfd").exists() == (whose == "theirs")
+    assert machine.left() == []
