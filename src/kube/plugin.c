@@ -171,6 +171,11 @@ size_t kube_plugin_connections(const struct kube_plugin *plugin, int *fds, size_
 	return plugin->server ? rpc_server_connections(plugin->server, fds, capacity) : 0;
 }
 
+bool kube_plugin_is_unannounced(const struct kube_plugin *plugin)
+{
+	return !plugin->registered && !plugin->registering && !uv_is_active((const uv_handle_t *)&plugin->retry);
+}
+
 void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view)
 {
 	plugin->view = *view;

@@ -48,6 +48,9 @@ void kube_plugin_retire(struct kube_plugin *plugin);
 /* The descriptors of the kubelet's open connections, which stay the plugin's; how many. */
 size_t kube_plugin_connections(const struct kube_plugin *plugin, int *fds, size_t capacity);
 
+/* Whether it was never asked to register, or what came of that was forgotten. */
+bool kube_plugin_is_unannounced(const struct kube_plugin *plugin);
+
 /* A new view: pushed to every ListAndWatch stream when the published list differs. */
 void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view);
 

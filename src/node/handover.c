@@ -22,7 +22,8 @@
 
 enum {
 	LOOK_MS = 100,
-	LEAVE_MS = 20 * 1000, /* how long one that is told to stop waits for the next one to be ready */
+	SETTLE_MS = 10 * 1000, /* MPS control daemons are asked whether they are well */
+	LEAVE_MS = 20 * 1000,  /* how long one that is told to stop waits for the next one to be ready */
 	WORD_BYTES = 16,
 	CONNECTIONS_MAX = 200, /* given along: SCM_MAX_FD is 253 */
 };
@@ -48,6 +49,7 @@ struct handover {
 	int before;             /* the connection to the one before; -1: none */
 	uv_poll_t *before_poll; /* of it */
 	bool ready, asked, charged, said_done;
+	uint64_t charged_ms;
 	GS_VEC(struct kept *) kept;
 
 	/* As the one before. */
@@ -213,6 +215,7 @@ static void ask(struct handover *handover)
 static void take_charge(struct handover *handover)
 {
 	handover->charged = true;
+	handover->charged_ms = uv_now(&handover->node->loop);
 	node_take_charge(handover->node);
 }
 
@@ -295,6 +298,11 @@ bool handover_needs_predecessor_gone(const struct node *node)
 bool handover_has_predecessor(const struct node *node)
 {
 	return node->handover && node->handover->before >= 0 && !node->handover->said_done;
+}
+
+bool handover_may_wait(const struct node *node)
+{
+	return handover_has_predecessor(node) && uv_now(&node->loop) < node->handover->charged_ms + SETTLE_MS;
 }
 
 /* --- the one before --- */
@@ -482,6 +490,8 @@ static void on_timer(uv_timer_t *timer)
 		}
 		return;
 	}
+	if (handover->before >= 0 && !handover->said_done)
+		node_announce(node);
 	if (handover->before >= 0 && !handover->said_done && node_is_ready(node)) {
 		handover->said_done = true;
 		say(handover->before, done);

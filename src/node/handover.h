@@ -29,6 +29,9 @@ bool handover_needs_predecessor_gone(const struct node *node);
 /* Whether the one before may still be answering the kubelet. */
 bool handover_has_predecessor(const struct node *node);
 
+/* Whether it still pays to wait with the registration: the one before answers, and this one has just begun. */
+bool handover_may_wait(const struct node *node);
+
 /* --- the one before --- */
 
 /* From now on another one may take over. Not being able to offer it is logged, and costs the hand-over. */

@@ -126,6 +126,8 @@ void node_stop(struct node *node);
 void node_publish(struct node *node, const struct gs_inventory *inventory);
 void node_republish(struct node *node);
 void node_retry_publish(struct node *node);
+/* Registers what is served, and was not announced because the daemon before had healthy shares and this one none yet. */
+void node_announce(struct node *node);
 /* Health alone changed: the lists are sent again where they differ. */
 void node_publish_health(struct node *node);
 /* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */

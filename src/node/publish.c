@@ -13,6 +13,7 @@
 #include "kube/allocate.h"
 #include "kube/cdi.h"
 #include "node/mig_manager.h"
+#include "node/handover.h"
 #include "node/node_internal.h"
 #include "node/others.h"
 #include "node/specs.h"
@@ -195,6 +196,30 @@ void node_serve_problem(struct node *node, const char *resource, const struct gs
 	node_report(node);
 }
 
+static bool has_healthy_share(const struct node *node, const struct gs_resource *resource)
+{
+	for (size_t i = 0; i < resource->device_count; i++)
+		for (uint32_t j = 0; j < resource->devices[i].share_count; j++)
+			if (node_share_healthy(node, resource, &resource->devices[i],
+					       resource->devices[i].first_share + j))
+				return true;
+	return false;
+}
+
+static void announce(struct node *node, struct kube_plugin *plugin)
+{
+	const struct gs_resource *resource = gs_plan_find(&node->plan, kube_plugin_resource_name(plugin));
+	if (!handover_may_wait(node) || (resource && has_healthy_share(node, resource)))
+		kube_plugin_register(plugin);
+}
+
+void node_announce(struct node *node)
+{
+	for (size_t i = 0; i < node->plugins.count; i++)
+		if (kube_plugin_is_unannounced(node->plugins.items[i]))
+			announce(node, node->plugins.items[i]);
+}
+
 static void start_plugin(struct node *node, const struct gs_resource *resource)
 {
 	const struct kube_plugin_owner owner = {.user = node, .allocate = allocate, .registration = on_registration};
@@ -209,7 +234,7 @@ static void start_plugin(struct node *node, const struct gs_resource *resource)
 	*GS_VEC_PUSH(&node->plugins) = plugin;
 	gs_log(GS_LOG_INFO, "serving", GS_STR("resource", resource->name), GS_INT("devices", resource->device_count),
 	       GS_INT("shares", resource->share_count));
-	kube_plugin_register(plugin);
+	announce(node, plugin);
 }
 
 static int is_planned(const char *share, void *user)

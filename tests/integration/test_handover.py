@@ -1,5 +1,7 @@
 """One daemon takes over from another while the kubelet goes on asking: no Allocate fails, no list is empty, no stream ends."""
 import os
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -86,8 +88,8 @@ def daemons(tmp_path, sim):
     """daemons() makes one more on the same directories."""
     made = []
 
-    def make(*arguments):
-        node = Node(tmp_path, sim, arguments=["--take-over=true", *arguments])
+    def make(*arguments, **how):
+        node = Node(tmp_path, sim, arguments=["--take-over=true", *arguments], **how)
         node.log = str(tmp_path / f"node-{len(made)}.log")
         made.append(node)
         return node.start()
@@ -135,6 +137,30 @@ def test_no_pod_fails_while_daemons_follow_each_other(kubelet, daemons):
     assert current.stop() == 0
     assert not [name for name in os.listdir(current.plugin_dir) if name.startswith("nvidia-")]
     assert not os.path.exists(os.path.join(current.state, "handover.sock"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change the compute mode")
+def test_shares_by_mps_stay_healthy(kubelet, daemons, sim):
+    """The next daemon has to find the control daemons, and registers only once it has."""
+    with tempfile.TemporaryDirectory(prefix="gpushare-mps-") as root:  # short: a socket's path has at most 107 bytes
+        os.chmod(root, 0o755)
+        config = f"version: v1\nflags: {{mpsRoot: {root}}}\nsharing: {{mps: {{renameByDefault: false, resources: [{{name: {RESOURCE}, replicas: 4}}]}}}}\n"
+        current = daemons(config=config)
+        kubelet.wait_registered().wait(lambda devices: len(healthy(devices)) == 8)
+        pods = Pods(kubelet)
+        pods.start()
+        following = daemons(config=config)
+        following.wait_log("registered with the kubelet")
+        before = pods.granted
+        wait_until(lambda: pods.granted > before + 5, "pods on the next one")
+        assert current.stop() == 0, current.read_log()
+        pods.stop()
+        assert not pods.failures and kubelet.deaths == 0
+        assert healthy(kubelet.every[-1].wait(lambda devices: len(healthy(devices)) == 8))
+        first = kubelet.every[-1].lists[0]
+        assert healthy(first), "the list that came with the registration"
+        assert following.stop() == 0
+        subprocess.run(sim.command(GPUSHARE, "mps", "stop", "--mps-root", root, "--state-dir", following.state), timeout=60, check=True)
 
 
 def test_one_that_is_told_to_stop_early_waits_for_the_next(kubelet, daemons):
