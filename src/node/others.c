@@ -1,5 +1,7 @@
 #include "node/others.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +19,8 @@ enum {
 	KUBELET_MS = 1000,
 	PLUGIN_MS = 1000,
 	ASKED_MAX = 64, /* sockets whose answer is remembered */
+	/* A kubelet that starts wipes the sockets, and a plugin that is alive makes its own again. */
+	ABSENCE_MS = 5000,
 };
 
 #define ALLOCATABLE_METHOD "/v1.PodResourcesLister/GetAllocatableResources"
@@ -31,8 +35,11 @@ struct asked {
 
 struct node_others {
 	struct node *node;
-	bool known;   /* a look was completed, so that `reason` counts */
-	char *reason; /* NULL: nobody has the GPUs */
+	bool known;         /* a look was completed, so that `reason` counts */
+	char *reason;       /* NULL: nobody has the GPUs */
+	pid_t pid;          /* of the plugin in `reason`; 0: not known */
+	bool alive;         /* its process was there at the last look, or may have been */
+	uint64_t absent_ms; /* since when it serves nothing, by the loop's time; 0: it serves */
 
 	bool looking, again, stopping;
 	uv_work_t work;
@@ -65,8 +72,9 @@ static char *resource_at(const char *path)
 }
 
 /* Owned by the caller. `resource` is what the kubelet said; NULL: it was not asked. */
-static char *describe(const struct kube_other *other, const char *resource)
+static char *describe(struct node_others *others, const struct kube_other *other, const char *resource)
 {
+	others->pid = other->pid;
 	GS_AUTO_FREE char *named = resource_at(other->path);
 	GS_AUTO_FREE char *process =
 		other->pid ? gs_printf(" (process %d, %s)", (int)other->pid, *other->process ? other->process : "?")
@@ -99,6 +107,15 @@ static void take_over(struct node_others *others, bool waited)
 	node_republish(node);
 }
 
+/* Whether the plugin that is waited for only seems to be gone: its socket is, and its process is not. */
+static bool is_absent(struct node_others *others)
+{
+	uint64_t now_ms = uv_now(&others->node->loop);
+	if (!others->absent_ms)
+		others->absent_ms = now_ms;
+	return others->alive && now_ms - others->absent_ms < ABSENCE_MS;
+}
+
 /* Takes `reason`; NULL: nobody has the GPUs. */
 static void decide(struct node_others *others, char *reason)
 {
@@ -109,6 +126,10 @@ static void decide(struct node_others *others, char *reason)
 		look(others);
 		return;
 	}
+	if (reason)
+		others->absent_ms = 0;
+	else if (others->reason && is_absent(others))
+		reason = gs_strdup(others->reason);
 	bool waited = others->reason != NULL, known = others->known;
 	bool same = known && (reason ? waited && strcmp(reason, others->reason) == 0 : !waited);
 	free(others->reason);
@@ -209,7 +230,7 @@ static void after_plugin(struct node_others *others)
 	if (others->replied)
 		remember(others, other);
 	if (others->hit) {
-		decide(others, describe(other, NULL));
+		decide(others, describe(others, other, NULL));
 		return;
 	}
 	others->asking++;
@@ -242,7 +263,7 @@ static void ask_next_plugin(struct node_others *others)
 			    others->asked.items[i].device == other->device)
 				asked = &others->asked.items[i];
 		if (asked && asked->has_gpus) {
-			decide(others, describe(other, NULL));
+			decide(others, describe(others, other, NULL));
 			return;
 		}
 		if (!asked && ask(others, other->path, LIST_METHOD, PLUGIN_MS, on_list, on_list_done))
@@ -264,7 +285,7 @@ static void on_allocatable_done(void *user, enum rpc_status status, const char *
 	others->call = NULL;
 	end_question(others);
 	if (others->hit) {
-		suspect(others, describe(&others->found.items.items[0], others->hit_resource));
+		suspect(others, describe(others, &others->found.items.items[0], others->hit_resource));
 		return;
 	}
 	others->suspected = false;
@@ -278,6 +299,7 @@ static void on_allocatable_done(void *user, enum rpc_status status, const char *
 
 static void find(struct node_others *others)
 {
+	others->alive = !others->pid || kill(others->pid, 0) == 0 || errno != ESRCH;
 	const struct node_options *options = others->node->options;
 	kube_others_free(&others->found);
 	kube_others_find(options->plugin_dir, options->kubelet_socket, "/proc", &others->found);
@@ -317,7 +339,7 @@ static void after_find(uv_work_t *work, int status)
 	const struct kube_other *other = proven(others);
 	others->asking = 0;
 	if (other)
-		decide(others, describe(other, NULL));
+		decide(others, describe(others, other, NULL));
 	else if (others->found.items.count == 0)
 		decide(others, NULL);
 	else if (!others->kubelet_tells || !ask(others, others->node->options->pod_resources_socket, ALLOCATABLE_METHOD,
@@ -373,7 +395,7 @@ bool node_others_start(struct node *node)
 	find(others);
 	const struct kube_other *other = proven(others);
 	if (other) {
-		others->reason = describe(other, NULL);
+		others->reason = describe(others, other, NULL);
 		gs_log(GS_LOG_WARNING, "waiting", GS_STR("reason", others->reason));
 	}
 	return others->found.items.count > 0;

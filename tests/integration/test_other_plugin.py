@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -238,3 +239,21 @@ def test_the_way_there_and_back(make):
     assert world.spec.read_text(encoding="utf-8") == SPEC
     other.start().register(world.kubelet)
     assert world.kubelet.plugins["nvidia.com/gpu"].allocate([ids[3]])[0].envs == {"THEIRS": ids[3]}
+
+
+def test_a_kubelet_that_restarts_ends_no_plugin(make):
+    """It wipes the sockets; who is alive makes its own again, and nothing was changed meanwhile."""
+    world = make()
+    other = world.other(["GPU-0"]).start().register(world.kubelet)
+    world.write_their_spec()
+    world.node.start()
+    world.wait_waiting()
+    world.node.wait_listening()
+    wait_until(lambda: world.node.status()["gpus"], "the GPUs to be known")
+    for _ in range(3):
+        other.stop()
+        world.kubelet.restart()
+        time.sleep(1.5)  # long enough for a look
+        other.start().register(world.kubelet)
+    assert set(world.kubelet.plugins) == {"nvidia.com/gpu"} and "taking over" not in world.node.read_log()
+    assert world.spec.read_text(encoding="utf-8") == SPEC and world.mode(0) == DEFAULT
