@@ -18,26 +18,27 @@ struct ledger {
 	bool changed;
 };
 
+json_t *ledger_parse(const char *text, size_t length, const char *name, struct gs_error *err)
+{
+	json_error_t where;
+	json_t *document = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+	json_t *allocations = json_object_get(document, "allocations");
+	bool good = json_integer_value(json_object_get(document, "version")) == LEDGER_VERSION &&
+		    json_is_object(allocations);
+	if (!document)
+		gs_fail(err, GS_ERROR_INPUT, 0, "%s:%d:%d: %s", name, where.line, where.column, where.text);
+	else if (!good)
+		gs_fail(err, GS_ERROR_INPUT, 0, "%s: not a ledger of version %d", name, LEDGER_VERSION);
+	allocations = good ? json_incref(allocations) : NULL;
+	json_decref(document);
+	return allocations;
+}
+
 static json_t *read_allocations(const char *path, struct gs_error *err)
 {
 	size_t length;
 	GS_AUTO_FREE char *text = gs_read_own_file(path, LEDGER_BYTES_MAX, &length, err);
-	if (!text)
-		return NULL;
-	json_error_t where;
-	json_t *document = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
-	json_t *allocations = json_object_get(document, "allocations");
-	if (!document)
-		gs_fail(err, GS_ERROR_INPUT, 0, "%s:%d:%d: %s", path, where.line, where.column, where.text);
-	else if (json_integer_value(json_object_get(document, "version")) != LEDGER_VERSION ||
-		 !json_is_object(allocations))
-		gs_fail(err, GS_ERROR_INPUT, 0, "%s: not a ledger of version %d", path, LEDGER_VERSION);
-	else
-		json_incref(allocations);
-	if (!document || err->source != GS_ERROR_NONE)
-		allocations = NULL;
-	json_decref(document);
-	return allocations;
+	return text ? ledger_parse(text, length, path, err) : NULL;
 }
 
 struct ledger *ledger_open(const char *dir, struct gs_error *warning)

@@ -3,6 +3,7 @@
 #ifndef GPUSHARE_NODE_LEDGER_H
 #define GPUSHARE_NODE_LEDGER_H
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,8 @@ struct ledger;
 /* Reads DIR/allocations.json. A missing file is an empty ledger; one that can't be read or understood is moved aside to
  * allocations.json.corrupt, the ledger starts empty and `warning` says so (its text is "" when all is well). */
 struct ledger *ledger_open(const char *dir, struct gs_error *warning);
+/* The object {share: seconds} of a ledger's text, owned by the caller; NULL with the reason, which names the file `name`. */
+json_t *ledger_parse(const char *text, size_t length, const char *name, struct gs_error *err);
 void ledger_free(struct ledger *ledger);
 /* Seconds since the epoch of the last allocation of `share`, or 0. */
 int64_t ledger_get(const struct ledger *ledger, const char *share);

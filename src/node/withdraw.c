@@ -246,33 +246,52 @@ void node_on_allocations_closed(struct rpc_call *call, void *user)
 	question->call = NULL;
 }
 
+bool node_withdraw_request_read(const uint8_t *bytes, size_t length, struct withdraw_request *request)
+{
+	*request = (struct withdraw_request){0};
+	if (length > WITHDRAW_BYTES_MAX)
+		return false;
+	request->document = length ? json_loadb((const char *)bytes, length, 0, NULL) : NULL;
+	const json_t *devices = json_object_get(request->document, "devices");
+	request->reason = json_string_value(json_object_get(request->document, "reason"));
+	request->count = json_array_size(devices);
+	bool valid = request->reason && request->count > 0 && request->count <= GS_DEVICES_MAX;
+	if (valid)
+		request->uuids = gs_calloc(request->count, sizeof *request->uuids);
+	for (size_t i = 0; valid && i < request->count; i++) {
+		request->uuids[i] = json_string_value(json_array_get(devices, i));
+		valid = request->uuids[i] && strlen(request->uuids[i]) < GS_UUID_SIZE;
+	}
+	if (!valid)
+		node_withdraw_request_free(request);
+	return valid;
+}
+
+void node_withdraw_request_free(struct withdraw_request *request)
+{
+	free(request->uuids);
+	json_decref(request->document);
+	*request = (struct withdraw_request){0};
+}
+
 void node_on_withdraw(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
 {
 	struct node *node = user;
+	struct withdraw_request wanted;
 	if (!node->gpus || node->stopping) {
 		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is starting or stopping");
 		return;
 	}
-	json_t *document = length ? json_loadb((const char *)request, length, 0, NULL) : NULL;
-	json_t *devices = json_object_get(document, "devices");
-	const char *reason = json_string_value(json_object_get(document, "reason"));
-	size_t count = json_array_size(devices);
-	bool valid = reason && count > 0 && count <= GS_DEVICES_MAX;
-	GS_AUTO_FREE const char **uuids = gs_calloc(count, sizeof *uuids);
-	for (size_t i = 0; valid && i < count; i++) {
-		uuids[i] = json_string_value(json_array_get(devices, i));
-		valid = uuids[i] && strlen(uuids[i]) < GS_UUID_SIZE;
-	}
-	if (valid) {
-		struct withdrawal *withdrawal = node_withdraw(node, uuids, count, reason);
-		withdrawal->call = call;
-		rpc_call_set_data(call, withdrawal);
-		node_withdrawal_settle(node, withdrawal, answer, NULL);
-	} else {
+	if (!node_withdraw_request_read(request, length, &wanted)) {
 		rpc_call_finish(call, RPC_INVALID_ARGUMENT,
 				"the request must be {\"devices\": [UUID, ...], \"reason\": TEXT}");
+		return;
 	}
-	json_decref(document);
+	struct withdrawal *withdrawal = node_withdraw(node, wanted.uuids, wanted.count, wanted.reason);
+	withdrawal->call = call;
+	rpc_call_set_data(call, withdrawal);
+	node_withdrawal_settle(node, withdrawal, answer, NULL);
+	node_withdraw_request_free(&wanted);
 }
 
 /* The client is done, or dead. */

@@ -2,11 +2,27 @@
 #ifndef GPUSHARE_NODE_WITHDRAW_H
 #define GPUSHARE_NODE_WITHDRAW_H
 
+#include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "node/node_internal.h"
 
 struct withdrawal;
+
+enum { WITHDRAW_BYTES_MAX = 256 * 1024 };
+
+/* What a client asks for: {"devices": [UUID, ...], "reason": TEXT}. */
+struct withdraw_request {
+	json_t *document; /* owns the texts; freed with the list by node_withdraw_request_free */
+	const char **uuids;
+	size_t count;
+	const char *reason;
+};
+/* False when the bytes are no such request, or more than WITHDRAW_BYTES_MAX: JSON takes many times its own size in memory. */
+bool node_withdraw_request_read(const uint8_t *bytes, size_t length, struct withdraw_request *request);
+void node_withdraw_request_free(struct withdraw_request *request);
 
 /* From now on the kubelet is told that these devices are unhealthy, and Allocate refuses them. The UUID of a GPU stands
  * for the GPU and all its MIG devices; UUIDs that the node does not have (yet) are fine. Several withdrawals of one
