@@ -32,18 +32,20 @@ struct victims {
 	size_t daemons; /* of them */
 };
 
-static void add_victim(struct victims *victims, pid_t pid, int pidfd)
+/* False: it is one already, or there are too many. */
+static bool add_victim(struct victims *victims, pid_t pid, int pidfd)
 {
 	bool is_new = victims->count < GS_ARRAY_LENGTH(victims->pidfds);
 	for (size_t i = 0; pid && i < victims->count; i++)
 		is_new &= victims->pids[i] != pid;
 	if (!is_new) {
 		close(pidfd);
-		return;
+		return false;
 	}
 	victims->daemons += pid != 0;
 	victims->pids[victims->count] = pid;
 	victims->pidfds[victims->count++] = pidfd;
+	return true;
 }
 
 /* Those of a daemon that can be asked end with it; the others are ended with the rest. */
@@ -82,10 +84,8 @@ static void end_folder(struct ending *ending, const char *root, const char *key,
 	GS_AUTO_FREE char *logs = gs_printf("%s/%s/log", root, key);
 	pid_t pid;
 	int pidfd = mps_find_daemon(pipes, identity, &pid);
-	if (pidfd >= 0) {
-		add_victim(&ending->victims, pid, pidfd);
+	if (pidfd >= 0 && add_victim(&ending->victims, pid, pidfd))
 		ask_to_quit(ending, pipes, logs);
-	}
 	add_servers(&ending->victims, root, key);
 }
 
@@ -135,7 +135,8 @@ static size_t end_daemons(struct ending *ending, const char *root, const struct 
 	for (size_t i = 0; i < count; i++)
 		end_folder(ending, known[i].root, known[i].key, &known[i].identity);
 	gs_mps_known_free(known, count);
-	if (!record->found)
+	/* A daemon that ended right after it had started one has no record of it yet, and the root was its own. */
+	if (!record->found || (record->root && strcmp(record->root, root) == 0))
 		end_unrecorded(ending, root);
 	uv_run(&ending->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&ending->loop);

@@ -12,10 +12,11 @@ struct gs_mps_ended {
 	size_t modes;   /* compute modes that were restored */
 };
 
-/* Asks the control daemons of the record in STATE_DIR/mps.json to quit (without a record: those beside us that listen below
- * `root`), and ends those that do not within `grace_seconds` with their clients. Then gives the GPUs of the record their
- * compute modes back. While another node daemon uses `root` nothing is done. `nvml` NULL: the modes stay, and an error says so
- * if there are any. Blocking. No node daemon with this state directory may run. What could be done is done also on failure. */
+/* Asks the control daemons of the record in STATE_DIR/mps.json to quit (without a record, or if it names `root`: also those
+ * beside us that listen below `root`), and ends those that do not within `grace_seconds` with their clients. Then gives the
+ * GPUs of the record their compute modes back. While another node daemon uses `root` nothing is done. `nvml` NULL: the modes
+ * stay, and an error says so if there are any. Blocking. No node daemon with this state directory may run. What could be done
+ * is done also on failure. */
 int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
 	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err);
 
