@@ -115,6 +115,7 @@ struct gs_share *gs_resource_add_device(struct gs_resource *resource, const stru
 	resource->devices[resource->device_count++] = (struct gs_resource_device){
 		.device = device,
 		.gpu = hardware->gpu,
+		.uuid_bytes = (uint32_t)uuid_bytes,
 		.first_share = (uint32_t)resource->share_count,
 		.share_count = count,
 		.first_replica = resource->number_from,
@@ -156,17 +157,14 @@ static int64_t parse_replica(const char *digits, size_t length)
 }
 
 /* Whether the device's UUID is this one, whole. */
-static bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device, const char *uuid,
-		      size_t length)
+static inline bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device,
+			     const char *uuid, size_t length)
 {
-	const char *id = resource->shares[device->first_share].id;
-	if (memcmp(id, uuid, length))
-		return false;
-	return device->replicated ? id[length] == ':' && id[length + 1] == ':' : id[length] == '\0';
+	return device->uuid_bytes == length && !memcmp(resource->shares[device->first_share].id, uuid, length);
 }
 
-static const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid, size_t length,
-						    uint32_t *hint)
+static inline const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid,
+							   size_t length, uint32_t *hint)
 {
 	if (*hint < resource->device_count && is_device(resource, &resource->devices[*hint], uuid, length))
 		return &resource->devices[*hint];
@@ -185,7 +183,7 @@ static const struct gs_resource_device *find_device(const struct gs_resource *re
 
 int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint)
 {
-	if (!length || length >= GS_SHARE_ID_SIZE || memchr(id, '\0', length))
+	if (!length || length >= GS_SHARE_ID_SIZE)
 		return -1;
 	size_t uuid = length;
 	while (uuid && (unsigned)(unsigned char)id[uuid - 1] - '0' <= 9)

@@ -28,8 +28,9 @@ struct gs_share {
 /* A device that a resource publishes. Its shares lie side by side: first_share + n is replica n. One resource may hold
  * devices of several strategies (two shared GPUs and two that are left whole, all nvidia.com/gpu). */
 struct gs_resource_device {
-	uint32_t device; /* position in the inventory's devices */
-	uint32_t gpu;    /* position in the inventory's GPUs */
+	uint32_t device;     /* position in the inventory's devices */
+	uint32_t gpu;        /* position in the inventory's GPUs */
+	uint32_t uuid_bytes; /* of its shares' ids, the UUID */
 	uint32_t first_share, share_count;
 	uint32_t first_replica; /* n of the first share: not 0 where another resource has shares of the device too */
 	const struct gs_strategy *strategy;
