@@ -238,7 +238,7 @@ void cluster_stop(struct cluster *cluster)
 	if (!cluster)
 		return;
 	cluster->stopping = true;
-	if (!cluster->synced || !cluster_say_unknown(cluster)) {
+	if (!cluster_say_unknown(cluster)) {
 		cluster_close(cluster);
 		return;
 	}
