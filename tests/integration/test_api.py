@@ -539,9 +539,11 @@ def test_a_write_that_hangs_holds_up_no_other_and_is_repeated(api, start):
     peer.tell("labels gpushare mine=1")
     peer.tell("labels gpushare-mig state=fine")
     wait_until(lambda: api.labels().get("state") == "fine", "the other label")
-    peer.wait_state(lambda _, __, ___, problem: "labels" in problem, "a time-out")
+    # A server that accepts a watch and answers nothing else is none to rely on.
+    assert peer.wait_state(lambda _, __, ___, problem: "labels" in problem, "a time-out")[0] == "Retrying"
     released.set()
     wait_until(lambda: api.labels().get("mine") == "1", "the label")
+    wait_until(lambda: peer.state()[0] == "Watching", "an answer")
     wait_until(lambda: peer.state()[3] == "", "no problem")
 
 
