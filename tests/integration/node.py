@@ -25,9 +25,17 @@ class Sim:
 
     def __init__(self, directory, spec="8xA100-80GB", *options):
         self.directory = str(directory)
+        before = self.state_file()  # of a node that was there before; it can be joined until the new one takes its place
         self.process = subprocess.Popen([GPUSHARE, "sim", spec, *options, "--state", self.directory, "--", "sleep", "3600"])
-        wait_until(lambda: os.path.exists(os.path.join(self.directory, "state")) and self.run("true").returncode == 0,
-                   "the simulated node")
+        wait_until(lambda: self.state_file() not in (None, before) and self.run("true").returncode == 0, "the simulated node")
+
+    def state_file(self):
+        """Which file the node's state is in; None: there is none."""
+        try:
+            about = os.stat(os.path.join(self.directory, "state"))
+        except FileNotFoundError:
+            return None
+        return about.st_ino, about.st_ctime_ns
 
     def command(self, *arguments):
         return [GPUSHARE, "sim", "--join", self.directory, "--", *arguments]
