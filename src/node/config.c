@@ -129,8 +129,17 @@ static bool recall(struct node *node)
 static void remember(struct node *node)
 {
 	struct gs_error err;
-	if (selection_remember(node->options->state_dir, node->config_name, node->config_text, &err) < 0)
-		gs_log(GS_LOG_WARNING, "the configuration can't be kept for the next start", GS_STR("error", err.text));
+	bool failed = selection_remember(node->options->state_dir, node->config_name, node->config_text, &err) < 0;
+	if (failed && !node->config_unkept)
+		gs_log(GS_LOG_WARNING, "the configuration can't be kept for the next start; trying again",
+		       GS_STR("error", err.text));
+	node->config_unkept = failed;
+}
+
+void node_config_looked(struct node *node)
+{
+	if (node->config_unkept)
+		remember(node);
 }
 
 /* --- loading --- */

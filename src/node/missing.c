@@ -154,11 +154,12 @@ static void on_written(uv_work_t *work, int status)
 		gs_log(GS_LOG_WARNING, "what GPUs this node should have can't be kept for the next start",
 		       GS_STR("error", missing->error.text));
 	missing->failed = failed;
+	missing->changed |= failed;
 	if (!failed)
 		save(missing);
 }
 
-/* On a worker thread, because a disk can be slow. One that fails is tried again with the next change. */
+/* On a worker thread, because a disk can be slow. One that fails is tried again at the next look. */
 static void save(struct missing *missing)
 {
 	if (!missing->changed || missing->text)
@@ -247,6 +248,11 @@ void node_missing_update(struct node *node, const struct gs_inventory *inventory
 		if (!find(missing, inventory->gpus[i].uuid))
 			add(missing, &inventory->gpus[i]);
 	save(missing);
+}
+
+void node_missing_looked(struct node *node)
+{
+	save(node->missing);
 }
 
 size_t node_missing_count(const struct node *node)

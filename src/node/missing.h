@@ -15,6 +15,8 @@ struct missing *node_missing_open(struct node *node);
 void node_missing_free(struct missing *missing);
 /* The GPUs were read: what is there is remembered, and what is not there is missed. */
 void node_missing_update(struct node *node, const struct gs_inventory *inventory);
+/* The GPUs were looked at: what could not be written before may be by now. */
+void node_missing_looked(struct node *node);
 size_t node_missing_count(const struct node *node);
 /* A sentence each, with what to do. */
 void node_missing_problems(const struct node *node, json_t *problems);

@@ -294,6 +294,8 @@ static void on_looked(void *user)
 	mig_manager_looked(user);
 	node_kubelet_watch(node);
 	node_specs_look(node);
+	node_missing_looked(node);
+	node_config_looked(node);
 	keep_status_socket(node);
 }
 

@@ -35,6 +35,7 @@ struct node {
 	bool config_waits_for_label; /* nothing is chosen yet */
 	bool config_label_known;     /* the API server said whether the node has the label */
 	bool config_unwatched;       /* said once */
+	bool config_unkept;          /* it could not be written for the next start */
 	bool config_unread;          /* it could not be read, which may pass; else it was read, and is not valid */
 	char *config_text;           /* of the file in force; NULL without a file */
 	char *config_name;    /* of that file in the directory of configurations; NULL: not chosen, or a single file */
@@ -110,6 +111,8 @@ struct node {
 int node_config_load(struct node *node, struct gs_error *err);
 bool node_config_reload(struct node *node, bool force);
 void node_config_watch(struct node *node);
+/* The GPUs were looked at: what could not be written for the next start before may be by now. */
+void node_config_looked(struct node *node);
 /* Once, when it is known whether there is a cluster: chooses and loads from the directory of configurations. */
 void node_config_begin(struct node *node);
 /* The node's label has this value (NULL: the node does not have it). */

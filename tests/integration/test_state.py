@@ -115,6 +115,29 @@ def test_a_broken_record_is_put_aside(node, name, text):
     assert path.with_name(name + ".corrupt").read_text(encoding="utf-8") == text
 
 
+def test_what_could_not_be_written_is_written_later(node, sim):
+    """As on a disk that was full: nothing else changes until it has room again."""
+    node.config = os.path.join(os.path.dirname(node.config), "default")
+    node.write_config(CONFIG_4)
+    node.arguments += ["--config-dir", os.path.dirname(node.config), "--fallback-strategies", "named", "--kubelet-socket="]
+    node.start().wait_listening()
+    records = [pathlib.Path(node.state, name) for name in ("gpus.json", "config.json")]
+    wait_until(lambda: all(record.exists() for record in records), "both records")
+    ways = [record.with_name("%s.tmp-%d" % (record.name, node.process.pid)) for record in records]
+    for way in ways:
+        (way / "in the way").mkdir(parents=True)
+    sim.inject("plug", "T4")
+    node.write_config(CONFIG_4.replace("4", "2"))
+    look(node)
+    node.wait_log("the configuration can't be kept")
+    node.wait_log("what GPUs this node should have can't be kept")
+    for way in ways:
+        shutil.rmtree(way)
+    wait_until(lambda: "T4" in records[0].read_text(encoding="utf-8"), "the GPU to be remembered")
+    wait_until(lambda: "replicas: 2" in records[1].read_text(encoding="utf-8"), "the configuration to be remembered")
+    wait_until(lambda: node.status()["problems"] == [], "no problem")
+
+
 def test_mps_stop_keeps_a_broken_record(sim, tmp_path):
     """What compute modes the GPUs had is in it."""
     record = tmp_path / "mps.json"
