@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "core/config/config.h"
-#include "kube/driver_files.h"
+#include "kube/cdi/driver_files.h"
 
 /* The last hook program of NVIDIA's that was looked into, so that none is read twice. */
 struct node_hook_seen {

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "kube/others.h"
+#include "kube/plugin/others.h"
 #include "node/handover.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"

@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "gpushare/abi.h"
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 #include "node/driver.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"

@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 #include "node/labels.h"
 
 const char *const node_state_files[] = {"allocations.json", "config.json",       "gpus.json",

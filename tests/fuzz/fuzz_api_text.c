@@ -5,7 +5,7 @@
 
 #include "base/strbuf.h"
 #include "base/utf8.h"
-#include "kube/api_text.h"
+#include "kube/api/api_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/config/config_parse.h"
-#include "kube/allocate.h"
-#include "kube/plugin_internal.h"
+#include "kube/plugin/allocate.h"
+#include "kube/plugin/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
 #include "strategy/strategies.h"
 

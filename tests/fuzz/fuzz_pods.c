@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "gpu/label_facts.h"
-#include "kube/others.h"
-#include "kube/pod_resources.h"
+#include "kube/plugin/others.h"
+#include "kube/plugin/pod_resources.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

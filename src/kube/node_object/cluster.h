@@ -33,7 +33,7 @@ void cluster_stop(struct cluster *cluster);
 void cluster_close(struct cluster *cluster);
 
 /* Takes back all that the daemon ever said about the node: labels and annotations of its managers, its conditions, and its
- * NodeFeature object (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api.h) at most; for a node that no daemon runs on any
+ * NodeFeature object (events expire by themselves). Blocks, for API_TIMEOUT_MS (kube/api/api.h) at most; for a node that no daemon runs on any
  * more. */
 int cluster_clean(const struct cluster_options *options, struct gs_error *err);
 

@@ -5,8 +5,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/api.h"
-#include "kube/api_text.h"
+#include "kube/api/api.h"
+#include "kube/api/api_text.h"
 #include "kube/node_object/cluster.h"
 
 enum { REQUEST_MS = 15000, PAUSE_MS = 500, PATIENCE_MS = 6000 };

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "kube/api.h"
+#include "kube/api/api.h"
 #include "kube/node_object/cluster.h"
 
 enum {

@@ -13,7 +13,7 @@
 #include "base/strbuf.h"
 #include "base/timestamp.h"
 #include "base/utf8.h"
-#include "kube/api_text.h"
+#include "kube/api/api_text.h"
 #include "kube/node_object/cluster_internal.h"
 
 enum {

@@ -1,5 +1,5 @@
 #include "gpushare/abi.h"
-#include "kube/allocate.h"
+#include "kube/plugin/allocate.h"
 #include "tests/unit/core/fixture.h"
 
 #define TEXT(literal) ((char *)(uintptr_t)(literal))

@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/api_text.h"
+#include "kube/api/api_text.h"
 
 /* --- lines --- */
 

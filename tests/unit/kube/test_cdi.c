@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 #include "tests/unit/core/fixture.h"
 
 #define TEXT(literal) ((char *)(uintptr_t)(literal))

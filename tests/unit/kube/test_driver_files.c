@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/strbuf.h"
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 #include "tests/unit/core/fixture.h"
 
 static char root[] = "/tmp/gpushare-test-XXXXXX";

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "kube/others.h"
+#include "kube/plugin/others.h"
 #include "tests/unit/core/fixture.h"
 
 static bool names(const struct gs_inventory *inventory, const char *id)

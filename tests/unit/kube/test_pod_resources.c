@@ -11,7 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/pod_resources.h"
+#include "kube/plugin/pod_resources.h"
 #include "kube/proto/podresources.pb-c.h"
 
 static bool wants_gpus(void *user, const char *id, size_t length)

@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "kube/proto/deviceplugin.pb-c.h"
-#include "kube/wire.h"
+#include "kube/plugin/wire.h"
 
 #define READER(bytes)                                   \
 	{                                               \

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "core/share/preferred.h"
-#include "kube/plugin.h"
+#include "kube/plugin/plugin.h"
 #include "rpc/rpc.h"
 
 enum {

@@ -1,4 +1,4 @@
-#include "kube/plugin.h"
+#include "kube/plugin/plugin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/plugin_internal.h"
+#include "kube/plugin/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
 
 enum {

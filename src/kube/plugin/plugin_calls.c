@@ -6,9 +6,9 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/vec.h"
-#include "kube/plugin_internal.h"
+#include "kube/plugin/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
-#include "kube/wire.h"
+#include "kube/plugin/wire.h"
 
 static void reply(struct rpc_call *call, const ProtobufCMessage *message)
 {

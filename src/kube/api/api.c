@@ -1,4 +1,4 @@
-#include "kube/api.h"
+#include "kube/api/api.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,7 +12,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "kube/api_internal.h"
+#include "kube/api/api_internal.h"
 
 enum {
 	TOKEN_BYTES_MAX = 64 * 1024,

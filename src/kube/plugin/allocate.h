@@ -9,7 +9,7 @@
 #include "core/config/config.h"
 #include "core/share/container_edit.h"
 #include "core/share/share.h"
-#include "kube/device_nodes.h"
+#include "kube/cdi/device_nodes.h"
 
 struct gs_allocate_options {
 	const struct gs_config *config;

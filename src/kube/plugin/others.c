@@ -1,4 +1,4 @@
-#include "kube/others.h"
+#include "kube/plugin/others.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -14,7 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/wire.h"
+#include "kube/plugin/wire.h"
 
 enum {
 	WIRE_BYTES = 2, /* type of a length-delimited field */

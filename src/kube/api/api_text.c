@@ -1,4 +1,4 @@
-#include "kube/api_text.h"
+#include "kube/api/api_text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "kube/api_internal.h"
+#include "kube/api/api_internal.h"
 
 enum {
 	STEADY_MS = 60 * 1000, /* a watch that lived so long was no failure, however it ended */

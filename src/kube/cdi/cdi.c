@@ -1,4 +1,4 @@
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 
 #include <errno.h>
 #include <inttypes.h>

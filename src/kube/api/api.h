@@ -15,7 +15,7 @@
 #include <uv.h>
 
 #include "base/error.h"
-#include "kube/api_text.h"
+#include "kube/api/api_text.h"
 
 enum {
 	API_REPLY_BYTES_MAX = 4 << 20,

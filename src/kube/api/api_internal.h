@@ -4,8 +4,8 @@
 
 #include "base/strbuf.h"
 #include "base/vec.h"
-#include "kube/api.h"
-#include "kube/curl_library.h"
+#include "kube/api/api.h"
+#include "kube/api/curl_library.h"
 
 /* One HTTP exchange: of a request, or of a watch. */
 struct api_exchange {

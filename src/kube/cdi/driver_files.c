@@ -1,4 +1,4 @@
-#include "kube/driver_files.h"
+#include "kube/cdi/driver_files.h"
 
 #include <ctype.h>
 #include <dirent.h>

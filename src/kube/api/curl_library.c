@@ -1,4 +1,4 @@
-#include "kube/curl_library.h"
+#include "kube/api/curl_library.h"
 
 #include <dlfcn.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "kube/allocate.h"
+#include "kube/plugin/allocate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "gpushare/abi.h"
-#include "kube/cdi.h"
+#include "kube/cdi/cdi.h"
 
 /* NVIDIA's container runtime reads device names from mounts below this folder. */
 #define VOLUME_ROOT "/var/run/nvidia-container-devices"

@@ -1,4 +1,4 @@
-#include "kube/pod_resources.h"
+#include "kube/plugin/pod_resources.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
-#include "kube/wire.h"
+#include "kube/plugin/wire.h"
 #include "rpc/rpc.h"
 
 #define LIST_METHOD "/v1.PodResourcesLister/List"

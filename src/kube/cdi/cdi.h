@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "core/config/config.h"
 #include "core/share/inventory.h"
-#include "kube/device_nodes.h"
-#include "kube/driver_files.h"
+#include "kube/cdi/device_nodes.h"
+#include "kube/cdi/driver_files.h"
 
 /* NVIDIA's device plugin uses these: names in running pods' checkpoints refer to them. */
 #define GS_CDI_VENDOR "k8s.device-plugin.nvidia.com"

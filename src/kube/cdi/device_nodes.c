@@ -1,4 +1,4 @@
-#include "kube/device_nodes.h"
+#include "kube/cdi/device_nodes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
