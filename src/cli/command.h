@@ -43,7 +43,8 @@ struct gs_command {
 	bool rest_is_command; /* parsing stops at the first operand: the rest is somebody else's command line */
 };
 
-extern const struct gs_command *const gs_commands[]; /* ends with NULL */
+/* Ends with NULL. The program has it (src/main/commands.c), for some commands are of rooms above this one. */
+extern const struct gs_command *const gs_commands[];
 
 /* Whether commands "FAMILY something" exist: "mig". */
 bool gs_is_family(const char *family);

@@ -5,7 +5,6 @@
 #include "cli/command.h"
 
 extern const struct gs_command gs_command_completion;
-extern const struct gs_command gs_command_demo;
 extern const struct gs_command gs_command_forget;
 extern const struct gs_command gs_command_help;
 extern const struct gs_command gs_command_labels;

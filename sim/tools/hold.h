@@ -1,6 +1,6 @@
 /* A simulated node that runs no command. */
-#ifndef GPUSHARE_CLI_SIM_HOLD_H
-#define GPUSHARE_CLI_SIM_HOLD_H
+#ifndef GPUSHARE_SIM_TOOLS_HOLD_H
+#define GPUSHARE_SIM_TOOLS_HOLD_H
 
 #include "base/error.h"
 

@@ -1,5 +1,5 @@
 /* gpushare sim --hold: a simulated node for others to join, whose root looks like the root of a machine with a driver. */
-#include "cli/sim_hold.h"
+#include "sim/tools/hold.h"
 
 #include <errno.h>
 #include <signal.h>

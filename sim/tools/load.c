@@ -14,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/quantity.h"
 #include "cli/command.h"
-#include "cli/sim.h"
+#include "sim/tools/commands.h"
 #include "gpushare/cuda.h"
 
 /* A GPU is kept busy in bursts: one at the start of each period. Short, so that several clients of a GPU take turns. */

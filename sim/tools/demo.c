@@ -16,10 +16,10 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "cli/commands.h"
+#include "sim/tools/commands.h"
 #include "cli/status_table.h"
 #include "gpushare/abi.h"
-#include "kube/standin.h"
+#include "sim/tools/standin.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
 

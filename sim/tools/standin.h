@@ -1,8 +1,8 @@
 /* A stand-in for the kubelet's device manager: takes registrations in a directory, watches each resource's list, and
  * allocates as the kubelet does (preferred allocation first, then Allocate). For trying things without a cluster and
  * for measuring; it admits no pods and keeps no checkpoint. */
-#ifndef GPUSHARE_KUBE_STANDIN_H
-#define GPUSHARE_KUBE_STANDIN_H
+#ifndef GPUSHARE_SIM_TOOLS_STANDIN_H
+#define GPUSHARE_SIM_TOOLS_STANDIN_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,10 +1,9 @@
-#include "cli/commands.h"
-
 #include <stddef.h>
 
+#include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/mig.h"
-#include "cli/sim.h"
+#include "sim/tools/commands.h"
 
 /* In the order that help shows. */
 /* clang-format off */

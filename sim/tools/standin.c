@@ -1,4 +1,4 @@
-#include "kube/standin.h"
+#include "sim/tools/standin.h"
 
 #include <stdlib.h>
 #include <string.h>

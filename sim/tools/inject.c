@@ -10,7 +10,7 @@
 #include "base/cleanup.h"
 #include "base/suggest.h"
 #include "cli/command.h"
-#include "cli/sim.h"
+#include "sim/tools/commands.h"
 #include "gpushare/cuda.h"
 #include "sim/mig.h"
 #include "sim/models.h"
