@@ -1,6 +1,6 @@
 /* Talks to NVIDIA's MPS control daemon through its own program, nvidia-cuda-mps-control: the one interface it has. */
-#ifndef GPUSHARE_STRATEGY_MPS_CONTROL_H
-#define GPUSHARE_STRATEGY_MPS_CONTROL_H
+#ifndef GPUSHARE_MPS_MPS_CONTROL_H
+#define GPUSHARE_MPS_MPS_CONTROL_H
 
 #include <stddef.h>
 #include <uv.h>

@@ -14,26 +14,7 @@
 #include "base/strbuf.h"
 #include "mps/mps_answer.h"
 
-enum {
-	START_MS = 2000, /* from the end of `-d` to a control socket */
-	START_LOOK_MS = 10,
-	START_SEARCH_MS = 500, /* then it is looked for among all processes, should its socket not tell who it is */
-	COMMAND_MS = 10000,    /* the daemon answers at once, or never */
-	RETRY_FIRST_MS = 100,
-	RETRY_MOST_MS = 30000,
-	STABLE_MS = 60000,         /* after that long without a death the next one is not one more of a series */
-	FAULT_LOOK_MS = 250,       /* while a server is in FAULT */
-	FAULT_DEADLINE_MS = 30000, /* for its clients to go by themselves; then the server is ended */
-	LOOK_DELAY_MS = 100,       /* events come in bursts */
-	LOOK_EACH_MS = 300,        /* and some come all the time */
-	SLOW_LOOK_MS = 60000,      /* a fault whose events were missed, settings that somebody changed */
-	QUIT_SECONDS = 30,         /* for clients of a daemon that is no longer wanted */
-	FAULT_WINDOW_MS = 600000,
-	QUARANTINE_MS = 600000,
-	DRAIN_LOOK_MS = 250,
-	UNANSWERED_MAX = 2, /* questions in a row, over this time: then it is ended and started again */
-	UNANSWERED_MS = 3000,
-};
+enum { COMMAND_MS = 10000 }; /* a control daemon answers at once, or never */
 
 /* A watch on one process, of its own because libuv closes handles later. */
 struct mps_death {
@@ -43,6 +24,7 @@ struct mps_death {
 };
 
 static void proceed(struct mps_daemon *daemon);
+static void carry_out(struct mps_daemon *daemon, const struct mps_next *next);
 static void on_timer(uv_timer_t *timer);
 static void on_run_done(void *user, int exit_status, const char *output, const struct gs_error *err);
 
@@ -62,9 +44,9 @@ const char *gs_mps_state_name(enum gs_mps_state state)
 
 static void enter(struct mps_daemon *daemon, enum gs_mps_state state, const char *reason)
 {
-	bool same = daemon->state == state && strcmp(daemon->reason, reason) == 0;
-	bool matters = (daemon->state == GS_MPS_READY) != (state == GS_MPS_READY) || !same;
-	daemon->state = state;
+	bool same = daemon->facts.state == state && strcmp(daemon->reason, reason) == 0;
+	bool matters = (daemon->facts.state == GS_MPS_READY) != (state == GS_MPS_READY) || !same;
+	daemon->facts.state = state;
 	if (!same) {
 		snprintf(daemon->reason, sizeof daemon->reason, "%s", reason);
 		bool bad = state == GS_MPS_FAILED || state == GS_MPS_FAULT || state == GS_MPS_QUARANTINED ||
@@ -95,10 +77,42 @@ static void wait_for(struct mps_daemon *daemon, unsigned delay_ms)
 static void fail(struct mps_daemon *daemon, const char *reason)
 {
 	daemon->step = MPS_STEP_NONE;
-	daemon->started_ms = 0;
 	enter(daemon, GS_MPS_FAILED, reason);
-	wait_for(daemon, daemon->retry_ms);
-	daemon->retry_ms = daemon->retry_ms * 2 < RETRY_MOST_MS ? daemon->retry_ms * 2 : RETRY_MOST_MS;
+	wait_for(daemon, mps_note_failure(&daemon->facts));
+}
+
+static const char not_wanted[] = "MPS is no longer wanted here; its last clients are being waited for";
+
+/* Why a daemon that waits is not ready; `text` is used where it says how long. */
+static const char *reason_of(enum gs_mps_state state, char text[160])
+{
+	switch (state) {
+	case GS_MPS_DRAINING:
+		return "its control daemon died, and clients that it had still run on the device; it takes new ones "
+		       "when those have ended";
+	case GS_MPS_FAULT:
+		return "a client's work failed, and with it that of every client on this device; it takes no new ones "
+		       "until those are gone";
+	case GS_MPS_STOPPING:
+		return not_wanted;
+	case GS_MPS_QUARANTINED:
+		snprintf(text, 160,
+			 "%d faults of clients within %d minutes; no more shares are given out for %d minutes",
+			 MPS_FAULTS_MAX + 1, MPS_FAULT_WINDOW_MS / 60000, MPS_QUARANTINE_MS / 60000);
+		return text;
+	default:
+		return "";
+	}
+}
+
+/* Nothing is to be done before the time is over. */
+static void rest(struct mps_daemon *daemon, const struct mps_next *next)
+{
+	char text[160];
+	daemon->step = MPS_STEP_NONE;
+	wait_for(daemon, next->wait_ms);
+	if (next->state != daemon->facts.state)
+		enter(daemon, next->state, reason_of(next->state, text));
 }
 
 /* --- running the program --- */
@@ -112,7 +126,7 @@ static void run(struct mps_daemon *daemon, enum mps_step step, const char *const
 		.pipe_directory = daemon->pipe_directory,
 		.log_directory = daemon->log_directory,
 		.visible_device = daemon->spec.device,
-		.timeout_ms = step == MPS_STEP_QUIT ? (QUIT_SECONDS + 5) * 1000 : COMMAND_MS,
+		.timeout_ms = step == MPS_STEP_QUIT ? (MPS_QUIT_SECONDS + 5) * 1000 : COMMAND_MS,
 	};
 	struct gs_error err;
 	daemon->step = step;
@@ -129,12 +143,6 @@ static void run_commands(struct mps_daemon *daemon, enum mps_step step, struct g
 
 /* --- life and death --- */
 
-static uint64_t quarantine_left_ms(const struct mps_daemon *daemon)
-{
-	uint64_t now = now_ms(daemon);
-	return daemon->quarantine_ends_ms > now ? daemon->quarantine_ends_ms - now : 0;
-}
-
 static void on_death_closed(uv_handle_t *handle)
 {
 	struct mps_death *death = handle->data;
@@ -147,6 +155,7 @@ static void forget_process(struct mps_daemon *daemon)
 	if (daemon->death)
 		uv_close((uv_handle_t *)&daemon->death->poll, on_death_closed);
 	daemon->death = NULL;
+	daemon->facts.runs = false;
 	daemon->pid = 0;
 }
 
@@ -161,18 +170,13 @@ static void on_death(uv_poll_t *poll, int status, int events)
 {
 	struct mps_daemon *daemon = ((struct mps_death *)poll->data)->daemon;
 	forget_process(daemon);
-	daemon->unanswered = 0;
 	daemon->server_count = 0;
 	daemon->orphans_due = true;
 	uv_fs_event_stop(&daemon->pipe_event);
 	if (daemon->step == MPS_STEP_QUIT) /* its front end says how it went */
 		return;
 	cancel_run(daemon);
-	if (daemon->ready_ms && now_ms(daemon) - daemon->ready_ms >= STABLE_MS)
-		daemon->retry_ms = RETRY_FIRST_MS;
-	daemon->orphan_fault_ms = daemon->fault_ms;
-	daemon->ready_ms = daemon->fault_ms = 0;
-	if (quarantine_left_ms(daemon)) { /* it is not needed before that is over */
+	if (!mps_note_death(&daemon->facts, now_ms(daemon))) {
 		daemon->step = MPS_STEP_NONE;
 		return;
 	}
@@ -191,9 +195,10 @@ void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd)
 	death->poll.data = death;
 	uv_poll_start(&death->poll, UV_READABLE, on_death);
 	daemon->death = death;
+	daemon->facts.runs = true;
 	daemon->pid = pid;
 	daemon->multi_user = mps_is_multi_user(pid);
-	daemon->started_ms = 0;
+	daemon->facts.started_ms = 0;
 	struct mps_identity now = mps_identify(pid);
 	if (now.pid == daemon->known.pid && now.start == daemon->known.start)
 		return;
@@ -259,10 +264,10 @@ static void list_servers(struct mps_daemon *daemon, enum mps_step then)
 static void set_defaults(struct mps_daemon *daemon)
 {
 	GS_AUTO_STRBUF struct gs_strbuf commands = {0};
-	daemon->settings_due = false;
-	daemon->set_ms = now_ms(daemon);
-	if (!daemon->spec
-		     .thread_percentage) { /* found here, for a device that the config does not fit: it stays as it is */
+	daemon->facts.settings_due = false;
+	daemon->facts.set_ms = now_ms(daemon);
+	/* Found here, for a device that the config does not fit: it stays as it is. */
+	if (!daemon->spec.thread_percentage) {
 		list_servers(daemon, MPS_STEP_STATES);
 		return;
 	}
@@ -304,16 +309,13 @@ static void end_servers(struct mps_daemon *daemon)
 		gs_strbuf_printf(&commands, "shutdown_server %d -f\n", daemon->servers[i]);
 	gs_log(GS_LOG_WARNING, "MPS: ending a server in FAULT whose clients did not go",
 	       GS_STR("device", daemon->spec.key));
-	daemon->fault_ms = now_ms(daemon);
 	run_commands(daemon, MPS_STEP_END_SERVERS, &commands);
 }
 
-static const char not_wanted[] = "MPS is no longer wanted here; its last clients are being waited for";
-
 static void quit(struct mps_daemon *daemon)
 {
-	GS_AUTO_FREE char *command = gs_printf("quit -t %d\n", QUIT_SECONDS);
-	daemon->quit_ms = now_ms(daemon);
+	GS_AUTO_FREE char *command = gs_printf("quit -t %d\n", MPS_QUIT_SECONDS);
+	daemon->facts.quit_ms = now_ms(daemon);
 	enter(daemon, GS_MPS_STOPPING, not_wanted);
 	run(daemon, MPS_STEP_QUIT, NULL, command);
 }
@@ -334,93 +336,26 @@ static void watch_pipes(struct mps_daemon *daemon)
 		uv_fs_event_start(&daemon->pipe_event, on_pipe, daemon->pipe_directory, 0);
 }
 
-/* Somebody may have changed them, by the socket that clients have. */
-static bool are_settings_old(const struct mps_daemon *daemon)
-{
-	return now_ms(daemon) - daemon->set_ms >= SLOW_LOOK_MS;
-}
+/* --- answers --- */
 
-/* Whether servers of a control daemon that died still have the GPU. Those of one that was in FAULT have a deadline too. */
-static bool orphans_hold(struct mps_daemon *daemon)
-{
-	if (!mps_pidfds_alive(&daemon->orphans)) {
-		daemon->orphan_fault_ms = 0;
-		return false;
-	}
-	if (daemon->orphan_fault_ms && now_ms(daemon) - daemon->orphan_fault_ms >= FAULT_DEADLINE_MS)
-		mps_pidfds_kill(&daemon->orphans);
-	return true;
-}
-
-/* A server outlives its control daemon while it has clients, and as long as it has the GPU no other one can have it. */
+/* It answered, and none of its servers is in FAULT. */
 static void become_ready(struct mps_daemon *daemon)
 {
-	if (!daemon->ready_ms)
-		daemon->ready_ms = now_ms(daemon);
-	daemon->unanswered = 0;
+	daemon->facts.orphans = mps_pidfds_alive(&daemon->orphans);
+	struct mps_next next = mps_note_well(&daemon->facts, now_ms(daemon));
 	watch_pipes(daemon);
-	daemon->step = MPS_STEP_NONE;
-	if (orphans_hold(daemon)) {
-		wait_for(daemon, DRAIN_LOOK_MS);
-		enter(daemon, GS_MPS_DRAINING,
-		      "its control daemon died, and clients that it had still run on the device; it takes new ones "
-		      "when those have ended");
-		return;
-	}
-	wait_for(daemon, are_settings_old(daemon) ? 0 : (unsigned)(daemon->set_ms + SLOW_LOOK_MS - now_ms(daemon)));
-	enter(daemon, GS_MPS_READY, "");
-}
-
-/* --- faults --- */
-
-/* Whether this fault is one of a series that is too fast. */
-static bool is_in_a_loop(struct mps_daemon *daemon)
-{
-	uint64_t oldest = daemon->fault_times_ms[daemon->faults % MPS_FAULTS_MAX];
-	daemon->fault_times_ms[daemon->faults % MPS_FAULTS_MAX] = now_ms(daemon);
-	daemon->faults++;
-	return daemon->faults > MPS_FAULTS_MAX && now_ms(daemon) - oldest < FAULT_WINDOW_MS;
-}
-
-static void take_fault(struct mps_daemon *daemon)
-{
-	if (!daemon->fault_ms) {
-		daemon->fault_ms = now_ms(daemon);
-		if (is_in_a_loop(daemon)) {
-			char reason[160];
-			snprintf(reason, sizeof reason,
-				 "%d faults of clients within %d minutes; no more shares are given out for %d minutes",
-				 MPS_FAULTS_MAX + 1, FAULT_WINDOW_MS / 60000, QUARANTINE_MS / 60000);
-			daemon->step = MPS_STEP_NONE;
-			daemon->quarantine_ends_ms = now_ms(daemon) + QUARANTINE_MS;
-			wait_for(daemon, QUARANTINE_MS);
-			enter(daemon, GS_MPS_QUARANTINED, reason);
-			return;
-		}
-	}
-	daemon->step = MPS_STEP_NONE;
-	enter(daemon, GS_MPS_FAULT,
-	      "a client's work failed, and with it that of every client on this device; it takes no new ones until "
-	      "those "
-	      "are gone");
-	wait_for(daemon, FAULT_LOOK_MS);
+	carry_out(daemon, &next);
 }
 
 static void take_states(struct mps_daemon *daemon, const char *output)
 {
-	if (mps_answer_has_fault(output)) {
-		bool late = daemon->fault_ms && now_ms(daemon) - daemon->fault_ms >= FAULT_DEADLINE_MS;
-		if (late)
-			end_servers(daemon);
-		else
-			take_fault(daemon);
+	if (!mps_answer_has_fault(output)) {
+		become_ready(daemon);
 		return;
 	}
-	daemon->fault_ms = 0;
-	become_ready(daemon);
+	struct mps_next next = mps_note_fault(&daemon->facts, now_ms(daemon));
+	carry_out(daemon, &next);
 }
-
-/* --- answers --- */
 
 static void take_servers(struct mps_daemon *daemon, const char *output)
 {
@@ -430,7 +365,6 @@ static void take_servers(struct mps_daemon *daemon, const char *output)
 				 &daemon->orphans);
 	daemon->orphans_due = false;
 	if (!daemon->server_count) {
-		daemon->fault_ms = 0;
 		become_ready(daemon);
 	} else if (daemon->after_servers == MPS_STEP_APPLY) {
 		set_servers(daemon);
@@ -470,9 +404,9 @@ static void take_start(struct mps_daemon *daemon, int exit_status, const char *o
 		return;
 	}
 	if (exit_status == 0) { /* its control socket comes a moment later */
-		daemon->started_ms = now_ms(daemon);
+		daemon->facts.started_ms = now_ms(daemon);
 		daemon->step = MPS_STEP_NONE;
-		wait_for(daemon, START_LOOK_MS);
+		proceed(daemon);
 		return;
 	}
 	if (daemon->tries_multi_user) {
@@ -502,11 +436,8 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		snprintf(reason, sizeof reason, "its control daemon does not answer: %s",
 			 err ? err->text : mps_answer_line(output, line, sizeof line));
 		fail(daemon, reason);
-		/* It lives and nobody can reach it: its pipe directory was deleted, say. Servers go on without it. */
-		if (!daemon->unanswered++)
-			daemon->unanswered_ms = now_ms(daemon);
-		if (daemon->death && daemon->unanswered >= UNANSWERED_MAX &&
-		    now_ms(daemon) - daemon->unanswered_ms >= UNANSWERED_MS) {
+		/* Its pipe directory was deleted, say. Servers go on without it. */
+		if (mps_note_silence(&daemon->facts, now_ms(daemon))) {
 			gs_log(GS_LOG_WARNING, "MPS: ending a control daemon that nobody can reach",
 			       GS_STR("device", daemon->spec.key));
 			mps_kill(daemon->death->pidfd);
@@ -525,11 +456,12 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		take_states(daemon, output);
 	} else { /* MPS_STEP_END_SERVERS */
 		daemon->step = MPS_STEP_NONE;
-		wait_for(daemon, FAULT_LOOK_MS);
+		wait_for(daemon, MPS_FAULT_LOOK_MS);
 	}
 	/* What was asked for meanwhile. */
-	if (daemon->step == MPS_STEP_NONE && (daemon->settings_due || daemon->look_due || !daemon->wanted) &&
-	    daemon->state != GS_MPS_FAILED)
+	if (daemon->step == MPS_STEP_NONE &&
+	    (daemon->facts.settings_due || daemon->look_due || !daemon->facts.wanted) &&
+	    daemon->facts.state != GS_MPS_FAILED)
 		proceed(daemon);
 }
 
@@ -538,7 +470,8 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 static bool is_mode_used(const struct gs_mps_daemons *all, const struct mps_daemon *except, const char *gpu)
 {
 	for (const struct mps_daemon *daemon = all->first; daemon; daemon = daemon->next)
-		if (daemon != except && (daemon->mode_taken || (daemon->wanted && daemon->spec.exclusive)) &&
+		if (daemon != except &&
+		    (daemon->facts.mode_taken || (daemon->facts.wanted && daemon->spec.exclusive)) &&
 		    strcmp(daemon->spec.gpu, gpu) == 0)
 			return true;
 	return false;
@@ -577,21 +510,15 @@ void mps_daemon_delete(struct mps_daemon *daemon)
 	uv_close((uv_handle_t *)&daemon->pipe_event, on_handle_closed);
 }
 
-/* Whether servers that its control daemon left behind still have clients: those have as long as it would have given them. */
-static bool await_orphans(struct mps_daemon *daemon)
+/* Nothing is left to be done for it. */
+static void give_up(struct mps_daemon *daemon)
 {
-	if (daemon->orphans_due)
-		mps_find_orphans(daemon->root, daemon->spec.key, 0, NULL, 0, &daemon->orphans);
-	daemon->orphans_due = false;
-	if (!mps_pidfds_alive(&daemon->orphans))
-		return false;
-	if (!daemon->quit_ms)
-		daemon->quit_ms = now_ms(daemon);
-	if (now_ms(daemon) - daemon->quit_ms >= QUIT_SECONDS * 1000)
-		mps_pidfds_kill(&daemon->orphans);
-	enter(daemon, GS_MPS_STOPPING, not_wanted);
-	wait_for(daemon, DRAIN_LOOK_MS);
-	return true;
+	struct gs_mps_daemons *all = daemon->all;
+	const struct mps_identity none = {0};
+	if (daemon->known.pid)
+		all->options.keep(all->options.user, daemon->directory, &none);
+	mps_daemon_delete(daemon);
+	all->options.changed(all->options.user);
 }
 
 /* The daemon is gone: the GPU gets its compute mode back, unless a new daemon wants it already. */
@@ -602,82 +529,100 @@ static void finish_quit(struct mps_daemon *daemon)
 		daemon->orphans_due = true;
 	}
 	forget_process(daemon);
-	daemon->ready_ms = daemon->fault_ms = 0;
-	daemon->unanswered = 0;
 	daemon->server_count = 0;
 	daemon->step = MPS_STEP_NONE;
-	if (!daemon->wanted && await_orphans(daemon))
-		return;
-	daemon->quit_ms = 0;
-	if (daemon->wanted) { /* the config changed its mind */
-		enter(daemon, GS_MPS_STARTING, "");
-		proceed(daemon);
-		return;
+	if (!daemon->facts.wanted) {
+		if (daemon->orphans_due)
+			mps_find_orphans(daemon->root, daemon->spec.key, 0, NULL, 0, &daemon->orphans);
+		daemon->orphans_due = false;
 	}
-	bool restore = daemon->mode_taken && !is_mode_used(daemon->all, daemon, daemon->spec.gpu);
-	if (!restore) {
-		struct gs_mps_daemons *all = daemon->all;
-		const struct mps_identity none = {0};
-		if (daemon->known.pid)
-			all->options.keep(all->options.user, daemon->directory, &none);
-		mps_daemon_delete(daemon);
-		all->options.changed(all->options.user);
-		return;
-	}
-	daemon->step = MPS_STEP_RESTORE;
-	daemon->all->options.set_mode(daemon->all->options.user, daemon->spec.gpu, false);
+	daemon->facts.orphans = mps_pidfds_alive(&daemon->orphans);
+	daemon->facts.mode_used = is_mode_used(daemon->all, daemon, daemon->spec.gpu);
+	struct mps_next next = mps_next_end(&daemon->facts, now_ms(daemon));
+	carry_out(daemon, &next);
 }
 
 /* --- what to do next --- */
 
-/* `-d` ended well: its daemon is about to listen. */
-static void await_process(struct mps_daemon *daemon)
+/* Among all processes: its socket does not tell who it is. */
+static void search(struct mps_daemon *daemon, unsigned wait_ms)
 {
-	uint64_t waited_ms = now_ms(daemon) - daemon->started_ms;
-	if (waited_ms >= START_SEARCH_MS)
-		mps_search_daemons(daemon->root, adopt_if_its, daemon);
+	mps_search_daemons(daemon->root, adopt_if_its, daemon);
 	if (daemon->death)
 		wait_for(daemon, 0);
-	else if (waited_ms < START_MS)
-		wait_for(daemon, waited_ms < START_SEARCH_MS ? START_LOOK_MS : START_SEARCH_MS);
+	else if (wait_ms)
+		wait_for(daemon, wait_ms);
 	else
 		fail(daemon, "nvidia-cuda-mps-control -d ended well and left no daemon behind");
 }
 
+static void ask_mode(struct mps_daemon *daemon, enum mps_step step)
+{
+	daemon->step = step;
+	daemon->all->options.set_mode(daemon->all->options.user, daemon->spec.gpu, step == MPS_STEP_MODE);
+}
+
+static void carry_out(struct mps_daemon *daemon, const struct mps_next *next)
+{
+	switch (next->action) {
+	case MPS_END_ORPHANS:
+		mps_pidfds_kill(&daemon->orphans);
+		rest(daemon, next);
+		break;
+	case MPS_WAIT:
+		rest(daemon, next);
+		break;
+	case MPS_TAKE_MODE:
+		ask_mode(daemon, MPS_STEP_MODE);
+		break;
+	case MPS_START:
+		start_process(daemon);
+		break;
+	case MPS_SEARCH:
+		search(daemon, next->wait_ms);
+		break;
+	case MPS_SET_DEFAULTS:
+		if (daemon->starts && daemon->facts.state != GS_MPS_READY)
+			release(daemon);
+		set_defaults(daemon);
+		break;
+	case MPS_LOOK:
+		daemon->look_due = false;
+		daemon->facts.looked_ms = now_ms(daemon);
+		list_servers(daemon, MPS_STEP_STATES);
+		break;
+	case MPS_END_SERVERS:
+		end_servers(daemon);
+		break;
+	case MPS_QUIT:
+		quit(daemon);
+		break;
+	case MPS_FINISH:
+		finish_quit(daemon);
+		break;
+	case MPS_BEGIN_AGAIN:
+		enter(daemon, next->state, "");
+		proceed(daemon);
+		break;
+	case MPS_RESTORE_MODE:
+		ask_mode(daemon, MPS_STEP_RESTORE);
+		break;
+	case MPS_FORGET:
+		give_up(daemon);
+		break;
+	}
+}
+
 static void proceed(struct mps_daemon *daemon)
 {
-	uint64_t quarantine_ms = quarantine_left_ms(daemon);
 	if (daemon->step != MPS_STEP_NONE || mps_daemon_is_going(daemon))
 		return;
 	uv_timer_stop(&daemon->timer);
-	bool runs = find_process(daemon);
-	if (!daemon->wanted) {
-		if (runs)
-			quit(daemon);
-		else
-			finish_quit(daemon);
-	} else if (quarantine_ms) {
-		wait_for(daemon, quarantine_ms);
-	} else if (daemon->spec.exclusive && !daemon->mode_taken) {
-		daemon->step = MPS_STEP_MODE;
-		daemon->all->options.set_mode(daemon->all->options.user, daemon->spec.gpu, true);
-	} else if (!runs && daemon->started_ms) {
-		await_process(daemon);
-	} else if (!runs) {
-		start_process(daemon);
-	} else if (daemon->settings_due || !daemon->ready_ms) {
-		if (daemon->starts)
-			release(daemon);
-		set_defaults(daemon);
-	} else if (daemon->state == GS_MPS_DRAINING && orphans_hold(daemon)) {
-		wait_for(daemon, DRAIN_LOOK_MS);
-	} else if (daemon->state == GS_MPS_READY && are_settings_old(daemon)) {
-		set_defaults(daemon);
-	} else {
-		daemon->look_due = false;
-		daemon->looked_ms = now_ms(daemon);
-		list_servers(daemon, MPS_STEP_STATES);
-	}
+	find_process(daemon);
+	daemon->facts.exclusive = daemon->spec.exclusive;
+	daemon->facts.orphans = daemon->facts.state == GS_MPS_DRAINING && mps_pidfds_alive(&daemon->orphans);
+	struct mps_next next = mps_next(&daemon->facts, now_ms(daemon));
+	carry_out(daemon, &next);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -690,10 +635,9 @@ void mps_daemon_look(struct mps_daemon *daemon)
 	bool comes = daemon->look_due;
 	daemon->look_due = true;
 	/* One that is due is not put off by what comes meanwhile. */
-	if (comes || daemon->state != GS_MPS_READY || daemon->step != MPS_STEP_NONE)
+	if (comes || daemon->facts.state != GS_MPS_READY || daemon->step != MPS_STEP_NONE)
 		return;
-	uint64_t soon = now_ms(daemon) + LOOK_DELAY_MS, next = daemon->looked_ms + LOOK_EACH_MS;
-	wait_for(daemon, (unsigned)((next > soon ? next : soon) - now_ms(daemon)));
+	wait_for(daemon, mps_look_delay(&daemon->facts, now_ms(daemon)));
 }
 
 /* The servers' log tells of clients that came, went and failed; what it says is not relied on. */
@@ -713,10 +657,10 @@ struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, 
 	daemon->pipe_directory = gs_printf("%s/pipe", daemon->directory);
 	daemon->control_socket = gs_printf("%s/control", daemon->pipe_directory);
 	daemon->log_directory = gs_printf("%s/log", daemon->directory);
-	daemon->wanted = true;
+	daemon->facts.wanted = true;
 	daemon->elsewhere = strcmp(root, all->root) != 0;
 	daemon->orphans_due = access(daemon->pipe_directory, F_OK) == 0;
-	daemon->retry_ms = RETRY_FIRST_MS;
+	daemon->facts.retry_ms = MPS_RETRY_FIRST_MS;
 	uv_timer_init(all->loop, &daemon->timer);
 	uv_fs_event_init(all->loop, &daemon->log_event);
 	uv_fs_event_init(all->loop, &daemon->pipe_event);
@@ -741,14 +685,14 @@ void mps_daemon_mode_set(struct mps_daemon *daemon, const struct gs_error *err)
 {
 	if (daemon->step == MPS_STEP_MODE) {
 		daemon->step = MPS_STEP_NONE;
-		daemon->mode_taken = !err;
+		daemon->facts.mode_taken = !err;
 		if (err)
 			fail(daemon, err->text);
 		else
 			proceed(daemon);
 	} else if (daemon->step == MPS_STEP_RESTORE) {
 		daemon->step = MPS_STEP_NONE;
-		daemon->mode_taken = false; /* one that could not be restored is its owner's to see to */
+		daemon->facts.mode_taken = false; /* one that could not be restored is its owner's to see to */
 		finish_quit(daemon);
 	}
 }

@@ -1,15 +1,14 @@
-/* One MPS control daemon: its life as a state machine on the loop. Inside of strategy/mps_daemons.h. */
-#ifndef GPUSHARE_STRATEGY_MPS_DAEMON_H
-#define GPUSHARE_STRATEGY_MPS_DAEMON_H
+/* One MPS control daemon on the loop: what mps_next.h decides, carried out with programs, processes and timers. Inside of
+ * mps_daemons.h. */
+#ifndef GPUSHARE_MPS_MPS_DAEMON_H
+#define GPUSHARE_MPS_MPS_DAEMON_H
 
 #include "mps/mps_control.h"
 #include "mps/mps_daemons.h"
+#include "mps/mps_next.h"
 #include "mps/mps_process.h"
 
-enum {
-	MPS_SERVERS_MAX = 64,
-	MPS_FAULTS_MAX = 5, /* within ten minutes: one more, and the device is left alone for as long */
-};
+enum { MPS_SERVERS_MAX = 64 };
 
 /* What a daemon is being asked right now. */
 enum mps_step {
@@ -32,11 +31,10 @@ struct mps_daemon {
 	struct gs_mps_daemons *all;
 	struct gs_mps_spec spec;
 	char *root, *directory, *pipe_directory, *log_directory, *control_socket;
-	enum gs_mps_state state;
+	struct mps_facts facts;
 	char reason[512];
-	bool wanted;
 	bool elsewhere; /* below a root that is not the set's any more: it only has to go */
-	bool settings_due, look_due, mode_taken;
+	bool look_due;
 	bool tries_multi_user, multi_user;
 	bool orphans_due; /* an earlier control daemon may have left servers here */
 	enum mps_step step, after_servers;
@@ -50,17 +48,7 @@ struct mps_daemon {
 	int servers[MPS_SERVERS_MAX];
 	size_t server_count;
 	struct mps_pidfds orphans; /* servers of a control daemon that died, and that still have the GPU */
-	unsigned retry_ms, starts, faults, unanswered;
-	uint64_t started_ms;                     /* when `-d` ended well, while its process is not known; 0: it is */
-	uint64_t ready_ms;                       /* since when; of the loop's clock */
-	uint64_t fault_ms;                       /* when the server was first seen in FAULT; 0: it is not */
-	uint64_t orphan_fault_ms;                /* the same, of servers that a control daemon left behind */
-	uint64_t set_ms;                         /* when it was last told its settings */
-	uint64_t looked_ms;                      /* when its servers' states were last asked for */
-	uint64_t unanswered_ms;                  /* the first of the unanswered questions */
-	uint64_t quit_ms;                        /* since when its last clients are waited for; 0: they are not */
-	uint64_t fault_times_ms[MPS_FAULTS_MAX]; /* the last ones, as a ring */
-	uint64_t quarantine_ends_ms;             /* 0: it is not in quarantine */
+	unsigned starts;
 };
 
 struct gs_mps_daemons {

@@ -35,7 +35,7 @@ static void add_known(struct gs_mps_daemons *all, const struct gs_mps_known *kno
 	memcpy(spec.gpu, spec.device, sizeof spec.gpu);
 	spec.exclusive = strlen(known->key) == UUID_LENGTH && strncmp(known->key, "GPU-", 4) == 0;
 	struct mps_daemon *daemon = mps_daemon_add(all, known->root, &spec);
-	daemon->mode_taken = spec.exclusive;
+	daemon->facts.mode_taken = spec.exclusive;
 	daemon->known = known->identity;
 	int pidfd = mps_open_identity(&known->identity);
 	if (pidfd >= 0)
@@ -63,12 +63,12 @@ static bool same_settings(const struct gs_mps_spec *a, const struct gs_mps_spec 
 
 static void change(struct mps_daemon *daemon, const struct gs_mps_spec *spec)
 {
-	bool again = !daemon->wanted;
-	daemon->wanted = true;
+	bool again = !daemon->facts.wanted;
+	daemon->facts.wanted = true;
 	if (!same_settings(&daemon->spec, spec))
-		daemon->settings_due = true;
+		daemon->facts.settings_due = true;
 	daemon->spec = *spec;
-	if ((again || daemon->settings_due) && daemon->state != GS_MPS_FAILED)
+	if ((again || daemon->facts.settings_due) && daemon->facts.state != GS_MPS_FAILED)
 		mps_daemon_wake(daemon);
 }
 
@@ -78,9 +78,9 @@ void gs_mps_want(struct gs_mps_daemons *daemons, const struct gs_mps_spec *specs
 		bool wanted = false;
 		for (size_t i = 0; i < count; i++)
 			wanted |= !daemon->elsewhere && strcmp(daemon->spec.key, specs[i].key) == 0;
-		if (wanted || !daemon->wanted)
+		if (wanted || !daemon->facts.wanted)
 			continue;
-		daemon->wanted = false;
+		daemon->facts.wanted = false;
 		mps_daemon_wake(daemon);
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -117,7 +117,7 @@ bool gs_mps_is_ready(const struct gs_mps_daemons *daemons, const char *device, c
 		if (strcmp(daemon->spec.device, device) != 0 || mps_daemon_is_going(daemon))
 			continue;
 		found = true;
-		if (daemon->state == GS_MPS_READY)
+		if (daemon->facts.state == GS_MPS_READY)
 			continue;
 		*reason = *daemon->reason ? daemon->reason : "its MPS control daemon is being started";
 		return false;
@@ -131,14 +131,14 @@ bool gs_mps_is_share_ready(const struct gs_mps_daemons *daemons, const char *key
 {
 	for (const struct mps_daemon *daemon = daemons->first; daemon; daemon = daemon->next)
 		if (strcmp(daemon->spec.key, key) == 0 && !daemon->elsewhere && !mps_daemon_is_going(daemon))
-			return daemon->state == GS_MPS_READY;
+			return daemon->facts.state == GS_MPS_READY;
 	return false;
 }
 
 bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu)
 {
 	for (const struct mps_daemon *daemon = daemons->first; daemon; daemon = daemon->next)
-		if (!daemon->wanted && !mps_daemon_is_going(daemon) &&
+		if (!daemon->facts.wanted && !mps_daemon_is_going(daemon) &&
 		    (strcmp(daemon->spec.device, device) == 0 ||
 		     (daemon->spec.exclusive && strcmp(daemon->spec.gpu, gpu) == 0)))
 			return true;
@@ -159,15 +159,15 @@ struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t 
 	while (which-- > 0)
 		daemon = daemon->next;
 	return (struct gs_mps_status){.spec = daemon->spec,
-				      .state = daemon->state,
+				      .state = daemon->facts.state,
 				      .pid = (int)daemon->pid,
 				      .reason = daemon->reason,
 				      .multi_user = daemon->multi_user,
-				      .wanted = daemon->wanted,
+				      .wanted = daemon->facts.wanted,
 				      .servers = daemon->servers,
 				      .server_count = daemon->server_count,
 				      .starts = daemon->starts,
-				      .faults = daemon->faults,
+				      .faults = daemon->facts.faults,
 				      .pipe_directory = daemon->pipe_directory};
 }
 

@@ -3,8 +3,8 @@
  *
  * They outlive this process, so that its restart ends no client: at the next start a daemon that runs is adopted, if
  * it is recorded or listens at its control socket beside us. A death is the kernel's word, by pidfd. All on the loop's thread; the programs that it runs are waited for there. */
-#ifndef GPUSHARE_STRATEGY_MPS_DAEMONS_H
-#define GPUSHARE_STRATEGY_MPS_DAEMONS_H
+#ifndef GPUSHARE_MPS_MPS_DAEMONS_H
+#define GPUSHARE_MPS_MPS_DAEMONS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Ends sharing by MPS for good, from a command line: for an uninstall, or after the daemon was stopped. */
-#ifndef GPUSHARE_STRATEGY_MPS_END_H
-#define GPUSHARE_STRATEGY_MPS_END_H
+#ifndef GPUSHARE_MPS_MPS_END_H
+#define GPUSHARE_MPS_MPS_END_H
 
 #include <stddef.h>
 

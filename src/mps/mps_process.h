@@ -1,6 +1,6 @@
 /* The control daemons and servers of MPS as processes of this node: found, told apart, kept and ended. */
-#ifndef GPUSHARE_STRATEGY_MPS_PROCESS_H
-#define GPUSHARE_STRATEGY_MPS_PROCESS_H
+#ifndef GPUSHARE_MPS_MPS_PROCESS_H
+#define GPUSHARE_MPS_MPS_PROCESS_H
 
 #include <stdbool.h>
 #include <stddef.h>

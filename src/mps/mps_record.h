@@ -1,6 +1,6 @@
 /* STATE-DIR/mps.json: the compute modes that GPUs had before MPS changed them, where MPS runs, and the control daemons there. */
-#ifndef GPUSHARE_STRATEGY_MPS_RECORD_H
-#define GPUSHARE_STRATEGY_MPS_RECORD_H
+#ifndef GPUSHARE_MPS_MPS_RECORD_H
+#define GPUSHARE_MPS_MPS_RECORD_H
 
 #include <jansson.h>
 
