@@ -424,24 +424,20 @@ static int run_inside(struct demo *demo)
 	return demo->exit_code;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int done = gs_parse_arguments(&gs_command_demo, argc, argv, &arguments);
-	if (done)
-		return done - 1;
 	char self[PATH_MAX] = "";
 	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) {
 		fprintf(stderr, "gpushare demo: cannot find this program through /proc/self/exe: %s\n",
 			strerror(errno));
 		return GS_EXIT_FAILURE;
 	}
-	if (arguments.operand_count > 0) {
+	if (arguments->operand_count > 0) {
 		fprintf(stderr, "gpushare demo: takes no argument \"%s\"; see gpushare demo --help\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	bool real = gs_option_value(&gs_command_demo, &arguments, "real") != NULL;
+	bool real = gs_option_value(arguments, "real") != NULL;
 	if (!real && !getenv(GPUSHARE_ENV_SIM)) {
 		execl(self, "gpushare", "sim", "8xA100-80GB", "--", self, "demo", (char *)NULL);
 		fprintf(stderr, "gpushare demo: cannot run %s: %s\n", self, strerror(errno));

@@ -456,18 +456,14 @@ static int play_all(struct sim_node *node, const char *wanted, struct fault *fau
 	return GS_EXIT_OK;
 }
 
-static int run_inject(int argc, char **argv)
+static int run_inject(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
 	struct gs_error err;
 	struct fault faults[FAULTS_MAX] = {0};
 	size_t count = 0;
-	int r = gs_parse_arguments(&gs_command_sim_inject, argc, argv, &arguments);
-	if (r)
-		return r - 1;
-	const char *state = gs_option_value(&gs_command_sim_inject, &arguments, "state");
-	const char *gpu = gs_option_value(&gs_command_sim_inject, &arguments, "gpu");
-	for (char **word = arguments.operands; *word && count < FAULTS_MAX; count++) {
+	const char *state = gs_option_value(arguments, "state");
+	const char *gpu = gs_option_value(arguments, "gpu");
+	for (char **word = arguments->operands; *word && count < FAULTS_MAX; count++) {
 		int taken = parse_fault(word, &faults[count], &err);
 		if (taken < 0)
 			return complain(&err);
@@ -486,14 +482,13 @@ static int run_inject(int argc, char **argv)
 	struct sim_node *node;
 	if (sim_node_open(state, &node, &err) < 0)
 		return complain(&err);
-	if (sim_node_is_live(sim_node_dir(node))) {
-		r = play_all(node, gpu, faults, count);
-	} else {
+	int code = GS_EXIT_FAILURE;
+	if (sim_node_is_live(sim_node_dir(node)))
+		code = play_all(node, gpu, faults, count);
+	else
 		fprintf(stderr, "gpushare sim inject: the node in %s is not running any more\n", sim_node_dir(node));
-		r = GS_EXIT_FAILURE;
-	}
 	sim_node_close(node);
-	return r;
+	return code;
 }
 
 static const struct gs_option inject_options[] = {

@@ -327,22 +327,17 @@ static int parse_amounts(struct load *load, const char *memory, const char *busy
 	return 0;
 }
 
-static int run_load(int argc, char **argv)
+static int run_load(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
 	struct load load = {0};
-	int r = gs_parse_arguments(&gs_command_sim_load, argc, argv, &arguments);
-	if (r)
-		return r - 1;
-	if (arguments.operand_count) {
-		fail("'%s' is too much; 'gpushare sim load --help' lists the options", arguments.operands[0]);
+	if (arguments->operand_count) {
+		fail("'%s' is too much; 'gpushare sim load --help' lists the options", arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	load.gpu = gs_option_value(&gs_command_sim_load, &arguments, "gpu");
-	load.name = gs_option_value(&gs_command_sim_load, &arguments, "name");
-	if (parse_amounts(&load, gs_option_value(&gs_command_sim_load, &arguments, "memory"),
-			  gs_option_value(&gs_command_sim_load, &arguments, "busy"),
-			  gs_option_value(&gs_command_sim_load, &arguments, "for")) < 0)
+	load.gpu = gs_option_value(arguments, "gpu");
+	load.name = gs_option_value(arguments, "name");
+	if (parse_amounts(&load, gs_option_value(arguments, "memory"), gs_option_value(arguments, "busy"),
+			  gs_option_value(arguments, "for")) < 0)
 		return GS_EXIT_USAGE;
 	if (load.name)
 		prctl(PR_SET_NAME, load.name);

@@ -322,31 +322,28 @@ static int bad_spec(const char *typed, const struct gs_error *err)
 	return status;
 }
 
-static int run_sim(int argc, char **argv)
+static int run_sim(const struct gs_arguments *given)
 {
-	struct gs_arguments arguments, rest;
-	int r = gs_parse_arguments(&gs_command_sim, argc, argv, &arguments);
-	if (r)
-		return r - 1;
+	struct gs_arguments arguments = *given, rest;
+	int code;
 	const char *spec_text = NULL;
-	if (!gs_option_value(&gs_command_sim, &arguments, "join")) {
+	if (!gs_option_value(&arguments, "join")) {
 		if (!arguments.operand_count)
 			return usage("a SPEC is missing; write for example 'gpushare sim 8xA100-80GB -- COMMAND'");
 		/* What follows the SPEC is options of ours again, up to the command. */
 		spec_text = arguments.operands[0];
-		r = gs_parse_arguments(&gs_command_sim, arguments.operand_count, arguments.operands, &rest);
-		if (r)
-			return r - 1;
+		if (!gs_parse_arguments(&gs_command_sim, arguments.operand_count, arguments.operands, &rest, &code))
+			return code;
 		merge(&arguments, &rest);
 	}
-	const char *state = gs_option_value(&gs_command_sim, &arguments, "state");
-	const char *join_dir = gs_option_value(&gs_command_sim, &arguments, "join");
-	const char *seed = gs_option_value(&gs_command_sim, &arguments, "seed");
-	const char *driver = gs_option_value(&gs_command_sim, &arguments, "driver");
+	const char *state = gs_option_value(&arguments, "state");
+	const char *join_dir = gs_option_value(&arguments, "join");
+	const char *seed = gs_option_value(&arguments, "seed");
+	const char *driver = gs_option_value(&arguments, "driver");
 	if (join_dir && spec_text)
 		return usage("--join takes no SPEC: the node is there already");
-	const char *mig = gs_option_value(&gs_command_sim, &arguments, "mig");
-	bool holding = gs_option_value(&gs_command_sim, &arguments, "hold") != NULL;
+	const char *mig = gs_option_value(&arguments, "mig");
+	bool holding = gs_option_value(&arguments, "hold") != NULL;
 	if (join_dir && (state || seed || driver || mig || holding))
 		return usage("--join takes no --state, --seed, --driver, --mig or --hold: the node is there already");
 	if (holding && (!state || arguments.operand_count))
@@ -412,14 +409,10 @@ static int print_models_json(void)
 	return gs_json_print(list);
 }
 
-static int run_models(int argc, char **argv)
+static int run_models(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int r = gs_parse_arguments(&gs_command_sim_models, argc, argv, &arguments);
-	if (r)
-		return r - 1;
-	const char *format = gs_option_value(&gs_command_sim_models, &arguments, "output");
-	if (arguments.operand_count)
+	const char *format = gs_option_value(arguments, "output");
+	if (arguments->operand_count)
 		return usage("models takes no operands");
 	if (format && strcmp(format, "json") == 0)
 		return print_models_json();

@@ -131,7 +131,12 @@ static int dispatch(int argc, char **argv)
 		gs_help_family(stdout, argv[1]);
 		return GS_EXIT_OK;
 	}
-	return command ? command->run(argc - words, argv + words) : unknown_command(argc - 1, argv + 1);
+	if (!command)
+		return unknown_command(argc - 1, argv + 1);
+	struct gs_arguments arguments;
+	int code;
+	return gs_parse_arguments(command, argc - words, argv + words, &arguments, &code) ? command->run(&arguments)
+											  : code;
 }
 
 int gs_cli_main(int argc, char **argv)
@@ -176,7 +181,14 @@ static const char *long_name(const struct gs_command *command, const char *typed
 	return typed[1] == '-' || known ? name : NULL;
 }
 
-static int unknown_option(const struct gs_command *command, const char *typed)
+/* Ends the complaint about an option; false, for the caller to return. */
+static bool misused(const struct gs_command *command)
+{
+	usage_error(command->name);
+	return false;
+}
+
+static bool unknown_option(const struct gs_command *command, const char *typed)
 {
 	const char *names[2 * OPTIONS_MAX];
 	size_t count = 0;
@@ -193,7 +205,7 @@ static int unknown_option(const struct gs_command *command, const char *typed)
 	if (meant)
 		fprintf(stderr, "; did you mean --%s?", meant);
 	fputc('\n', stderr);
-	return usage_error(command->name) + 1;
+	return misused(command);
 }
 
 /* Whether an option's value may be left out: "[BOOL]". It then is "true". */
@@ -203,15 +215,15 @@ static bool value_is_optional(const struct gs_option *option)
 }
 
 /* Takes a flag of somebody else's that is no option here. */
-static int take_alias(const struct gs_command *command, const struct gs_alias *alias, int argc, char **argv, int *at,
-		      struct gs_arguments *arguments)
+static bool take_alias(const struct gs_command *command, const struct gs_alias *alias, int argc, char **argv, int *at,
+		       struct gs_arguments *arguments)
 {
 	const char *equals = strchr(argv[*at], '=');
 	const char *value = equals ? equals + 1 : "true";
 	if (!equals && !alias->is_bool) {
 		if (*at + 1 >= argc) {
 			fprintf(stderr, "gpushare %s: --%s needs a value\n", command->name, alias->name);
-			return usage_error(command->name) + 1;
+			return misused(command);
 		}
 		value = argv[++*at];
 	}
@@ -219,11 +231,12 @@ static int take_alias(const struct gs_command *command, const struct gs_alias *a
 		setenv(alias->sets, value, 1);
 	if (alias->why && arguments->ignored_count < (int)GS_ARRAY_LENGTH(arguments->ignored))
 		arguments->ignored[arguments->ignored_count++] = alias;
-	return 0;
+	return true;
 }
 
-/* Takes the option at argv[*at] (and its value). 0, or what gs_parse_arguments returns. */
-static int take_option(const struct gs_command *command, int argc, char **argv, int *at, struct gs_arguments *arguments)
+/* Takes the option at argv[*at] (and its value). False after a usage error. */
+static bool take_option(const struct gs_command *command, int argc, char **argv, int *at,
+			struct gs_arguments *arguments)
 {
 	const char *typed = argv[*at];
 	const char *value = NULL;
@@ -247,7 +260,7 @@ static int take_option(const struct gs_command *command, int argc, char **argv, 
 	const struct gs_option *option = &command->options[which];
 	if (!option->argument && value) {
 		fprintf(stderr, "gpushare %s: --%s takes no value\n", command->name, option->name);
-		return usage_error(command->name) + 1;
+		return misused(command);
 	}
 	if (option->argument && !value && value_is_optional(option))
 		value = "true";
@@ -255,17 +268,18 @@ static int take_option(const struct gs_command *command, int argc, char **argv, 
 		if (*at + 1 >= argc) {
 			fprintf(stderr, "gpushare %s: --%s needs a value: --%s %s\n", command->name, option->name,
 				option->name, option->argument);
-			return usage_error(command->name) + 1;
+			return misused(command);
 		}
 		value = argv[++*at];
 	}
 	arguments->values[which] = value ? value : "";
-	return 0;
+	return true;
 }
 
-int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments)
+bool gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments,
+			int *ret_code)
 {
-	*arguments = (struct gs_arguments){.operands = argv};
+	*arguments = (struct gs_arguments){.command = command, .words = argv + 1, .operands = argv};
 	int at = 1;
 	for (; at < argc; at++) {
 		if (strcmp(argv[at], "--") == 0) {
@@ -274,7 +288,8 @@ int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, 
 		}
 		if (is_help(argv[at])) {
 			gs_help_command(stdout, command);
-			return GS_EXIT_OK + 1;
+			*ret_code = GS_EXIT_OK;
+			return false;
 		}
 		if (argv[at][0] != '-' || argv[at][1] == '\0') {
 			if (command->rest_is_command)
@@ -282,18 +297,20 @@ int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, 
 			argv[arguments->operand_count++] = argv[at];
 			continue;
 		}
-		int stop = take_option(command, argc, argv, &at, arguments);
-		if (stop)
-			return stop;
+		if (!take_option(command, argc, argv, &at, arguments)) {
+			*ret_code = GS_EXIT_USAGE;
+			return false;
+		}
 	}
 	while (at < argc)
 		argv[arguments->operand_count++] = argv[at++];
 	argv[arguments->operand_count] = NULL;
-	return 0;
+	return true;
 }
 
-const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name)
+const char *gs_option_value(const struct gs_arguments *arguments, const char *name)
 {
+	const struct gs_command *command = arguments->command;
 	int which = find_option(command, name, strlen(name));
 	if (which < 0)
 		return NULL;
@@ -307,14 +324,19 @@ const char *gs_option_value(const struct gs_command *command, const struct gs_ar
 	return value && *value ? value : option->fallback;
 }
 
-int gs_wants_json(const struct gs_command *command, const struct gs_arguments *arguments)
+int gs_wants_json(const struct gs_arguments *arguments)
 {
-	const char *other = command->options[find_option(command, "output", strlen("output"))].fallback;
-	const char *output = gs_option_value(command, arguments, "output");
+	const struct gs_command *command = arguments->command;
+	const char *formats = command->options[find_option(command, "output", strlen("output"))].complete;
+	const char *output = gs_option_value(arguments, "output");
+	bool json_first = strncmp(formats, "json ", 5) == 0;
+	const char *other = json_first ? formats + 5 : formats;
+	size_t length = strcspn(other, " ");
 	bool json = strcmp(output, "json") == 0;
-	if (json || strcmp(output, other) == 0)
+	if (json || (strlen(output) == length && strncmp(output, other, length) == 0))
 		return json;
-	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use %s or json\n", command->name, output, other);
+	fprintf(stderr, "gpushare %s: unknown output format \"%s\"; use %.*s or json\n", command->name, output,
+		(int)length, other);
 	return -1;
 }
 

@@ -29,6 +29,8 @@ struct gs_alias {
 	bool is_bool;       /* the flag's value may be left out */
 };
 
+struct gs_arguments;
+
 struct gs_command {
 	const char *name;                /* "node", or "config check" for a sub-command */
 	const char *synopsis;            /* arguments after the name: "FILE..." */
@@ -38,8 +40,8 @@ struct gs_command {
 	const char *complete;            /* operands, as gs_option.complete; NULL: files where the synopsis says FILE */
 	const struct gs_option *options; /* ends with a NULL name; NULL: none */
 	const struct gs_alias *aliases;  /* ends with an empty one; NULL: none */
-	/* argv[0] is the command's own name. Returns an exit code. */
-	int (*run)(int argc, char **argv);
+	/* Gets the command line parsed and checked. Returns an exit code. */
+	int (*run)(const struct gs_arguments *arguments);
 	bool rest_is_command; /* parsing stops at the first operand: the rest is somebody else's command line */
 };
 
@@ -53,8 +55,11 @@ bool gs_is_family(const char *family);
 const struct gs_command *gs_find_command(int argc, char **argv, int *words);
 
 /* Parsed options of a command: values[i] belongs to options[i] (the flag's argument, "" for a switch that is on, or
- * NULL when the command line does not have it). operands ends with NULL. */
+ * NULL when the command line does not have it). operands ends with NULL; they are moved to the front of the words, so
+ * only without any the words are whole. */
 struct gs_arguments {
+	const struct gs_command *command;
+	char **words; /* what followed the command's name */
 	const char *values[64];
 	char **operands;
 	int operand_count;
@@ -64,14 +69,15 @@ struct gs_arguments {
 /* Runs the command that argv names; an exit code. */
 int gs_cli_main(int argc, char **argv);
 
-/* 0, or an exit code + 1 when the caller must return at once (help was shown, or a usage error was printed with a
- * did-you-mean): `int r = gs_parse_arguments(...); if (r) return r - 1;` */
-int gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments);
+/* Parses what follows argv[0]. False when there is nothing more to do: help was shown, or a usage error was printed with
+ * a did-you-mean; *ret_code then is the exit code. */
+bool gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments,
+			int *ret_code);
 /* What an option stands at: from the command line, else its environment variable unless that is empty, else its
  * default; NULL without any. */
-const char *gs_option_value(const struct gs_command *command, const struct gs_arguments *arguments, const char *name);
+const char *gs_option_value(const struct gs_arguments *arguments, const char *name);
 /* What --output stands at: 1 json, 0 the default format, -1 after an error was printed since it is neither. */
-int gs_wants_json(const struct gs_command *command, const struct gs_arguments *arguments);
+int gs_wants_json(const struct gs_arguments *arguments);
 /* Shows what was found in a file, on standard error. */
 void gs_print_diagnostics(const struct gs_diagnostics *diags);
 

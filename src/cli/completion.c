@@ -393,21 +393,17 @@ static const struct {
 	void (*print)(void);
 } shells[] = {{"bash", print_bash}, {"fish", print_fish}, {"zsh", print_zsh}};
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_completion, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	for (size_t i = 0; arguments.operand_count == 1 && i < sizeof shells / sizeof *shells; i++) {
-		if (strcmp(shells[i].name, arguments.operands[0]) == 0) {
+	for (size_t i = 0; arguments->operand_count == 1 && i < sizeof shells / sizeof *shells; i++) {
+		if (strcmp(shells[i].name, arguments->operands[0]) == 0) {
 			shells[i].print();
 			return GS_EXIT_OK;
 		}
 	}
-	if (arguments.operand_count == 1)
+	if (arguments->operand_count == 1)
 		fprintf(stderr, "gpushare completion: there is no completion for \"%s\"; name bash, fish or zsh\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 	else
 		fprintf(stderr, "gpushare completion: name one shell: bash, fish or zsh\n");
 	return GS_EXIT_USAGE;

@@ -31,18 +31,6 @@ static char *read_source(const char *path, const char *entry, struct gs_config_s
 	return text;
 }
 
-/* Whether -o says json; -1 after saying that it says nothing known. */
-static int wants_json(const struct gs_command *command, const struct gs_arguments *arguments, const char *other)
-{
-	const char *output = gs_option_value(command, arguments, "output");
-	if (!output || strcmp(output, other) == 0)
-		return 0;
-	if (strcmp(output, "json") == 0)
-		return 1;
-	fprintf(stderr, "gpushare %s: -o \"%s\" does not exist; write %s or json\n", command->name, output, other);
-	return -1;
-}
-
 static json_t *diagnostics_json(const char *name, bool valid, const struct gs_diagnostics *diags)
 {
 	json_t *list = json_array();
@@ -118,26 +106,21 @@ static bool check_file(const char *path, const char *entry, bool gpus, json_t *r
 	return valid;
 }
 
-static int run_check(int argc, char **argv)
+static int run_check(const struct gs_arguments *arguments)
 {
-	const struct gs_command *command = &gs_command_config_check;
-	struct gs_arguments arguments;
-	int returned = gs_parse_arguments(command, argc, argv, &arguments);
-	if (returned)
-		return returned - 1;
-	int json = wants_json(command, &arguments, "text");
+	int json = gs_wants_json(arguments);
 	if (json < 0)
 		return GS_EXIT_USAGE;
-	if (!arguments.operand_count) {
+	if (!arguments->operand_count) {
 		fputs("gpushare config check: which file? Write gpushare config check FILE, or - for standard input\n",
 		      stderr);
 		return GS_EXIT_USAGE;
 	}
 	json_t *results = json ? json_array() : NULL;
 	bool valid = true;
-	for (int i = 0; i < arguments.operand_count; i++)
-		valid &= check_file(arguments.operands[i], gs_option_value(command, &arguments, "key"),
-				    gs_option_value(command, &arguments, "gpus") != NULL, results);
+	for (int i = 0; i < arguments->operand_count; i++)
+		valid &= check_file(arguments->operands[i], gs_option_value(arguments, "key"),
+				    gs_option_value(arguments, "gpus") != NULL, results);
 	if (results && gs_json_print(results))
 		return GS_EXIT_FAILURE;
 	return valid ? GS_EXIT_OK : GS_EXIT_FAILURE;
@@ -201,35 +184,24 @@ static int explain_file(const char *path, const char *entry, bool json)
 	return result;
 }
 
-static int run_explain(int argc, char **argv)
+static int run_explain(const struct gs_arguments *arguments)
 {
-	const struct gs_command *command = &gs_command_config_explain;
-	struct gs_arguments arguments;
-	int returned = gs_parse_arguments(command, argc, argv, &arguments);
-	if (returned)
-		return returned - 1;
-	int json = wants_json(command, &arguments, "text");
+	int json = gs_wants_json(arguments);
 	if (json < 0)
 		return GS_EXIT_USAGE;
-	if (arguments.operand_count != 1) {
+	if (arguments->operand_count != 1) {
 		fputs("gpushare config explain: give one FILE, or - for standard input\n", stderr);
 		return GS_EXIT_USAGE;
 	}
-	return explain_file(arguments.operands[0], gs_option_value(command, &arguments, "key"), json);
+	return explain_file(arguments->operands[0], gs_option_value(arguments, "key"), json);
 }
 
-static int run_schema(int argc, char **argv)
+static int run_schema(const struct gs_arguments *arguments)
 {
-	const struct gs_command *command = &gs_command_config_schema;
-	struct gs_arguments arguments;
-	int returned = gs_parse_arguments(command, argc, argv, &arguments);
-	if (returned)
-		return returned - 1;
-	const char *output = gs_option_value(command, &arguments, "output");
-	int json = output ? wants_json(command, &arguments, "markdown") : 1;
+	int json = gs_wants_json(arguments);
 	if (json < 0)
 		return GS_EXIT_USAGE;
-	if (arguments.operand_count) {
+	if (arguments->operand_count) {
 		fputs("gpushare config schema: takes no operands\n", stderr);
 		return GS_EXIT_USAGE;
 	}

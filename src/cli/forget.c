@@ -38,28 +38,23 @@ static int tell(const json_t *forgotten, char **wanted, int count)
 	return fflush(stdout) == 0 ? status : GS_EXIT_FAILURE;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
 	struct gs_error err;
-	int stop = gs_parse_arguments(&gs_command_forget, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	bool all = gs_option_value(&gs_command_forget, &arguments, "all") != NULL;
-	if (all == (arguments.operand_count > 0)) {
+	bool all = gs_option_value(arguments, "all") != NULL;
+	if (all == (arguments->operand_count > 0)) {
 		fprintf(stderr, "gpushare forget: name GPUs by their UUIDs, or all that are missing with --all; see "
 				"gpushare forget --help\n");
 		return GS_EXIT_USAGE;
 	}
-	GS_AUTO_FREE char *text =
-		node_client_forget(gs_option_value(&gs_command_forget, &arguments, "socket"), arguments.operands,
-				   (size_t)arguments.operand_count, TIMEOUT_MS, &err);
+	GS_AUTO_FREE char *text = node_client_forget(gs_option_value(arguments, "socket"), arguments->operands,
+						     (size_t)arguments->operand_count, TIMEOUT_MS, &err);
 	if (!text) {
 		fprintf(stderr, "gpushare forget: %s\n", err.text);
 		return GS_EXIT_FAILURE;
 	}
 	json_t *reply = json_loads(text, 0, NULL);
-	int status = tell(json_object_get(reply, "forgotten"), arguments.operands, arguments.operand_count);
+	int status = tell(json_object_get(reply, "forgotten"), arguments->operands, arguments->operand_count);
 	json_decref(reply);
 	return status;
 }

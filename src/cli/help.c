@@ -258,33 +258,29 @@ static int man_page(const char *name)
 	return GS_EXIT_FAILURE;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_help, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	const char *man = gs_option_value(&gs_command_help, &arguments, "man");
+	const char *man = gs_option_value(arguments, "man");
 	if (man)
 		return man_page(man);
-	if (gs_option_value(&gs_command_help, &arguments, "list")) {
+	if (gs_option_value(arguments, "list")) {
 		for (size_t i = 0; gs_commands[i]; i++)
 			puts(gs_commands[i]->name);
 		return GS_EXIT_OK;
 	}
 	int words;
-	const struct gs_command *command = gs_find_command(arguments.operand_count, arguments.operands, &words);
-	if (arguments.operand_count == 0) {
+	const struct gs_command *command = gs_find_command(arguments->operand_count, arguments->operands, &words);
+	if (arguments->operand_count == 0) {
 		gs_help_overview(stdout);
 		return GS_EXIT_OK;
 	}
-	if (!command && arguments.operand_count == 1 && gs_is_family(arguments.operands[0])) {
-		gs_help_family(stdout, arguments.operands[0]);
+	if (!command && arguments->operand_count == 1 && gs_is_family(arguments->operands[0])) {
+		gs_help_family(stdout, arguments->operands[0]);
 		return GS_EXIT_OK;
 	}
 	if (!command) {
 		fprintf(stderr, "gpushare help: there is no command \"%s\"; `gpushare help` lists them\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
 	gs_help_command(stdout, command);

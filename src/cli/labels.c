@@ -96,18 +96,13 @@ static int print_text(struct gs_strbuf *text)
 	return fflush(stdout) == 0 && !ferror(stdout) ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	const struct gs_command *command = &gs_command_labels;
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(command, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	const char *output = gs_option_value(command, &arguments, "output");
+	const char *output = gs_option_value(arguments, "output");
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
-	if (arguments.operand_count > 0) {
+	if (arguments->operand_count > 0) {
 		fprintf(stderr, "gpushare labels: takes no argument \"%s\"; see gpushare labels --help\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
 	if (strcmp(output, "text") != 0 && strcmp(output, "json") != 0 && strcmp(output, "yaml") != 0 &&
@@ -123,8 +118,7 @@ static int run(int argc, char **argv)
 	struct gs_config config;
 	struct gs_labels labels = {0};
 	struct gs_error err;
-	if (load_config(gs_option_value(command, &arguments, "config"), gs_option_value(command, &arguments, "key"),
-			&config) < 0)
+	if (load_config(gs_option_value(arguments, "config"), gs_option_value(arguments, "key"), &config) < 0)
 		return GS_EXIT_FAILURE;
 	int result = build(&config, &labels, &err);
 	gs_config_free(&config);

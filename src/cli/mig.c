@@ -11,10 +11,10 @@
 
 static int no_operands(const struct mig_call *call)
 {
-	if (call->arguments.operand_count == 0)
+	if (call->arguments->operand_count == 0)
 		return 0;
-	mig_fail(call, "takes no argument \"%s\"; see gpushare %s --help", call->arguments.operands[0],
-		 call->command->name);
+	mig_fail(call, "takes no argument \"%s\"; see gpushare %s --help", call->arguments->operands[0],
+		 call->arguments->command->name);
 	return GS_EXIT_USAGE;
 }
 
@@ -37,15 +37,15 @@ static void show_allocated(struct mig_call *call)
 		gs_mig_mark_busy(&change->boards, change->allocated.items[i].device, change->allocated.items[i].who);
 }
 
-static int show(const struct gs_command *command, int argc, char **argv,
+static int show(const struct gs_arguments *arguments,
 		void (*table)(const struct gs_mig_board *board, struct gs_strbuf *out),
 		json_t *(*json)(const struct gs_mig_board *board))
 {
 	struct mig_call call;
-	int stop = mig_call_open(command, argc, argv, &call);
-	if (stop)
-		return stop - 1;
-	int code = no_operands(&call);
+	int code = mig_call_open(arguments, &call);
+	if (code != GS_EXIT_OK)
+		return code;
+	code = no_operands(&call);
 	code = code ? code : mig_read(&call);
 	if (code == GS_EXIT_OK && mig_option(&call, "socket"))
 		show_allocated(&call);
@@ -72,14 +72,14 @@ static int show(const struct gs_command *command, int argc, char **argv,
 	return code;
 }
 
-static int run_list(int argc, char **argv)
+static int run_list(const struct gs_arguments *arguments)
 {
-	return show(&gs_command_mig_list, argc, argv, mig_table_layout, mig_json_layout);
+	return show(arguments, mig_table_layout, mig_json_layout);
 }
 
-static int run_list_profiles(int argc, char **argv)
+static int run_list_profiles(const struct gs_arguments *arguments)
 {
-	return show(&gs_command_mig_list_profiles, argc, argv, mig_table_profiles, mig_json_profiles);
+	return show(arguments, mig_table_profiles, mig_json_profiles);
 }
 
 /* export */
@@ -153,13 +153,13 @@ static int export(struct mig_call *call)
 	return code;
 }
 
-static int run_export(int argc, char **argv)
+static int run_export(const struct gs_arguments *arguments)
 {
 	struct mig_call call;
-	int stop = mig_call_open(&gs_command_mig_export, argc, argv, &call);
-	if (stop)
-		return stop - 1;
-	int code = no_operands(&call);
+	int code = mig_call_open(arguments, &call);
+	if (code != GS_EXIT_OK)
+		return code;
+	code = no_operands(&call);
 	code = code ? code : mig_read(&call);
 	code = code ? code : export(&call);
 	mig_call_close(&call);

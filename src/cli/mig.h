@@ -24,10 +24,9 @@ enum mig_outcome {
 /* Fills a task for each GPU of the change's boards; one for which there is nothing to do keeps its mode and has no step. */
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
 
-/* A command under way: its options, NVML, the GPUs, and which of them are meant. */
+/* A command under way: its command line, NVML, the GPUs, and which of them are meant. */
 struct mig_call {
-	const struct gs_command *command;
-	struct gs_arguments arguments;
+	const struct gs_arguments *arguments;
 	bool json;
 	struct gs_nvml *nvml;
 	struct gs_mig_change change; /* its boards are those of all commands */
@@ -40,8 +39,8 @@ struct mig_call {
 	struct node_withdrawal *withdrawal; /* of change.withdrawn; NULL: nothing, or no daemon */
 };
 
-/* Parses and opens NVML; reads nothing yet. As gs_parse_arguments: 0, or an exit code + 1 once something was said. */
-int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call);
+/* Opens NVML; reads nothing yet. Any code but GS_EXIT_OK: why not was said. The arguments outlive the call. */
+int mig_call_open(const struct gs_arguments *arguments, struct mig_call *call);
 void mig_call_close(struct mig_call *call);
 const char *mig_option(const struct mig_call *call, const char *name);
 

@@ -22,13 +22,13 @@ static const char proc[] = "/proc";
 
 const char *mig_option(const struct mig_call *call, const char *name)
 {
-	return gs_option_value(call->command, &call->arguments, name);
+	return gs_option_value(call->arguments, name);
 }
 
 __attribute__((format(printf, 2, 0))) static void complain(const struct mig_call *call, const char *format,
 							   va_list args)
 {
-	fprintf(stderr, "gpushare %s: ", call->command->name);
+	fprintf(stderr, "gpushare %s: ", call->arguments->command->name);
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
 }
@@ -56,25 +56,22 @@ enum mig_outcome mig_outcome_of(int code)
 	return code == GS_EXIT_OK ? MIG_DONE : code == GS_EXIT_USAGE ? MIG_MISUSED : MIG_FAILED;
 }
 
-int mig_call_open(const struct gs_command *command, int argc, char **argv, struct mig_call *call)
+int mig_call_open(const struct gs_arguments *arguments, struct mig_call *call)
 {
 	struct gs_error err;
-	*call = (struct mig_call){.command = command};
-	int stop = gs_parse_arguments(command, argc, argv, &call->arguments);
-	if (stop)
-		return stop;
-	int json = gs_wants_json(command, &call->arguments);
+	*call = (struct mig_call){.arguments = arguments};
+	int json = gs_wants_json(arguments);
 	if (json < 0)
-		return GS_EXIT_USAGE + 1;
+		return GS_EXIT_USAGE;
 	call->json = json;
 	bool changes = mig_option(call, "state-dir") && !mig_option(call, "dry-run");
 	if (changes && geteuid() != 0)
-		return mig_fail(call, "MIG layouts can be changed only by root: try again with sudo") + 1;
+		return mig_fail(call, "MIG layouts can be changed only by root: try again with sudo");
 	const char *host = getenv("NVIDIA_DRIVER_ROOT"), *here = getenv("CONTAINER_DRIVER_ROOT");
 	const char *const roots[] = {here ? here : "/driver-root", host ? host : "/", NULL};
 	if (gs_hangs_open(roots, &call->nvml, &err) < 0)
-		return mig_fail(call, "%s", err.text) + 1;
-	return 0;
+		return mig_fail(call, "%s", err.text);
+	return GS_EXIT_OK;
 }
 
 void mig_call_close(struct mig_call *call)
@@ -252,7 +249,7 @@ static int withdraw(struct mig_call *call, struct gs_error *err)
 	struct node_withdrawal *withdrawal;
 	if (!change->withdrawn.count)
 		return 0;
-	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->command->name);
+	GS_AUTO_FREE char *reason = gs_printf("gpushare %s is changing the MIG layout", call->arguments->command->name);
 	if (node_client_withdraw(mig_option(call, "socket"), (const char *const *)change->withdrawn.items,
 				 change->withdrawn.count, reason, DAEMON_TIMEOUT_MS, &withdrawal, err) < 0)
 		return -1;
@@ -268,8 +265,8 @@ void mig_ask_allocated(struct mig_call *call)
 	struct gs_error err;
 	gs_mig_change_forget_allocated(&call->change);
 	if (node_client_allocations(mig_option(call, "socket"), DAEMON_TIMEOUT_MS, &promises, &err) < 0)
-		fprintf(stderr, "gpushare %s: what containers were given is not known: %s\n", call->command->name,
-			err.text);
+		fprintf(stderr, "gpushare %s: what containers were given is not known: %s\n",
+			call->arguments->command->name, err.text);
 	for (size_t i = 0; i < promises.count; i++)
 		gs_mig_change_allocated(&call->change, promises.items[i].device, promises.items[i].who);
 	node_promises_free(&promises);
@@ -327,7 +324,7 @@ static int attempt(struct mig_call *call, struct gs_error *err)
 		if (interrupted && !change->touched)
 			raise(interrupted);
 		if (change->recovered)
-			fprintf(stderr, "gpushare %s: %s\n", call->command->name, change->recovered);
+			fprintf(stderr, "gpushare %s: %s\n", call->arguments->command->name, change->recovered);
 		if (change->outcome != GS_MIG_CHANGE_NEEDS)
 			return 0;
 		gs_mig_change_withdraw_more(change);
@@ -387,7 +384,8 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 					: dry_run ? ""
 						  : "; --wait DURATION waits for it");
 		if (!said || strcmp(said, change->text) != 0)
-			fprintf(stderr, "gpushare %s: waiting: %s%s\n", call->command->name, change->text, unchanged);
+			fprintf(stderr, "gpushare %s: waiting: %s%s\n", call->arguments->command->name, change->text,
+				unchanged);
 		/* Who comes next must not take what the others will leave. */
 		gs_mig_change_withdraw_only(change);
 		if (withdraw(call, &err) < 0)

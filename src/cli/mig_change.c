@@ -10,33 +10,33 @@
 #include "cli/mig.h"
 #include "client/methods.h"
 
-static int run_change(const struct gs_command *command, int argc, char **argv, mig_planner *planner, int operands_min,
-		      int operands_max)
+static int run_change(const struct gs_arguments *arguments, mig_planner *planner, int operands_min, int operands_max)
 {
 	struct mig_call call;
-	int stop = mig_call_open(command, argc, argv, &call);
-	if (stop)
-		return stop - 1;
-	int code = GS_EXIT_USAGE, count = call.arguments.operand_count;
+	int code = mig_call_open(arguments, &call);
+	if (code != GS_EXIT_OK)
+		return code;
+	int count = arguments->operand_count;
+	code = GS_EXIT_USAGE;
 	if (count < operands_min)
-		mig_fail(&call, "say what: gpushare %s %s", command->name, command->synopsis);
+		mig_fail(&call, "say what: gpushare %s %s", arguments->command->name, arguments->command->synopsis);
 	else if (count > operands_max)
-		mig_fail(&call, "there is no use for \"%s\"; see gpushare %s --help",
-			 call.arguments.operands[operands_max], command->name);
+		mig_fail(&call, "there is no use for \"%s\"; see gpushare %s --help", arguments->operands[operands_max],
+			 arguments->command->name);
 	else
 		code = mig_change(&call, planner, mig_option(&call, "dry-run") != NULL);
 	mig_call_close(&call);
 	return code;
 }
 
-static int run_create(int argc, char **argv)
+static int run_create(const struct gs_arguments *arguments)
 {
-	return run_change(&gs_command_mig_create, argc, argv, mig_plan_create, 1, 1);
+	return run_change(arguments, mig_plan_create, 1, 1);
 }
 
-static int run_destroy(int argc, char **argv)
+static int run_destroy(const struct gs_arguments *arguments)
 {
-	return run_change(&gs_command_mig_destroy, argc, argv, mig_plan_destroy, 0, 1000);
+	return run_change(arguments, mig_plan_destroy, 0, 1000);
 }
 
 /* enable, disable
@@ -83,14 +83,14 @@ static enum mig_outcome plan_disable(struct mig_call *call, struct gs_mig_task *
 	return plan_mode(call, tasks, false, reason);
 }
 
-static int run_enable(int argc, char **argv)
+static int run_enable(const struct gs_arguments *arguments)
 {
-	return run_change(&gs_command_mig_enable, argc, argv, plan_enable, 0, 0);
+	return run_change(arguments, plan_enable, 0, 0);
 }
 
-static int run_disable(int argc, char **argv)
+static int run_disable(const struct gs_arguments *arguments)
 {
-	return run_change(&gs_command_mig_disable, argc, argv, plan_disable, 0, 0);
+	return run_change(arguments, plan_disable, 0, 0);
 }
 
 /* plan, apply, assert
@@ -124,7 +124,7 @@ static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_tar
 		if (!call->chosen[i])
 			continue;
 		targets[i].named = targets[i].enabled = true;
-		outcome = mig_read_list(call, &call->change.boards.items[i], call->arguments.operands[0],
+		outcome = mig_read_list(call, &call->change.boards.items[i], call->arguments->operands[0],
 					&targets[i].wish);
 	}
 	return outcome;
@@ -186,8 +186,8 @@ static enum mig_outcome plan_apply(struct mig_call *call, struct gs_mig_task *ta
 	GS_AUTO_FREE struct gs_mig_target *targets = gs_calloc(call->change.boards.count + 1, sizeof *targets);
 	enum mig_outcome outcome = all_readable(call) ? MIG_DONE : MIG_FAILED;
 	if (outcome == MIG_DONE)
-		outcome = call->arguments.operand_count ? targets_of_list(call, targets)
-							: targets_of_config(call, call->user, targets);
+		outcome = call->arguments->operand_count ? targets_of_list(call, targets)
+							 : targets_of_config(call, call->user, targets);
 	for (size_t i = 0; i < call->change.boards.count && outcome == MIG_DONE; i++)
 		if (targets[i].named && call->chosen[i])
 			outcome = plan_target(call, i, &targets[i]);
@@ -214,20 +214,20 @@ static enum mig_outcome plan_assert(struct mig_call *call, struct gs_mig_task *t
 	return MIG_FAILED;
 }
 
-static int run_config(const struct gs_command *command, int argc, char **argv, mig_planner *planner, bool always_dry)
+static int run_config(const struct gs_arguments *arguments, mig_planner *planner, bool always_dry)
 {
 	struct mig_call call;
 	struct gs_mig_config config = {0};
-	int stop = mig_call_open(command, argc, argv, &call);
-	if (stop)
-		return stop - 1;
-	int code = GS_EXIT_OK, count = call.arguments.operand_count;
+	int code = mig_call_open(arguments, &call);
+	if (code != GS_EXIT_OK)
+		return code;
+	int count = arguments->operand_count;
 	bool file = mig_option(&call, "file"), name = mig_option(&call, "config");
 	if (count > 1 || (count == 1 && (file || name)) || (!count && !file && !name)) {
 		mig_fail(&call,
 			 "say what: -f FILE, -c NAME of a configuration of this node, or -i GPUS PROFILES; see "
 			 "gpushare %s --help",
-			 command->name);
+			 arguments->command->name);
 		code = GS_EXIT_USAGE;
 	}
 	if (code == GS_EXIT_OK && file) {
@@ -241,19 +241,19 @@ static int run_config(const struct gs_command *command, int argc, char **argv, m
 	return code;
 }
 
-static int run_plan(int argc, char **argv)
+static int run_plan(const struct gs_arguments *arguments)
 {
-	return run_config(&gs_command_mig_plan, argc, argv, plan_apply, true);
+	return run_config(arguments, plan_apply, true);
 }
 
-static int run_apply(int argc, char **argv)
+static int run_apply(const struct gs_arguments *arguments)
 {
-	return run_config(&gs_command_mig_apply, argc, argv, plan_apply, false);
+	return run_config(arguments, plan_apply, false);
 }
 
-static int run_assert(int argc, char **argv)
+static int run_assert(const struct gs_arguments *arguments)
 {
-	return run_config(&gs_command_mig_assert, argc, argv, plan_assert, true);
+	return run_config(arguments, plan_assert, true);
 }
 
 /* The commands

@@ -18,7 +18,7 @@ static enum mig_outcome need_mig_on(const struct mig_call *call, const struct gs
 /* The list, with --at's ":START" behind its only entry; NULL after something was said. */
 static char *list_with_start(struct mig_call *call)
 {
-	const char *list = call->arguments.operands[0], *start = mig_option(call, "at"), *in = mig_option(call, "in");
+	const char *list = call->arguments->operands[0], *start = mig_option(call, "at"), *in = mig_option(call, "in");
 	bool several = strchr(list, ',') || strchr(list, ':');
 	if (in && (!*in || strspn(in, "0123456789") != strlen(in)))
 		mig_misuse(call,
@@ -286,8 +286,8 @@ static enum mig_outcome each_name(struct mig_call *call, struct gs_mig_task *tas
 							   const char *name, struct gs_strbuf *reason))
 {
 	enum mig_outcome outcome = MIG_DONE;
-	for (int i = 0; i < call->arguments.operand_count && outcome == MIG_DONE; i++) {
-		for (const char *at = call->arguments.operands[i]; at && outcome == MIG_DONE;) {
+	for (int i = 0; i < call->arguments->operand_count && outcome == MIG_DONE; i++) {
+		for (const char *at = call->arguments->operands[i]; at && outcome == MIG_DONE;) {
 			const char *comma = strchr(at, ',');
 			GS_AUTO_FREE char *name = comma ? gs_strndup(at, (size_t)(comma - at)) : gs_strdup(at);
 			outcome = each(call, tasks, name, reason);
@@ -322,7 +322,7 @@ static enum mig_outcome check_name(struct mig_call *call, struct gs_mig_task *ta
 enum mig_outcome mig_plan_destroy(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason)
 {
 	bool all = mig_option(call, "all");
-	if (all == (call->arguments.operand_count > 0))
+	if (all == (call->arguments->operand_count > 0))
 		return mig_outcome_of(mig_misuse(call, "name instances by id or UUID, or say --all"));
 	enum mig_outcome outcome = all ? mig_outcome_of(mig_narrow(call, true)) : MIG_DONE;
 	for (size_t i = 0; all && i < call->change.boards.count && outcome == MIG_DONE; i++)

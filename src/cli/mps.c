@@ -34,34 +34,30 @@ static void format_bytes(const json_t *bytes, char *text, size_t size)
 }
 
 /* The daemon's status document; NULL after it said why there is none. */
-static json_t *ask(const struct gs_command *command, const struct gs_arguments *arguments)
+static json_t *ask(const struct gs_arguments *arguments)
 {
 	struct gs_error err;
-	GS_AUTO_FREE char *text =
-		node_client_status(gs_option_value(command, arguments, "socket"), STATUS_TIMEOUT_MS, &err);
+	GS_AUTO_FREE char *text = node_client_status(gs_option_value(arguments, "socket"), STATUS_TIMEOUT_MS, &err);
 	json_t *status = text ? json_loads(text, 0, NULL) : NULL;
 	if (!status)
-		fprintf(stderr, "gpushare %s: %s\n", command->name,
+		fprintf(stderr, "gpushare %s: %s\n", arguments->command->name,
 			text ? "the daemon's answer is not JSON" : err.text);
 	return status;
 }
 
 /* A command that prints a list from the status document, which `pick` makes: as JSON, or with `print_table`. */
-static int show(const struct gs_command *command, int argc, char **argv, json_t *(*pick)(const json_t *status),
+static int show(const struct gs_arguments *arguments, json_t *(*pick)(const json_t *status),
 		void (*print_table)(const json_t *list))
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(command, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	if (arguments.operand_count) {
-		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", command->name, arguments.operands[0]);
+	if (arguments->operand_count) {
+		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", arguments->command->name,
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	int as_json = gs_wants_json(command, &arguments);
+	int as_json = gs_wants_json(arguments);
 	if (as_json < 0)
 		return GS_EXIT_USAGE;
-	json_t *status = ask(command, &arguments);
+	json_t *status = ask(arguments);
 	if (!status)
 		return GS_EXIT_FAILURE;
 	json_t *list = pick(status);
@@ -184,9 +180,9 @@ static void print_clients(const json_t *clients)
 	}
 }
 
-static int run_clients(int argc, char **argv)
+static int run_clients(const struct gs_arguments *arguments)
 {
-	return show(&gs_command_mps_clients, argc, argv, clients_of, print_clients);
+	return show(arguments, clients_of, print_clients);
 }
 
 /* --- status --- */
@@ -277,9 +273,9 @@ static json_t *daemons_of(const json_t *status)
 	return daemons;
 }
 
-static int run_status(int argc, char **argv)
+static int run_status(const struct gs_arguments *arguments)
 {
-	return show(&gs_command_mps_status, argc, argv, daemons_of, print_daemons);
+	return show(arguments, daemons_of, print_daemons);
 }
 
 /* --- stop --- */
@@ -292,18 +288,13 @@ static bool node_runs(const char *state_dir)
 	return fd < 0 && err.code == EWOULDBLOCK;
 }
 
-static int run_stop(int argc, char **argv)
+static int run_stop(const struct gs_arguments *arguments)
 {
-	const struct gs_command *command = &gs_command_mps_stop;
-	struct gs_arguments arguments;
 	struct gs_error err;
 	int64_t grace_ns;
-	int stop = gs_parse_arguments(command, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	const char *state_dir = gs_option_value(command, &arguments, "state-dir");
-	const char *grace = gs_option_value(command, &arguments, "grace");
-	if (arguments.operand_count || gs_parse_duration(grace, &grace_ns, &err) < 0 ||
+	const char *state_dir = gs_option_value(arguments, "state-dir");
+	const char *grace = gs_option_value(arguments, "grace");
+	if (arguments->operand_count || gs_parse_duration(grace, &grace_ns, &err) < 0 ||
 	    grace_ns / 1000000000 > GRACE_SECONDS_MAX) {
 		fprintf(stderr,
 			"gpushare mps stop: takes --grace with a duration of up to %ds, as 30s, and no arguments\n",
@@ -316,14 +307,14 @@ static int run_stop(int argc, char **argv)
 				"sharing.mps out of its config\n");
 		return GS_EXIT_FAILURE;
 	}
-	const char *driver_root = gs_option_value(command, &arguments, "driver-root");
+	const char *driver_root = gs_option_value(arguments, "driver-root");
 	const char *const roots[] = {driver_root, "/driver-root", NULL};
 	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
 	struct gs_nvml *nvml = NULL;
 	struct gs_mps_ended ended;
 	if (gs_hangs_open(roots, &nvml, &err) < 0)
 		nvml = NULL;
-	int result = gs_mps_end(gs_option_value(command, &arguments, "mps-root"), state_dir, program,
+	int result = gs_mps_end(gs_option_value(arguments, "mps-root"), state_dir, program,
 				(unsigned)(grace_ns / 1000000000), nvml, &ended, &err);
 	printf("%zu control daemon%s ended, %zu compute mode%s restored\n", ended.daemons,
 	       ended.daemons == 1 ? "" : "s", ended.modes, ended.modes == 1 ? "" : "s");

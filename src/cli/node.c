@@ -147,8 +147,8 @@ static const struct gs_option options[] = {
 
 static int configure_log(const struct gs_arguments *arguments)
 {
-	const char *level_name = gs_option_value(&gs_command_node, arguments, "log-level");
-	const char *format = gs_option_value(&gs_command_node, arguments, "log-format");
+	const char *level_name = gs_option_value(arguments, "log-level");
+	const char *format = gs_option_value(arguments, "log-format");
 	enum gs_log_level level;
 	if (!gs_log_level_by_name(level_name, &level)) {
 		fprintf(stderr, "gpushare node: unknown log level \"%s\"; use debug, info, warning or error\n",
@@ -166,7 +166,7 @@ static int configure_log(const struct gs_arguments *arguments)
 /* --trust-config; -1 after saying that it is neither true nor false. */
 static int read_trust(const struct gs_arguments *arguments, bool fallback, bool *trusted)
 {
-	const char *value = gs_option_value(&gs_command_node, arguments, "trust-config");
+	const char *value = gs_option_value(arguments, "trust-config");
 	*trusted = value ? strcmp(value, "true") == 0 || !*value : fallback;
 	if (!value || *trusted || strcmp(value, "false") == 0)
 		return 0;
@@ -177,7 +177,7 @@ static int read_trust(const struct gs_arguments *arguments, bool fallback, bool 
 /* The switches of parts of the daemon. */
 static int read_switch(const struct gs_arguments *arguments, const char *name, bool *on)
 {
-	const char *value = gs_option_value(&gs_command_node, arguments, name);
+	const char *value = gs_option_value(arguments, name);
 	*on = strcmp(value, "true") == 0;
 	if (*on || strcmp(value, "false") == 0)
 		return 0;
@@ -189,9 +189,9 @@ static int read_switch(const struct gs_arguments *arguments, const char *name, b
 static int run_or_uninstall(const struct node_options *node, const struct gs_arguments *arguments, char *const *words,
 			    struct gs_error *err)
 {
-	const char *deleted = gs_option_value(&gs_command_node, arguments, "delete-daemonset");
-	const char *daemon_set = gs_option_value(&gs_command_node, arguments, "daemonset");
-	if (gs_option_value(&gs_command_node, arguments, "uninstall"))
+	const char *deleted = gs_option_value(arguments, "delete-daemonset");
+	const char *daemon_set = gs_option_value(arguments, "daemonset");
+	if (gs_option_value(arguments, "uninstall"))
 		return node_uninstall(node, err);
 	if (deleted)
 		return node_delete_daemon_set(node, deleted, DELETE_SECONDS, err);
@@ -211,24 +211,20 @@ static int run_or_uninstall(const struct node_options *node, const struct gs_arg
 	return NODE_HANGS;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_node, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	if (arguments.operand_count > 0) {
+	if (arguments->operand_count > 0) {
 		fprintf(stderr, "gpushare node: takes no argument \"%s\"; see gpushare node --help\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	if (configure_log(&arguments) < 0)
+	if (configure_log(arguments) < 0)
 		return GS_EXIT_USAGE;
-	gs_nvidia_settings_say(&arguments);
+	gs_nvidia_settings_say(arguments);
 
-	const char *config_dir = gs_option_value(&gs_command_node, &arguments, "config-dir");
+	const char *config_dir = gs_option_value(arguments, "config-dir");
 	bool has_config_dir = config_dir && *config_dir, trust_config;
-	if (read_trust(&arguments, !has_config_dir && !getenv("KUBERNETES_SERVICE_HOST"), &trust_config) < 0)
+	if (read_trust(arguments, !has_config_dir && !getenv("KUBERNETES_SERVICE_HOST"), &trust_config) < 0)
 		return GS_EXIT_USAGE;
 
 	struct gs_config_override overrides[GS_ARRAY_LENGTH(options)];
@@ -237,51 +233,51 @@ static int run(int argc, char **argv)
 	while (strcmp(options[first].name, FIRST_SETTING) != 0)
 		first++;
 	for (size_t i = first; options[i].name; i++)
-		if (arguments.values[i])
+		if (arguments->values[i])
 			overrides[override_count++] =
-				(struct gs_config_override){.name = options[i].name, .value = arguments.values[i]};
+				(struct gs_config_override){.name = options[i].name, .value = arguments->values[i]};
 
-	const char *plugin_dir = gs_option_value(&gs_command_node, &arguments, "device-plugin-dir");
+	const char *plugin_dir = gs_option_value(arguments, "device-plugin-dir");
 	GS_AUTO_FREE char *default_socket = gs_printf("%s/kubelet.sock", plugin_dir);
-	GS_AUTO_FREE char *default_pods = gs_printf("%s/pod-resources/kubelet.sock",
-						    gs_option_value(&gs_command_node, &arguments, "kubelet-dir"));
-	const char *pods = gs_option_value(&gs_command_node, &arguments, "pod-resources-socket");
+	GS_AUTO_FREE char *default_pods =
+		gs_printf("%s/pod-resources/kubelet.sock", gs_option_value(arguments, "kubelet-dir"));
+	const char *pods = gs_option_value(arguments, "pod-resources-socket");
 	/* An empty KUBELET_SOCKET has a meaning, so the environment is asked here and not by the table. */
-	const char *kubelet_socket = gs_option_value(&gs_command_node, &arguments, "kubelet-socket");
+	const char *kubelet_socket = gs_option_value(arguments, "kubelet-socket");
 	if (!kubelet_socket)
 		kubelet_socket = getenv("KUBELET_SOCKET");
 	GS_AUTO_FREE char *paused = node_pause_reason();
 	struct node_options node = {
-		.config_path = gs_option_value(&gs_command_node, &arguments, "config"),
+		.config_path = gs_option_value(arguments, "config"),
 		.config_dir = has_config_dir ? config_dir : NULL,
 		.trust_config = trust_config,
-		.default_config = gs_option_value(&gs_command_node, &arguments, "default-config"),
-		.config_label_key = gs_option_value(&gs_command_node, &arguments, "node-label"),
-		.cdi_disable_hooks = gs_option_value(&gs_command_node, &arguments, "cdi-disable-hooks"),
-		.fallback_strategies = gs_option_value(&gs_command_node, &arguments, "fallback-strategies"),
+		.default_config = gs_option_value(arguments, "default-config"),
+		.config_label_key = gs_option_value(arguments, "node-label"),
+		.cdi_disable_hooks = gs_option_value(arguments, "cdi-disable-hooks"),
+		.fallback_strategies = gs_option_value(arguments, "fallback-strategies"),
 		.plugin_dir = plugin_dir,
 		.kubelet_socket = kubelet_socket ? kubelet_socket : default_socket,
 		.pod_resources_socket = pods ? pods : default_pods,
-		.state_dir = gs_option_value(&gs_command_node, &arguments, "state-dir"),
-		.socket_path = gs_option_value(&gs_command_node, &arguments, "socket"),
-		.cdi_dir = gs_option_value(&gs_command_node, &arguments, "cdi-dir"),
-		.host_cgroups = gs_option_value(&gs_command_node, &arguments, "host-cgroups"),
-		.pci_dir = gs_option_value(&gs_command_node, &arguments, "pci-devices"),
-		.metrics_address = gs_option_value(&gs_command_node, &arguments, "metrics-address"),
-		.mig_config_path = gs_option_value(&gs_command_node, &arguments, "mig-config"),
+		.state_dir = gs_option_value(arguments, "state-dir"),
+		.socket_path = gs_option_value(arguments, "socket"),
+		.cdi_dir = gs_option_value(arguments, "cdi-dir"),
+		.host_cgroups = gs_option_value(arguments, "host-cgroups"),
+		.pci_dir = gs_option_value(arguments, "pci-devices"),
+		.metrics_address = gs_option_value(arguments, "metrics-address"),
+		.mig_config_path = gs_option_value(arguments, "mig-config"),
 		.disable_healthchecks = getenv("DP_DISABLE_HEALTHCHECKS"),
 		.enable_healthchecks = getenv("DP_ENABLE_HEALTHCHECKS"),
 		.paused = paused,
 		.overrides = overrides,
 		.override_count = override_count,
 	};
-	if (read_switch(&arguments, "device-plugin", &node.device_plugin) < 0 ||
-	    read_switch(&arguments, "labels", &node.labels) < 0 ||
-	    read_switch(&arguments, "mig-manager", &node.mig_manager) < 0 ||
-	    read_switch(&arguments, "take-over", &node.take_over) < 0)
+	if (read_switch(arguments, "device-plugin", &node.device_plugin) < 0 ||
+	    read_switch(arguments, "labels", &node.labels) < 0 ||
+	    read_switch(arguments, "mig-manager", &node.mig_manager) < 0 ||
+	    read_switch(arguments, "take-over", &node.take_over) < 0)
 		return GS_EXIT_USAGE;
 	struct gs_error err;
-	int result = run_or_uninstall(&node, &arguments, argv + 1, &err);
+	int result = run_or_uninstall(&node, arguments, arguments->words, &err);
 	if (result == NODE_HANGS || result == NODE_TAKEN_OVER)
 		_exit(GS_EXIT_OK);
 	if (result == 0)

@@ -43,23 +43,19 @@ static int show(const char *socket, bool as_json, bool clear)
 	return fflush(stdout) == 0 ? GS_EXIT_OK : GS_EXIT_FAILURE;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct gs_arguments *arguments)
 {
-	struct gs_arguments arguments;
-	int stop = gs_parse_arguments(&gs_command_status, argc, argv, &arguments);
-	if (stop)
-		return stop - 1;
-	if (arguments.operand_count > 0) {
+	if (arguments->operand_count > 0) {
 		fprintf(stderr, "gpushare status: takes no argument \"%s\"; see gpushare status --help\n",
-			arguments.operands[0]);
+			arguments->operands[0]);
 		return GS_EXIT_USAGE;
 	}
-	const char *socket = gs_option_value(&gs_command_status, &arguments, "socket");
-	const char *watch = gs_option_value(&gs_command_status, &arguments, "watch");
-	int as_json = gs_wants_json(&gs_command_status, &arguments);
+	const char *socket = gs_option_value(arguments, "socket");
+	const char *watch = gs_option_value(arguments, "watch");
+	int as_json = gs_wants_json(arguments);
 	if (as_json < 0)
 		return GS_EXIT_USAGE;
-	if (gs_option_value(&gs_command_status, &arguments, "quiet") && !freopen("/dev/null", "we", stdout)) {
+	if (gs_option_value(arguments, "quiet") && !freopen("/dev/null", "we", stdout)) {
 		fprintf(stderr, "gpushare status: cannot open /dev/null: %s\n", strerror(errno));
 		return GS_EXIT_FAILURE;
 	}
