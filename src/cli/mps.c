@@ -23,7 +23,7 @@
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
 
-enum { STATUS_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
+enum { ANSWER_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
 
 static void format_bytes(const json_t *bytes, char *text, size_t size)
 {
@@ -33,21 +33,22 @@ static void format_bytes(const json_t *bytes, char *text, size_t size)
 		snprintf(text, size, "-");
 }
 
-/* The daemon's status document; NULL after it said why there is none. */
-static json_t *ask(const struct gs_arguments *arguments)
+/* One of the lists of what the daemon knows of MPS; NULL after it was said why there is none. */
+static json_t *ask(const struct gs_arguments *arguments, const char *name)
 {
 	struct gs_error err;
-	GS_AUTO_FREE char *text = node_client_status(gs_option_value(arguments, "socket"), STATUS_TIMEOUT_MS, &err);
-	json_t *status = text ? json_loads(text, 0, NULL) : NULL;
-	if (!status)
+	GS_AUTO_FREE char *text = node_client_mps(gs_option_value(arguments, "socket"), ANSWER_TIMEOUT_MS, &err);
+	json_t *answer = text ? json_loads(text, 0, NULL) : NULL;
+	json_t *list = json_incref(json_object_get(answer, name));
+	json_decref(answer);
+	if (!list)
 		fprintf(stderr, "gpushare %s: %s\n", arguments->command->name,
-			text ? "the daemon's answer is not JSON" : err.text);
-	return status;
+			text ? "the daemon's answer is not what it should be" : err.text);
+	return list;
 }
 
-/* A command that prints a list from the status document, which `pick` makes: as JSON, or with `print_table`. */
-static int show(const struct gs_arguments *arguments, json_t *(*pick)(const json_t *status),
-		void (*print_table)(const json_t *list))
+/* A command that prints such a list: as JSON, or with `print_table`. */
+static int show(const struct gs_arguments *arguments, const char *name, void (*print_table)(const json_t *list))
 {
 	if (arguments->operand_count) {
 		fprintf(stderr, "gpushare %s: takes no argument \"%s\"\n", arguments->command->name,
@@ -57,11 +58,9 @@ static int show(const struct gs_arguments *arguments, json_t *(*pick)(const json
 	int as_json = gs_wants_json(arguments);
 	if (as_json < 0)
 		return GS_EXIT_USAGE;
-	json_t *status = ask(arguments);
-	if (!status)
+	json_t *list = ask(arguments, name);
+	if (!list)
 		return GS_EXIT_FAILURE;
-	json_t *list = pick(status);
-	json_decref(status);
 	if (as_json)
 		return gs_json_print(list);
 	print_table(list);
@@ -70,92 +69,6 @@ static int show(const struct gs_arguments *arguments, json_t *(*pick)(const json
 }
 
 /* --- clients --- */
-
-/* One object for each process that holds a share of MPS. */
-static void add_clients(json_t *clients, const json_t *share)
-{
-	size_t i;
-	json_t *holder;
-	json_array_foreach(json_object_get(share, "holders"), i, holder)
-	{
-		json_t *client = json_copy(holder);
-		json_object_set(client, "device", json_object_get(share, "device"));
-		json_object_set(client, "pods", json_object_get(share, "pods"));
-		json_object_set(client, "share", json_object_get(share, "id"));
-		json_object_set(client, "resource", json_object_get(share, "resource"));
-		json_object_set(client, "memoryLimitBytes", json_object_get(share, "memoryBytes"));
-		json_object_set(client, "computePermille", json_object_get(share, "computePermille"));
-		json_array_append_new(clients, client);
-	}
-}
-
-/* Whether MPS shares a GPU or one of its MIG devices. */
-static bool is_shared(const json_t *gpu, const char *device)
-{
-	size_t i;
-	json_t *share;
-	json_array_foreach(json_object_get(gpu, "shares"), i, share)
-	{
-		if (strcmp(gs_json_text(share, "strategy"), "mps") == 0 &&
-		    strcmp(gs_json_text(share, "device"), device) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Whether a process is a server of MPS, which has a context on the device as its clients have. */
-static bool is_server(const json_t *status, const json_t *process)
-{
-	size_t i, j;
-	json_t *daemon, *pid;
-	json_array_foreach(json_object_get(status, "mps"), i, daemon)
-	{
-		json_array_foreach(json_object_get(daemon, "servers"), j, pid)
-		{
-			if (json_equal(pid, json_object_get(process, "pid")))
-				return true;
-		}
-	}
-	/* One that a dead control daemon left behind; the kernel cuts names after 15 characters. */
-	return strcmp(gs_json_text(process, "name"), "nvidia-cuda-mps") == 0;
-}
-
-/* Processes on what MPS shares that hold no share: a program may have cleared its environment, or have come by itself. */
-static void add_strangers(json_t *clients, const json_t *status, const json_t *gpu)
-{
-	static const char *const unknown[] = {"pods", "share", "resource", "memoryLimitBytes", "computePermille"};
-	size_t i;
-	json_t *process;
-	json_array_foreach(json_object_get(gpu, "processes"), i, process)
-	{
-		const char *mig = gs_json_text(process, "migDevice");
-		const char *device = *mig ? mig : gs_json_text(gpu, "uuid");
-		if (!is_shared(gpu, device) || is_server(status, process))
-			continue;
-		json_t *client = json_copy(process);
-		json_object_set_new(client, "device", json_string(device));
-		for (size_t k = 0; k < GS_ARRAY_LENGTH(unknown); k++)
-			json_object_set_new(client, unknown[k], json_null());
-		json_array_append_new(clients, client);
-	}
-}
-
-/* Those with shares first. */
-static json_t *clients_of(const json_t *status)
-{
-	json_t *clients = json_array(), *gpu, *share;
-	size_t i, j;
-	json_array_foreach(json_object_get(status, "gpus"), i, gpu)
-	{
-		json_array_foreach(json_object_get(gpu, "shares"), j, share)
-		{
-			if (strcmp(gs_json_text(share, "strategy"), "mps") == 0)
-				add_clients(clients, share);
-		}
-	}
-	json_array_foreach(json_object_get(status, "gpus"), i, gpu) add_strangers(clients, status, gpu);
-	return clients;
-}
 
 static void print_clients(const json_t *clients)
 {
@@ -182,7 +95,7 @@ static void print_clients(const json_t *clients)
 
 static int run_clients(const struct gs_arguments *arguments)
 {
-	return show(arguments, clients_of, print_clients);
+	return show(arguments, "clients", print_clients);
 }
 
 /* --- status --- */
@@ -229,53 +142,9 @@ static void print_daemons(const json_t *daemons)
 	}
 }
 
-static bool is_only_one(const json_t *daemons, const char *device)
-{
-	size_t i, count = 0;
-	json_t *daemon;
-	json_array_foreach(daemons, i, daemon) count += strcmp(gs_json_text(daemon, "device"), device) == 0;
-	return count == 1;
-}
-
-/* Whether a client is this daemon's: that of its device, or ("<device>-<n>") of its share alone. */
-static bool serves(const json_t *daemons, const json_t *daemon, const json_t *client)
-{
-	const char *device = gs_json_text(daemon, "device"), *id = gs_json_text(daemon, "id");
-	const char *replica = strstr(gs_json_text(client, "share"), "::");
-	if (strcmp(device, gs_json_text(client, "device")) != 0)
-		return false;
-	if (!*gs_json_text(client, "share"))
-		return is_only_one(daemons, device);
-	if (strlen(id) <= strlen(device))
-		return true;
-	return replica && strcmp(id + strlen(device) + 1, replica + 2) == 0;
-}
-
-/* Adds `clients` to each daemon: how many processes it serves. */
-static void count_clients(json_t *daemons, const json_t *clients)
-{
-	size_t i, j;
-	json_t *daemon, *client;
-	json_array_foreach(daemons, i, daemon)
-	{
-		json_int_t count = 0;
-		json_array_foreach(clients, j, client) count += serves(daemons, daemon, client);
-		json_object_set_new(daemon, "clients", json_integer(count));
-	}
-}
-
-static json_t *daemons_of(const json_t *status)
-{
-	json_t *daemons = json_object_get(status, "mps"), *clients = clients_of(status);
-	daemons = daemons ? json_incref(daemons) : json_array();
-	count_clients(daemons, clients);
-	json_decref(clients);
-	return daemons;
-}
-
 static int run_status(const struct gs_arguments *arguments)
 {
-	return show(arguments, daemons_of, print_daemons);
+	return show(arguments, "daemons", print_daemons);
 }
 
 /* --- stop --- */

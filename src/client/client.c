@@ -97,6 +97,11 @@ char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs
 	return ask(socket_path, NODE_STATUS_METHOD, NULL, timeout_ms, err);
 }
 
+char *node_client_mps(const char *socket_path, unsigned timeout_ms, struct gs_error *err)
+{
+	return ask(socket_path, NODE_MPS_METHOD, NULL, timeout_ms, err);
+}
+
 char *node_client_forget(const char *socket_path, char *const *uuids, size_t count, unsigned timeout_ms,
 			 struct gs_error *err)
 {

@@ -9,6 +9,9 @@
 /* The status document as JSON text (owned by the caller), or NULL with the reason and what to do about it. */
 char *node_client_status(const char *socket_path, unsigned timeout_ms, struct gs_error *err);
 
+/* The reply to NODE_MPS_METHOD, in the same way. */
+char *node_client_mps(const char *socket_path, unsigned timeout_ms, struct gs_error *err);
+
 /* Says that GPUs which are missing were taken out for good; none are named: all that are missing. The answer as JSON text (owned
  * by the caller), {"forgotten": [UUID, ...]}, or NULL with the reason. */
 char *node_client_forget(const char *socket_path, char *const *uuids, size_t count, unsigned timeout_ms,

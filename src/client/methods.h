@@ -7,6 +7,9 @@
 
 /* Served on the daemon's socket: an empty request, a JSON document in reply (docs/status.md). */
 #define NODE_STATUS_METHOD "/gpushare.v1.Node/Status"
+/* An empty request; the reply is {"daemons": [...], "clients": [...]}: the MPS control daemons as in the status document, each with
+ * the number of its `clients`, and the processes on devices that MPS shares, as `gpushare mps clients -o json` prints them. */
+#define NODE_MPS_METHOD "/gpushare.v1.Node/Mps"
 /* A request {"devices": [UUID, ...], "reason": TEXT}: these devices (a GPU's UUID stands for its MIG devices too) are not
  * handed out any more while the call stays open. One reply, when that is so: {"promised": [{"device": UUID, "share": ID,
  * "who": TEXT}, ...]}, what was handed out before and may be in use though no process shows it. docs/node.md */

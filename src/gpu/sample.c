@@ -172,15 +172,18 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 }
 
 /* The second version does not count what the driver keeps for itself as used, as nvidia-smi shows it. */
-static bool read_memory(const struct gs_nvml *nvml, nvmlDevice_t device, uint64_t *used_bytes, uint64_t *total_bytes)
+static bool read_memory(const struct gs_nvml *nvml, nvmlDevice_t device, uint64_t *used_bytes, uint64_t *free_bytes,
+			uint64_t *total_bytes)
 {
 	nvmlMemory_v2_t memory = {.version = nvmlMemory_v2};
 	nvmlMemory_t older = {0};
 	if (GS_NVML(nvml, DeviceGetMemoryInfo_v2, device, &memory) == NVML_SUCCESS) {
 		*used_bytes = memory.used;
+		*free_bytes = memory.free;
 		*total_bytes = memory.total;
 	} else if (GS_NVML(nvml, DeviceGetMemoryInfo, device, &older) == NVML_SUCCESS) {
 		*used_bytes = older.used;
+		*free_bytes = older.free;
 		*total_bytes = older.total;
 	} else {
 		return false;
@@ -205,7 +208,8 @@ static void add_migs(const struct gs_nvml *nvml, nvmlDevice_t device, struct gs_
 		    GS_NVML(nvml, DeviceGetGpuInstanceId, handle, &mig->gpu_instance) != NVML_SUCCESS ||
 		    GS_NVML(nvml, DeviceGetComputeInstanceId, handle, &mig->compute_instance) != NVML_SUCCESS)
 			continue;
-		mig->memory_valid = read_memory(nvml, handle, &mig->memory_used_bytes, &mig->memory_total_bytes);
+		mig->memory_valid = read_memory(nvml, handle, &mig->memory_used_bytes, &mig->memory_free_bytes,
+						&mig->memory_total_bytes);
 		sample->mig_count++;
 	}
 }
@@ -221,14 +225,22 @@ static void read_temperature(const struct gs_nvml *nvml, nvmlDevice_t device, st
 	sample->valid |= GS_SAMPLE_TEMPERATURE;
 }
 
+static int64_t read_clock(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 void gs_sample_read(const struct gs_nvml *nvml, const char *uuid, const char *proc, struct gs_gpu_sample *sample)
 {
 	nvmlDevice_t device;
 	nvmlUtilization_t utilization = {0};
-	*sample = (struct gs_gpu_sample){0};
+	*sample = (struct gs_gpu_sample){.at_ms = read_clock()};
 	if (GS_NVML(nvml, DeviceGetHandleByUUID, uuid, &device) != NVML_SUCCESS)
 		return;
-	if (read_memory(nvml, device, &sample->memory_used_bytes, &sample->memory_total_bytes))
+	if (read_memory(nvml, device, &sample->memory_used_bytes, &sample->memory_free_bytes,
+			&sample->memory_total_bytes))
 		sample->valid |= GS_SAMPLE_MEMORY;
 	if (GS_NVML(nvml, DeviceGetUtilizationRates, device, &utilization) == NVML_SUCCESS) {
 		sample->valid |= GS_SAMPLE_UTILIZATION;

@@ -158,7 +158,7 @@ struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t 
 	const struct mps_daemon *daemon = daemons->first;
 	while (which-- > 0)
 		daemon = daemon->next;
-	return (struct gs_mps_status){.spec = daemon->spec,
+	return (struct gs_mps_status){.spec = &daemon->spec,
 				      .state = daemon->facts.state,
 				      .pid = (int)daemon->pid,
 				      .reason = daemon->reason,

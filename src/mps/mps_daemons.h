@@ -39,7 +39,7 @@ enum gs_mps_state {
 };
 
 struct gs_mps_status {
-	struct gs_mps_spec spec;
+	const struct gs_mps_spec *spec; /* valid until the loop turns */
 	enum gs_mps_state state;
 	int pid;            /* 0: none */
 	bool wanted;        /* else it ends */

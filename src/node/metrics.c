@@ -9,11 +9,11 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "core/health/health.h"
 #include "node/handover.h"
 #include "node/missing.h"
 #include "node/mig_manager.h"
 #include "node/node_internal.h"
+#include "node/usage.h"
 #include "telemetry/exposition.h"
 #include "telemetry/http_server.h"
 
@@ -21,6 +21,7 @@ enum { PROC_BYTES_MAX = 4096 };
 
 struct output {
 	const struct node *node;
+	const struct gs_usage *usage;
 	struct gs_strbuf *text;
 	const struct gs_metric *metric;
 };
@@ -104,36 +105,29 @@ static void add_allocation_errors(const struct output *output)
 
 /* --- MPS and MIG, as the status has them --- */
 
-/* `value` takes one control daemon's entry of the status. */
-static void each_mps(const struct output *output, double (*value)(const json_t *daemon))
+static void each_mps(const struct output *output, size_t (*value)(const struct gs_usage_mps *daemon))
 {
-	json_t *daemons = node_mps_status(output->node), *daemon;
-	size_t i;
-	json_array_foreach(daemons, i, daemon)
-	{
-		const char *const labels[] = {"id",    json_string_value(json_object_get(daemon, "id")),
-					      "UUID",  json_string_value(json_object_get(daemon, "device")),
-					      "state", json_string_value(json_object_get(daemon, "state")),
-					      NULL};
+	for (size_t i = 0; i < output->usage->mps_count; i++) {
+		const struct gs_usage_mps *daemon = &output->usage->mps[i];
+		const char *const labels[] = {"id", daemon->key, "UUID", daemon->device, "state", daemon->state, NULL};
 		const char *const plain[] = {labels[0], labels[1], labels[2], labels[3], NULL};
-		add(output, value ? plain : labels, value ? value(daemon) : 1);
+		add(output, value ? plain : labels, value ? (double)value(daemon) : 1);
 	}
-	json_decref(daemons);
 }
 
-static double starts_of(const json_t *daemon)
+static size_t starts_of(const struct gs_usage_mps *daemon)
 {
-	return (double)json_integer_value(json_object_get(daemon, "starts"));
+	return daemon->starts;
 }
 
-static double faults_of(const json_t *daemon)
+static size_t faults_of(const struct gs_usage_mps *daemon)
 {
-	return (double)json_integer_value(json_object_get(daemon, "faults"));
+	return daemon->faults;
 }
 
-static double servers_of(const json_t *daemon)
+static size_t servers_of(const struct gs_usage_mps *daemon)
 {
-	return (double)json_array_size(json_object_get(daemon, "servers"));
+	return daemon->server_count;
 }
 
 static void add_mps_state(const struct output *output)
@@ -216,10 +210,10 @@ static void label_gpu(const struct gs_gpu *gpu, const char *uuid, struct device_
 	label(labels, "modelName", gpu->name);
 }
 
-static void label_device(const struct node *node, uint32_t which, struct device_labels *labels)
+static void label_device(const struct gs_inventory *inventory, uint32_t which, struct device_labels *labels)
 {
-	const struct gs_device *device = &node->inventory.devices[which];
-	label_gpu(&node->inventory.gpus[device->gpu], device->uuid, labels);
+	const struct gs_device *device = &inventory->devices[which];
+	label_gpu(&inventory->gpus[device->gpu], device->uuid, labels);
 	snprintf(labels->instance, sizeof labels->instance, "%u", device->gpu_instance);
 	if (!device->mig)
 		return;
@@ -241,47 +235,34 @@ static void add_missing_count(const struct output *output)
 
 static void add_healthy(const struct output *output)
 {
+	const struct gs_usage *usage = output->usage;
 	struct device_labels labels;
-	const char *reason;
-	for (uint32_t i = 0; i < output->node->inventory.device_count; i++) {
-		label_device(output->node, i, &labels);
-		add(output, labels.items, node_device_healthy(output->node, i, &reason));
+	for (uint32_t i = 0; i < usage->inventory->device_count; i++) {
+		label_device(usage->inventory, i, &labels);
+		add(output, labels.items, usage->devices[i].healthy);
 	}
 	node_missing_each(output->node, add_missing, (void *)output);
 }
 
-/* How many of a device's shares some pod holds; -1: the kubelet does not tell. */
-static int64_t count_held(const struct node *node, const struct gs_resource *resource,
-			  const struct gs_resource_device *on)
+/* How many of a group's shares some pod holds. */
+static uint32_t count_held(const struct gs_usage *usage, const struct gs_usage_group *group)
 {
-	const struct kube_pod_table *table;
-	const char *problem;
-	int64_t held = 0;
-	if (!node->pods || kube_pods_get(node->pods, &table, &problem) != KUBE_PODS_KNOWN)
-		return -1;
-	for (uint32_t i = 0; i < on->share_count; i++) {
-		size_t count;
-		kube_pod_table_find(table, resource->shares[on->first_share + i].id, &count);
-		held += count > 0;
-	}
+	uint32_t held = 0;
+	for (uint32_t i = 0; i < group->on->share_count; i++)
+		held += usage->shares[group->first_share + i].pod_count > 0;
 	return held;
 }
 
 static void each_share_group(const struct output *output, bool held)
 {
-	const struct node *node = output->node;
+	const struct gs_usage *usage = output->usage;
 	struct device_labels labels;
-	for (size_t i = 0; i < node->plan.resource_count; i++) {
-		const struct gs_resource *resource = &node->plan.resources[i];
-		for (size_t j = 0; j < resource->device_count; j++) {
-			const struct gs_resource_device *on = &resource->devices[j];
-			int64_t value = held ? count_held(node, resource, on) : on->share_count;
-			label_device(node, on->device, &labels);
-			label(&labels, "resource", resource->name);
-			label(&labels, "strategy", on->strategy->name);
-			if (value >= 0)
-				add(output, labels.items, (double)value);
-		}
+	for (size_t i = 0; i < usage->group_count; i++) {
+		const struct gs_usage_group *group = &usage->groups[i];
+		label_device(usage->inventory, group->on->device, &labels);
+		label(&labels, "resource", group->resource->name);
+		label(&labels, "strategy", group->on->strategy->name);
+		add(output, labels.items, held ? count_held(usage, group) : group->on->share_count);
 	}
 }
 
@@ -292,7 +273,8 @@ static void add_shares(const struct output *output)
 
 static void add_shares_held(const struct output *output)
 {
-	each_share_group(output, true);
+	if (output->usage->pods_known)
+		each_share_group(output, true);
 }
 
 /* --- this process, by the names that Prometheus' own libraries use --- */
@@ -415,9 +397,12 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 		node->metrics_ask_pods = true;
 		kube_pods_refresh(node->pods, on_pods, node);
 	}
+	struct gs_usage usage;
+	node_usage_take(node, &usage);
 	answer->content_type = GS_EXPOSITION_CONTENT_TYPE;
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(metrics); i++) {
-		const struct output output = {.node = node, .text = &answer->body, .metric = &metrics[i].metric};
+		const struct output output = {
+			.node = node, .usage = &usage, .text = &answer->body, .metric = &metrics[i].metric};
 		size_t before = answer->body.length;
 		gs_exposition_begin(&answer->body, &metrics[i].metric);
 		size_t begun = answer->body.length;
@@ -425,6 +410,7 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 		if (answer->body.length == begun) /* there is nothing to tell */
 			answer->body.length = before;
 	}
+	gs_usage_free(&usage);
 }
 
 /* What keeps it from being ready, a line each. Ready: the GPUs were read, a configuration is in force, and the kubelet knows every

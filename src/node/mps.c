@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "gpu/nvml.h"
+#include "core/usage/usage.h"
 #include "node/node_internal.h"
 #include "strategy/mps.h"
 #include "mps/mps_daemons.h"
@@ -352,8 +353,8 @@ static void keep_for_misfits(struct node_mps *mps, struct gs_mps_specs *specs)
 		struct gs_mps_status status = gs_mps_status(mps->daemons, i);
 		for (uint32_t j = 0; status.wanted && j < node->inventory.device_count; j++)
 			if (gs_plan_misfit(&node->plan, j) &&
-			    strcmp(node->inventory.devices[j].uuid, status.spec.device) == 0)
-				*GS_VEC_PUSH(specs) = status.spec;
+			    strcmp(node->inventory.devices[j].uuid, status.spec->device) == 0)
+				*GS_VEC_PUSH(specs) = *status.spec;
 	}
 }
 
@@ -455,7 +456,7 @@ void node_mps_problems(const struct node *node, json_t *problems)
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
 		if (status.state == GS_MPS_READY || !*status.reason)
 			continue;
-		GS_AUTO_FREE char *text = gs_printf("MPS on %s: %s", status.spec.key, status.reason);
+		GS_AUTO_FREE char *text = gs_printf("MPS on %s: %s", status.spec->key, status.reason);
 		json_array_append_new(problems, json_string(text));
 	}
 	json_object_foreach(node->mps->unrestored, gpu, reason)
@@ -466,25 +467,39 @@ void node_mps_problems(const struct node *node, json_t *problems)
 	}
 }
 
-json_t *node_mps_status(const struct node *node)
+/* A share's own daemon is in "<device>-<replica>". */
+static uint32_t replica_of(const struct gs_mps_spec *spec)
 {
-	json_t *list = json_array();
-	for (size_t i = 0; has_daemons(node) && i < gs_mps_count(node->mps->daemons); i++) {
+	size_t length = strlen(spec->device);
+	return strlen(spec->key) > length ? (uint32_t)strtoul(spec->key + length + 1, NULL, 10) : GS_USAGE_NONE;
+}
+
+void node_mps_fill(const struct node *node, struct gs_usage *usage)
+{
+	usage->mps_count = has_daemons(node) ? gs_mps_count(node->mps->daemons) : 0;
+	usage->mps = gs_calloc(usage->mps_count, sizeof *usage->mps);
+	for (size_t i = 0; i < usage->mps_count; i++) {
 		struct gs_mps_status status = gs_mps_status(node->mps->daemons, i);
-		json_t *servers = json_array();
-		for (size_t j = 0; j < status.server_count; j++)
-			json_array_append_new(servers, json_integer(status.servers[j]));
-		json_array_append_new(
-			list,
-			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id",
-				  status.spec.key, "device", status.spec.device, "gpu", status.spec.gpu, "state",
-				  gs_mps_state_name(status.state), "reason", status.reason, "pipeDirectory",
-				  status.pipe_directory, "pid", status.pid, "starts", (int)status.starts, "faults",
-				  (int)status.faults, "activeThreadPercentage", (int)status.spec.thread_percentage,
-				  "memoryLimitBytes", (json_int_t)status.spec.memory_bytes, "priority",
-				  (int)status.spec.priority, "multiUser", (int)status.multi_user, "servers", servers));
+		const struct gs_mps_spec *spec = status.spec;
+		usage->mps[i] = (struct gs_usage_mps){
+			.key = spec->key,
+			.replica = replica_of(spec),
+			.device = spec->device,
+			.gpu = spec->gpu,
+			.state = gs_mps_state_name(status.state),
+			.reason = status.reason,
+			.pipe_directory = status.pipe_directory,
+			.pid = status.pid,
+			.servers = status.servers,
+			.server_count = status.server_count,
+			.starts = status.starts,
+			.faults = status.faults,
+			.thread_percentage = spec->thread_percentage,
+			.priority = spec->priority,
+			.memory_limit_bytes = spec->memory_bytes,
+			.multi_user = status.multi_user,
+		};
 	}
-	return list;
 }
 
 static void on_daemons_freed(void *user)

@@ -20,6 +20,7 @@
 struct node_mps;
 struct node_others;
 struct node_specs;
+struct gs_usage;
 struct http_server;
 struct handover;
 
@@ -160,8 +161,8 @@ void node_mps_apply(struct node *node);
 void node_mps_look(struct node *node, const char *gpu);
 /* Whether MPS lets a device's shares be given out, however they are shared. */
 bool node_mps_ready(const struct node *node, uint32_t which, const char **reason);
-/* A list for the status document. */
-json_t *node_mps_status(const struct node *node);
+/* Adds the control daemons to a snapshot. */
+void node_mps_fill(const struct node *node, struct gs_usage *usage);
 /* Whether MPS lets this share of the device be given out, where each has a server of its own. */
 bool node_mps_share_ready(const struct node *node, const struct gs_resource_device *on, const struct gs_share *share);
 /* What keeps shares by MPS, or what comes after it, from being given out: a sentence each. */

@@ -5,26 +5,13 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/timestamp.h"
-#include "core/health/health.h"
 #include "node/mig_manager.h"
 #include "node/missing.h"
 #include "node/node_internal.h"
 #include "node/specs.h"
+#include "node/usage.h"
 #include "node/vanished.h"
 #include "node/withdraw.h"
-
-/* A question under way: the kubelet is asked for pods, then the GPUs are sampled on another thread. */
-struct question {
-	struct node *node;
-	struct rpc_call *call; /* NULL: the client went away meanwhile */
-};
-
-static json_t *timestamp(int64_t seconds)
-{
-	char text[GS_TIMESTAMP_SIZE];
-	return json_string(gs_timestamp((struct timespec){.tv_sec = seconds}, 0, text));
-}
 
 static void add_problem(json_t *problems, const char *what, const char *why)
 {
@@ -119,27 +106,31 @@ static json_t *node_problems(const struct node *node)
 	return problems;
 }
 
-static json_t *resources_of(const struct node *node)
+static bool is_registered(const struct node *node, const struct gs_resource *resource)
+{
+	for (size_t i = 0; i < node->plugins.count; i++)
+		if (strcmp(kube_plugin_resource_name(node->plugins.items[i]), resource->name) == 0)
+			return kube_plugin_registered(node->plugins.items[i]);
+	return false;
+}
+
+static json_t *resources_of(const struct node *node, const struct gs_usage *usage)
 {
 	json_t *resources = json_array();
+	const struct gs_usage_group *group = usage->groups;
 	for (size_t i = 0; i < node->plan.resource_count; i++) {
 		const struct gs_resource *resource = &node->plan.resources[i];
 		size_t healthy = 0;
-		bool registered = false;
 		json_t *strategies = json_array();
-		for (size_t j = 0; j < resource->device_count; j++) {
-			const struct gs_resource_device *device = &resource->devices[j];
-			for (uint32_t k = 0; k < device->share_count; k++)
-				healthy += node_share_healthy(node, resource, device, device->first_share + k);
-			if (j == 0 || device->strategy != resource->devices[j - 1].strategy)
-				json_array_append_new(strategies, json_string(device->strategy->name));
+		for (size_t j = 0; j < resource->device_count; j++, group++) {
+			for (uint32_t k = 0; k < group->on->share_count; k++)
+				healthy += usage->shares[group->first_share + k].healthy;
+			if (j == 0 || group->on->strategy != group[-1].on->strategy)
+				json_array_append_new(strategies, json_string(group->on->strategy->name));
 		}
-		for (size_t j = 0; j < node->plugins.count; j++)
-			if (strcmp(kube_plugin_resource_name(node->plugins.items[j]), resource->name) == 0)
-				registered = kube_plugin_registered(node->plugins.items[j]);
 		json_array_append_new(resources,
 				      json_pack("{s:s, s:o, s:b, s:I, s:I}", "name", resource->name, "strategies",
-						strategies, "registered", registered, "shares",
+						strategies, "registered", is_registered(node, resource), "shares",
 						(json_int_t)resource->share_count, "healthy", (json_int_t)healthy));
 	}
 	return resources;
@@ -159,273 +150,87 @@ static json_t *kubernetes_of(const struct node *node)
 	struct cluster_state state;
 	cluster_get_state(node->cluster, &state);
 	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "server", state.server, "nodeName",
-			 state.node_name, "state", state.state, "since", timestamp(state.since_seconds), "problem",
-			 state.problem, "requests", (json_int_t)state.requests, "watches", (json_int_t)state.watches,
-			 "waiting", (json_int_t)state.waiting);
+			 state.node_name, "state", state.state, "since", node_timestamp_json(state.since_seconds),
+			 "problem", state.problem, "requests", (json_int_t)state.requests, "watches",
+			 (json_int_t)state.watches, "waiting", (json_int_t)state.waiting);
 }
 
-static void set_bytes(json_t *object, const char *key, bool valid, uint64_t bytes)
+static json_t *status_document(const struct node *node, const struct gs_usage *usage)
 {
-	json_object_set_new(object, key, valid ? json_integer((json_int_t)bytes) : json_null());
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION,
+			 "startedAt", node_timestamp_json(node->started_seconds), "driverVersion",
+			 gpus_driver_version(node->gpus), "problems", node_problems(node), "kubernetes",
+			 kubernetes_of(node), "config", config_of(node), "resources", resources_of(node, usage), "mps",
+			 node_usage_mps_json(usage), "gpus", node_usage_gpus_json(usage), "mig", mig_manager_json(node),
+			 "missingGpus", node_missing_json(node));
 }
 
-/* The MIG device of a GPU with these ids; NULL: none. */
-static const struct gs_device *mig_device(const struct node *node, uint32_t gpu, uint32_t gpu_instance,
-					  uint32_t compute_instance)
+static json_t *mps_document(const struct node *node, const struct gs_usage *usage)
 {
-	for (size_t i = 0; i < node->inventory.device_count; i++) {
-		const struct gs_device *device = &node->inventory.devices[i];
-		if (device->mig && device->gpu == gpu && device->gpu_instance == gpu_instance &&
-		    device->compute_instance == compute_instance)
-			return device;
-	}
-	return NULL;
+	return node_usage_mps_clients_json(usage);
 }
 
-static json_t *process_json(const struct node *node, uint32_t gpu, const struct gs_process_sample *process)
-{
-	json_t *object = json_pack("{s:i, s:s}", "pid", (int)process->pid, "name", process->name);
-	set_bytes(object, "memoryBytes", process->memory_valid, process->memory_bytes);
-	json_object_set_new(object, "utilizationPercent",
-			    process->utilization_valid ? json_integer((json_int_t)process->utilization_percent)
-						       : json_null());
-	const struct gs_device *device = mig_device(node, gpu, process->gpu_instance, process->compute_instance);
-	if (device)
-		json_object_set_new(object, "migDevice", json_string(device->uuid));
-	return object;
-}
+/* --- calls --- */
 
-/* Whether GPUSHARE_SHARES of a process names the share. */
-static bool holds(const struct gs_process_sample *process, const char *share)
-{
-	size_t length = strlen(share);
-	for (const char *at = process->shares; (at = strstr(at, share)); at += length)
-		if ((at == process->shares || at[-1] == ',') && (at[length] == '\0' || at[length] == ','))
-			return true;
-	return false;
-}
+/* A question under way. */
+struct question {
+	struct rpc_call *call; /* NULL: the client went away meanwhile */
+	json_t *(*document)(const struct node *node, const struct gs_usage *usage);
+};
 
-/* The pods that hold a share, as the kubelet tells; null when it does not. */
-static json_t *pods_json(const struct node *node, const char *share)
+static void answer(struct node *node, const struct gs_usage *usage, void *user)
 {
-	const struct kube_pod_table *table;
-	const char *problem;
-	if (!node->pods || kube_pods_get(node->pods, &table, &problem) != KUBE_PODS_KNOWN)
-		return json_null();
-	json_t *pods = json_array();
-	size_t count;
-	const struct kube_pod_holder *holders = kube_pod_table_find(table, share, &count);
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(pods, json_pack("{s:s, s:s, s:s}", "namespace", holders[i].namespace, "name",
-						      holders[i].pod, "container", holders[i].container));
-	return pods;
-}
-
-static json_t *share_json(const struct node *node, const struct gs_resource *resource,
-			  const struct gs_resource_device *device, uint32_t position,
-			  const struct gs_gpu_sample *sample, bool *traced)
-{
-	const struct gs_share *share = &resource->shares[position];
-	json_t *holders = json_array();
-	for (size_t i = 0; i < sample->process_count; i++) {
-		if (!holds(&sample->processes[i], share->id))
-			continue;
-		traced[i] = true;
-		json_array_append_new(holders, process_json(node, device->gpu, &sample->processes[i]));
-	}
-	int64_t allocated = ledger_get(node->ledger, share->id);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", share->id, "device",
-			 node->inventory.devices[device->device].uuid, "resource", resource->name, "strategy",
-			 device->strategy->name, "state",
-			 node_share_healthy(node, resource, device, position) ? "Healthy" : "Unhealthy", "memoryBytes",
-			 (json_int_t)share->memory_bytes, "computePermille", (json_int_t)share->compute_permille,
-			 "lastAllocated", allocated ? timestamp(allocated) : json_null(), "pods",
-			 pods_json(node, share->id), "holders", holders);
-}
-
-static json_t *shares_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample, bool *traced)
-{
-	json_t *shares = json_array();
-	for (size_t i = 0; i < node->plan.resource_count; i++) {
-		const struct gs_resource *resource = &node->plan.resources[i];
-		for (size_t j = 0; j < resource->device_count; j++) {
-			const struct gs_resource_device *device = &resource->devices[j];
-			for (uint32_t k = 0; device->gpu == gpu && k < device->share_count; k++)
-				json_array_append_new(shares, share_json(node, resource, device,
-									 device->first_share + k, sample, traced));
-		}
-	}
-	return shares;
-}
-
-static json_t *mig_device_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
-{
-	const struct gs_device *device = &node->inventory.devices[which];
-	const struct gs_mig_sample *mig = NULL;
-	for (size_t i = 0; i < sample->mig_count && !mig; i++)
-		if (sample->migs[i].gpu_instance == device->gpu_instance &&
-		    sample->migs[i].compute_instance == device->compute_instance)
-			mig = &sample->migs[i];
-	const char *reason;
-	bool healthy = node_device_healthy(node, which, &reason);
-	json_t *memory = json_object();
-	set_bytes(memory, "totalBytes", true, device->memory_bytes);
-	set_bytes(memory, "usedBytes", mig && mig->memory_valid, mig ? mig->memory_used_bytes : 0);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "index", device->index, "uuid", device->uuid,
-			 "profile", device->mig_profile, "gpuInstance", (json_int_t)device->gpu_instance,
-			 "computeInstance", (json_int_t)device->compute_instance, "health",
-			 healthy ? "Healthy" : "Unhealthy", "reason", healthy ? "" : reason, "memory", memory);
-}
-
-static json_t *mig_devices_of(const struct node *node, uint32_t gpu, const struct gs_gpu_sample *sample)
-{
-	json_t *devices = json_array();
-	for (uint32_t i = 0; i < node->inventory.device_count; i++)
-		if (node->inventory.devices[i].mig && node->inventory.devices[i].gpu == gpu)
-			json_array_append_new(devices, mig_device_json(node, i, sample));
-	return devices;
-}
-
-/* Why no container can get a GPU that is well; NULL: it can. */
-static const char *withheld_text(const struct node *node, uint32_t gpu)
-{
-	for (uint32_t i = 0; i < node->inventory.device_count; i++)
-		if (node->inventory.devices[i].gpu == gpu && !node->inventory.devices[i].mig)
-			return gs_plan_withheld(&node->plan, i) ? gs_plan_withheld(&node->plan, i)
-								: gs_plan_misfit(&node->plan, i);
-	return NULL;
-}
-
-static json_t *gpu_json(const struct node *node, uint32_t which, const struct gs_gpu_sample *sample)
-{
-	const struct gs_gpu *gpu = &node->inventory.gpus[which];
-	const char *reason;
-	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
-	bool traced[GS_PROCESSES_MAX] = {false};
-	json_t *memory = json_object();
-	set_bytes(memory, "totalBytes", gpu->memory_bytes > 0, gpu->memory_bytes);
-	set_bytes(memory, "usedBytes", sample->valid & GS_SAMPLE_MEMORY, sample->memory_used_bytes);
-	json_t *shares = shares_of(node, which, sample, traced);
-	json_t *strangers = json_array();
-	for (size_t i = 0; i < sample->process_count; i++)
-		if (!traced[i])
-			json_array_append_new(strangers, process_json(node, which, &sample->processes[i]));
-	json_t *object =
-		json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "index", (int)gpu->index, "uuid", gpu->uuid,
-			  "name", gpu->name, "pciBusId", gpu->pci_bus_id, "health", healthy ? "Healthy" : "Unhealthy",
-			  "reason", healthy ? "" : reason, "memory", memory, "shares", shares, "processes", strangers);
-	const char *withheld = withheld_text(node, which);
-	if (healthy && withheld)
-		json_object_set_new(object, "reason", json_string(withheld));
-	json_object_set_new(object, "migEnabled", json_boolean(gpu->mig_enabled));
-	json_object_set_new(object, "migDevices", mig_devices_of(node, which, sample));
-	json_object_set_new(object, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
-	json_object_set_new(object, "utilizationPercent",
-			    sample->valid & GS_SAMPLE_UTILIZATION
-				    ? json_integer((json_int_t)sample->utilization_percent)
-				    : json_null());
-	json_object_set_new(object, "temperatureCelsius",
-			    sample->valid & GS_SAMPLE_TEMPERATURE ? json_integer((json_int_t)sample->temperature_c)
-								  : json_null());
-	json_object_set_new(object, "powerWatts",
-			    sample->valid & GS_SAMPLE_POWER ? json_real(sample->power_mw / 1000.0) : json_null());
-	return object;
-}
-
-/* A GPU that is there, and of which nothing is known but that. */
-static json_t *unread_json(const struct gs_unread_gpu *unread)
-{
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:{s:n, s:n}, s:[], s:[], s:b, s:[], s:n, s:n, s:n, s:n}",
-			 "index", (int)unread->index, "uuid", "", "name", "", "pciBusId", "", "health", "Unhealthy",
-			 "reason", unread->problem, "memory", "totalBytes", "usedBytes", "shares", "processes",
-			 "migEnabled", 0, "migDevices", "numaNode", "utilizationPercent", "temperatureCelsius",
-			 "powerWatts");
-}
-
-static const struct gs_gpu_sample *sample_of(const struct gs_inventory *inventory, const struct gs_gpu_sample *samples,
-					     const char *uuid)
-{
-	static const struct gs_gpu_sample nothing;
-	for (size_t i = 0; i < inventory->gpu_count; i++)
-		if (strcmp(inventory->gpus[i].uuid, uuid) == 0)
-			return &samples[i];
-	return &nothing;
-}
-
-static void answer(void *user, const struct gs_inventory *inventory, const struct gs_gpu_sample *samples)
-{
-	struct question *question = user;
-	const struct node *node = question->node;
+	GS_AUTO_FREE struct question *question = user;
 	struct rpc_call *call = question->call;
-	free(question);
 	if (!call)
 		return;
-	if (node->stopping) {
+	if (!usage) {
 		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is stopping");
 		return;
 	}
-	json_t *gpus = json_array();
-	for (uint32_t i = 0; i < node->inventory.gpu_count; i++)
-		json_array_append_new(gpus,
-				      gpu_json(node, i, sample_of(inventory, samples, node->inventory.gpus[i].uuid)));
-	for (size_t i = 0; i < node->inventory.unread_count; i++)
-		json_array_append_new(gpus, unread_json(&node->inventory.unread[i]));
-	json_t *status =
-		json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
-			  timestamp(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
-			  "problems", node_problems(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
-			  "resources", resources_of(node), "mps", node_mps_status(node), "gpus", gpus);
-	json_object_set_new(status, "mig", mig_manager_json(node));
-	json_object_set_new(status, "missingGpus", node_missing_json(node));
-	char *text = json_dumps(status, JSON_COMPACT);
-	json_decref(status);
+	json_t *document = question->document(node, usage);
+	GS_AUTO_FREE char *text = json_dumps(document, JSON_COMPACT);
+	json_decref(document);
 	if (!text) {
-		rpc_call_finish(call, RPC_INTERNAL, "the status could not be rendered");
+		rpc_call_finish(call, RPC_INTERNAL, "the answer could not be rendered");
 		return;
 	}
 	rpc_call_send(call, (const uint8_t *)text, strlen(text));
 	rpc_call_finish(call, RPC_OK, NULL);
-	free(text);
 }
 
-/* The kubelet has told what it tells. */
-static void on_pods(void *user)
+static void ask(struct rpc_call *call, struct node *node,
+		json_t *(*document)(const struct node *node, const struct gs_usage *usage))
 {
-	struct question *question = user;
-	struct node *node = question->node;
-	if (question->call && !node->stopping && node->gpus) {
-		gpus_sample(node->gpus, answer, question);
-		return;
-	}
-	if (question->call)
-		rpc_call_finish(question->call, RPC_UNAVAILABLE, "the daemon is stopping");
-	free(question);
-}
-
-static void on_status(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
-{
-	struct node *node = user;
 	if (!node->gpus || node->stopping) {
 		rpc_call_finish(call, RPC_UNAVAILABLE, "the daemon is starting or stopping");
 		return;
 	}
 	struct question *question = gs_calloc(1, sizeof *question);
-	*question = (struct question){.node = node, .call = call};
+	*question = (struct question){.call = call, .document = document};
 	rpc_call_set_data(call, question);
-	if (node->pods)
-		kube_pods_refresh(node->pods, on_pods, question);
-	else
-		on_pods(question);
+	node_usage_ask(node, answer, question);
 }
 
-static void on_status_closed(struct rpc_call *call, void *user)
+static void on_status(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	ask(call, user, status_document);
+}
+
+static void on_mps(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+{
+	ask(call, user, mps_document);
+}
+
+static void on_closed(struct rpc_call *call, void *user)
 {
 	struct question *question = rpc_call_data(call);
 	question->call = NULL;
 }
 
 const struct rpc_method node_status_methods[] = {
-	{NODE_STATUS_METHOD, on_status, on_status_closed},
+	{NODE_STATUS_METHOD, on_status, on_closed},
+	{NODE_MPS_METHOD, on_mps, on_closed},
 	{NODE_FORGET_METHOD, node_on_forget, NULL},
 	{NODE_ALLOCATIONS_METHOD, node_on_allocations, node_on_allocations_closed},
 	{NODE_WITHDRAW_METHOD, node_on_withdraw, node_on_withdraw_closed},

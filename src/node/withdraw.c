@@ -11,14 +11,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/timestamp.h"
+#include "node/usage.h"
 
-enum {
-	REASON_BYTES_MAX = 200,
-	/* While the kubelet tells which pod holds what, what it does not tell may be so new that it did not count yet. */
-	NEW_SECONDS = 10,
-	/* Where it does not: a container starts its first process within this time, or is thought to be gone. */
-	PROMISE_SECONDS = 120,
-};
+enum { REASON_BYTES_MAX = 200 };
 
 /* Waits for the kubelet's word on who holds what. */
 struct asking {
@@ -127,39 +122,37 @@ const char *node_withdrawn(const struct node *node, uint32_t which)
 	return node_withdrawn_device(node, node->inventory.gpus[device->gpu].uuid, device->uuid);
 }
 
-/* Who holds a share, as far as is known; NULL: nobody. The caller frees it. */
-static char *holder_of(const struct node *node, const struct gs_resource *resource, const struct gs_share *share)
+/* In words; NULL: nobody does. The caller frees it. */
+static char *describe_holder(const struct gs_usage *usage, const struct gs_usage_share *share)
 {
-	const struct kube_pod_table *table;
-	const char *problem;
-	size_t count = 0;
-	bool told = node->pods && kube_pods_get(node->pods, &table, &problem) == KUBE_PODS_KNOWN && !table->truncated;
-	const struct kube_pod_holder *holder = told ? kube_pod_table_find(table, share->id, &count) : NULL;
-	if (holder)
-		return gs_printf("pod %s/%s, which was given %s", holder->namespace, holder->pod, resource->name);
-	int64_t allocated = ledger_get(node->ledger, share->id), age = (int64_t)time(NULL) - allocated;
-	if (!allocated || age > (told ? NEW_SECONDS : PROMISE_SECONDS))
-		return NULL;
-	/* When, not how long ago: who asks again is told the same. */
+	const char *resource = usage->groups[share->group].resource->name;
 	char when[GS_TIMESTAMP_SIZE];
-	return gs_printf("a container that was given %s at %s", resource->name,
-			 gs_timestamp((struct timespec){.tv_sec = allocated}, 0, when));
+	switch (gs_usage_holder(usage, share)) {
+	case GS_HELD_BY_POD:
+		return gs_printf("pod %s/%s, which was given %s", share->pods->namespace, share->pods->pod, resource);
+	case GS_HELD_LATELY: /* When, not how long ago: who asks again is told the same. */
+		gs_timestamp((struct timespec){.tv_sec = share->allocated_seconds}, 0, when);
+		return gs_printf("a container that was given %s at %s", resource, when);
+	case GS_HELD_BY_NOBODY:
+		break;
+	}
+	return NULL;
 }
 
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user)
 {
-	for (size_t i = 0; i < node->plan.resource_count; i++) {
-		const struct gs_resource *resource = &node->plan.resources[i];
-		for (size_t j = 0; j < resource->share_count; j++) {
-			const struct gs_share *share = &resource->shares[j];
-			const struct gs_device *device = &node->inventory.devices[share->device];
-			if (withdrawal && !covers(withdrawal, node->inventory.gpus[device->gpu].uuid, device->uuid))
-				continue;
-			GS_AUTO_FREE char *who = holder_of(node, resource, share);
-			if (who)
-				tell(user, device->uuid, share->id, who);
-		}
+	struct gs_usage usage;
+	node_usage_take(node, &usage);
+	for (size_t i = 0; i < usage.share_count; i++) {
+		const struct gs_share *share = usage.shares[i].share;
+		const struct gs_device *device = &usage.inventory->devices[share->device];
+		if (withdrawal && !covers(withdrawal, usage.inventory->gpus[device->gpu].uuid, device->uuid))
+			continue;
+		GS_AUTO_FREE char *who = describe_holder(&usage, &usage.shares[i]);
+		if (who)
+			tell(user, device->uuid, share->id, who);
 	}
+	gs_usage_free(&usage);
 }
 
 static void on_pods(void *user)

@@ -38,10 +38,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int result = kube_pod_table_read(data, size, wants_some, NULL, &table, &err);
 	require(result == 0 || (table.count == 0 && err.text[0]));
 	for (size_t i = 0; i < table.count; i++) {
-		const struct kube_pod_holder *holder = &table.holders[i];
+		const struct gs_pod_holder *holder = &table.holders[i];
 		require(*holder->device && *holder->device != 'x' && *holder->namespace && *holder->pod &&
 			*holder->container);
-		const struct kube_pod_holder *found = kube_pod_table_find(&table, holder->device, &count);
+		const struct gs_pod_holder *found = kube_pod_table_find(&table, holder->device, &count);
 		require(found && found <= holder && holder < found + count);
 	}
 	kube_pod_table_free(&table);

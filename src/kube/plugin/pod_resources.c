@@ -146,7 +146,7 @@ static void read_pod(struct reading *reading, const struct wire_field *pod)
 
 static int compare_holders(const void *a, const void *b)
 {
-	const struct kube_pod_holder *left = a, *right = b;
+	const struct gs_pod_holder *left = a, *right = b;
 	int order = strcmp(left->device, right->device);
 	if (!order)
 		order = strcmp(left->namespace, right->namespace);
@@ -163,10 +163,10 @@ static void make_table(struct reading *reading, struct kube_pod_table *table)
 	table->truncated = reading->truncated;
 	for (size_t i = 0; i < count; i++) {
 		const struct place *place = &reading->places.items[i];
-		table->holders[i] = (struct kube_pod_holder){.device = table->texts + place->device,
-							     .namespace = table->texts + place->namespace,
-							     .pod = table->texts + place->pod,
-							     .container = table->texts + place->container};
+		table->holders[i] = (struct gs_pod_holder){.device = table->texts + place->device,
+							   .namespace = table->texts + place->namespace,
+							   .pod = table->texts + place->pod,
+							   .container = table->texts + place->container};
 	}
 	qsort(table->holders, count, sizeof *table->holders, compare_holders);
 	/* A device that a container is said to hold twice is held once. */
@@ -202,7 +202,7 @@ void kube_pod_table_free(struct kube_pod_table *table)
 	*table = (struct kube_pod_table){0};
 }
 
-const struct kube_pod_holder *kube_pod_table_find(const struct kube_pod_table *table, const char *device, size_t *count)
+const struct gs_pod_holder *kube_pod_table_find(const struct kube_pod_table *table, const char *device, size_t *count)
 {
 	size_t low = 0, high = table->count;
 	while (low < high) {
@@ -343,6 +343,11 @@ enum kube_pods_state kube_pods_get(const struct kube_pods *pods, const struct ku
 	*table = &pods->table;
 	*problem = pods->problem ? pods->problem : "";
 	return pods->state;
+}
+
+int64_t kube_pods_at_ms(const struct kube_pods *pods)
+{
+	return (int64_t)pods->answered_ms;
 }
 
 static void on_closed(uv_handle_t *handle)

@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "base/error.h"
+#include "core/usage/holder.h"
 
 enum {
 	KUBE_PODS_REPLY_BYTES_MAX = 16 * 1024 * 1024,
@@ -19,15 +20,9 @@ enum {
 	KUBE_PODS_FAILED_MS = 5000, /* and so is a failure: a slow kubelet holds up one question, not all */
 };
 
-/* A container that holds a device. Texts are Kubernetes names: lower case letters, digits, '-' and '.'. */
-struct kube_pod_holder {
-	const char *device; /* the id that the device plugin gave it */
-	const char *namespace, *pod, *container;
-};
-
 /* Sorted by device, then namespace, pod and container. */
 struct kube_pod_table {
-	struct kube_pod_holder *holders;
+	struct gs_pod_holder *holders;
 	size_t count;
 	bool truncated;
 	char *texts; /* what the holders point into */
@@ -44,8 +39,7 @@ int kube_pod_table_read(const uint8_t *bytes, size_t length, kube_device_wanted 
 void kube_pod_table_free(struct kube_pod_table *table);
 /* The holders of a device, `*count` of them side by side; NULL when there is none. Usually one; two for the moment in which
  * one pod ends and the next one begins. */
-const struct kube_pod_holder *kube_pod_table_find(const struct kube_pod_table *table, const char *device,
-						  size_t *count);
+const struct gs_pod_holder *kube_pod_table_find(const struct kube_pod_table *table, const char *device, size_t *count);
 
 struct kube_pods;
 
@@ -73,5 +67,7 @@ void kube_pods_refresh(struct kube_pods *pods, kube_pods_done *done, void *user)
 /* What was heard last, valid until the loop turns. `problem` is "" unless it failed. The table is empty unless known. */
 enum kube_pods_state kube_pods_get(const struct kube_pods *pods, const struct kube_pod_table **table,
 				   const char **problem);
+/* When that was, on the loop's clock in milliseconds. */
+int64_t kube_pods_at_ms(const struct kube_pods *pods);
 
 #endif

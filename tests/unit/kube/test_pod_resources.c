@@ -108,7 +108,7 @@ static void test_who_holds_what(void **state)
 	assert_int_equal(kube_pod_table_read(bytes, length, wants_gpus, NULL, &table, NULL), 0);
 	assert_int_equal(table.count, 5 * 2 * 3);
 	assert_false(table.truncated);
-	const struct kube_pod_holder *holder = kube_pod_table_find(&table, "GPU-31::2", &count);
+	const struct gs_pod_holder *holder = kube_pod_table_find(&table, "GPU-31::2", &count);
 	assert_int_equal(count, 1);
 	assert_string_equal(holder->device, "GPU-31::2");
 	assert_string_equal(holder->namespace, "default");
@@ -139,7 +139,7 @@ static void test_two_pods_for_a_moment(void **state)
 	snprintf(list.ids[1][0][0], sizeof list.ids[1][0][0], "%s", list.ids[0][0][0]);
 	GS_AUTO_FREE uint8_t *bytes = pack(&list, &length);
 	assert_int_equal(kube_pod_table_read(bytes, length, wants_gpus, NULL, &table, NULL), 0);
-	const struct kube_pod_holder *holders = kube_pod_table_find(&table, "GPU-00::0", &count);
+	const struct gs_pod_holder *holders = kube_pod_table_find(&table, "GPU-00::0", &count);
 	assert_int_equal(count, 2);
 	assert_string_equal(holders[0].pod, "train-0");
 	assert_string_equal(holders[1].pod, "train-1");
@@ -197,7 +197,7 @@ static void test_fields_in_any_order(void **state)
 	struct kube_pod_table table;
 	size_t count;
 	assert_int_equal(kube_pod_table_read(bytes, sizeof bytes, wants_gpus, NULL, &table, NULL), 0);
-	const struct kube_pod_holder *holder = kube_pod_table_find(&table, "GPU-1", &count);
+	const struct gs_pod_holder *holder = kube_pod_table_find(&table, "GPU-1", &count);
 	assert_int_equal(count, 1);
 	assert_string_equal(holder->namespace, "ns");
 	assert_string_equal(holder->pod, "pod0");
