@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/suggest.h"
+#include "cli/completion.h"
 #include "cli/help.h"
 
 enum { COMMANDS_MAX = 64, OPTIONS_MAX = GS_ARRAY_LENGTH(((struct gs_arguments *)0)->values) };
@@ -125,6 +126,8 @@ static int dispatch(int argc, char **argv)
 		gs_help_overview(stdout);
 		return GS_EXIT_OK;
 	}
+	if (strcmp(argv[1], "__complete") == 0)
+		return gs_complete(argc - 2, argv + 2);
 	int words;
 	const struct gs_command *command = gs_find_command(argc - 1, argv + 1, &words);
 	if (!command && argc > 2 && is_help(argv[2]) && gs_is_family(argv[1])) {

@@ -1,31 +1,50 @@
-/* `gpushare completion`: what bash, zsh and fish need to complete command lines, made from the table of commands. */
+/* Completion of command lines. `gpushare completion SHELL` prints a script that asks `gpushare __complete -- WORD...` what
+ * may stand where the last WORD, still unfinished, stands. The answer is lines: words that fit, each with a tab and what it
+ * means, or one of ":file", ":dir", and ":command N" (words from the Nth on are another command's line). */
+#include "cli/completion.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/commands.h"
 
-static bool has_word_after(const struct gs_command *command)
+/* What is being typed: `word` comes after `given`, which stays as it is ("--output="). */
+struct typed {
+	const char *given, *word;
+	int given_length;
+};
+
+static void offer(const struct typed *typed, const char *word, int length, const char *meaning)
 {
-	return strchr(command->name, ' ') != NULL;
+	size_t begun = strlen(typed->word);
+	if (begun <= (size_t)length && strncmp(word, typed->word, begun) == 0)
+		printf("%.*s%.*s\t%s\n", typed->given_length, typed->given, length, word, meaning);
 }
 
-/* How operands complete, as gs_option.complete says it; NULL: not at all. */
-static const char *operands(const struct gs_command *command)
+/* `complete` as gs_option.complete has it. */
+static void offer_values(const struct typed *typed, const char *complete)
 {
-	if (command->complete)
-		return command->complete;
-	return strstr(command->synopsis, "FILE") ? "file" : NULL;
+	if (!complete)
+		return;
+	if (strcmp(complete, "file") == 0 || strcmp(complete, "dir") == 0) {
+		printf(":%s\n", complete);
+		return;
+	}
+	for (const char *word = complete; *word; word += strspn(word, " ")) {
+		int length = (int)strcspn(word, " ");
+		offer(typed, word, length, "");
+		word += length;
+	}
 }
 
-static bool is_words(const char *complete)
+static void offer_first_words(const struct typed *typed)
 {
-	return complete && strcmp(complete, "file") != 0 && strcmp(complete, "dir") != 0;
-}
-
-/* The first words of the commands, each once. */
-static void each_first_word(void (*show)(const char *word, int length, const char *summary))
-{
+	if (*typed->word == '-') {
+		offer(typed, "--help", 6, "show the commands");
+		offer(typed, "--version", 9, "show the version");
+		return;
+	}
 	for (size_t i = 0; gs_commands[i]; i++) {
 		const char *name = gs_commands[i]->name;
 		int length = (int)strcspn(name, " ");
@@ -34,370 +53,204 @@ static void each_first_word(void (*show)(const char *word, int length, const cha
 			seen = (int)strcspn(gs_commands[j]->name, " ") == length &&
 			       strncmp(gs_commands[j]->name, name, (size_t)length) == 0;
 		if (!seen)
-			show(name, length, name[length] ? "" : gs_commands[i]->summary);
+			offer(typed, name, length, name[length] ? "" : gs_commands[i]->summary);
 	}
 }
 
-/* The words that may follow a first word: "config" has "check explain schema". */
-static void print_second_words(const char *first, int length)
+static void offer_second_words(const struct typed *typed, const char *family)
 {
-	const char *between = "";
+	size_t length = strlen(family);
 	for (size_t i = 0; gs_commands[i]; i++) {
 		const char *name = gs_commands[i]->name;
-		if (strncmp(name, first, (size_t)length) == 0 && name[length] == ' ') {
-			printf("%s%s", between, name + length + 1);
-			between = " ";
-		}
+		if (strncmp(name, family, length) == 0 && name[length] == ' ')
+			offer(typed, name + length + 1, (int)strlen(name + length + 1), gs_commands[i]->summary);
 	}
 }
 
-static bool is_family(const char *first, int length)
+static void offer_options(const struct typed *typed, const struct gs_command *command)
 {
-	for (size_t i = 0; gs_commands[i]; i++)
-		if (strncmp(gs_commands[i]->name, first, (size_t)length) == 0 && gs_commands[i]->name[length] == ' ')
-			return true;
-	return false;
+	char name[64];
+	for (const struct gs_option *option = command->options; option && option->name; option++)
+		offer(typed, name, snprintf(name, sizeof name, "--%s", option->name), option->help);
+	offer(typed, "--help", 6, "show help");
 }
 
-/* Text inside single quotes of a shell. */
-static void print_quoted(const char *text, const char *escaped)
+static void offer_operands(const struct typed *typed, const struct gs_command *command)
 {
-	for (; *text; text++) {
-		if (*text == '\'')
-			fputs("'\\''", stdout);
-		else if (strchr(escaped, *text))
-			printf("\\%c", *text);
+	if (command->complete)
+		offer_values(typed, command->complete);
+	else if (strstr(command->synopsis, "FILE"))
+		offer_values(typed, "file");
+}
+
+/* The option that takes a value and that a word names ("--config", "--config=x", "-c"); or NULL. */
+static const struct gs_option *find_option(const struct gs_command *command, const char *word)
+{
+	size_t length = strcspn(word, "=");
+	for (const struct gs_option *option = command->options; option && option->name; option++) {
+		bool is_long = length > 2 && strncmp(word, "--", 2) == 0 && strlen(option->name) == length - 2 &&
+			       strncmp(option->name, word + 2, length - 2) == 0;
+		bool is_short = length == 2 && word[0] == '-' && option->letter && word[1] == option->letter;
+		if (option->argument && (is_long || is_short))
+			return option;
+	}
+	return NULL;
+}
+
+/* Completes the last word as the value of an option, when it is one. */
+static bool complete_value(const struct gs_command *command, int count, char **words)
+{
+	const char *word = words[count - 1], *equals = strchr(word, '=');
+	const char *before = count > 1 ? words[count - 2] : "";
+	struct typed typed = {.given = "", .word = word};
+	const struct gs_option *option;
+	if (strcmp(word, "=") == 0) { /* bash makes three words of --option=value */
+		option = find_option(command, before);
+		typed.word = "";
+	} else if (strcmp(before, "=") == 0 && count > 2) {
+		option = find_option(command, words[count - 3]);
+	} else if (*word == '-' && equals) {
+		option = find_option(command, word);
+		typed = (struct typed){.given = word, .given_length = (int)(equals + 1 - word), .word = equals + 1};
+	} else {
+		option = find_option(command, before);
+		if (option && (option->argument[0] == '[' || strchr(before, '=')))
+			return false; /* its value may be left out, and then is never the next word; or is there already */
+	}
+	if (option)
+		offer_values(&typed, option->complete);
+	return option != NULL;
+}
+
+int gs_complete(int count, char **words)
+{
+	if (count > 0 && strcmp(words[0], "--") == 0) {
+		count--;
+		words++;
+	}
+	if (count < 1)
+		return GS_EXIT_USAGE;
+	struct typed typed = {.given = "", .word = words[count - 1]};
+	if (count == 1) {
+		offer_first_words(&typed);
+		return GS_EXIT_OK;
+	}
+	if (count == 2 && gs_is_family(words[0]) && *typed.word != '-') {
+		offer_second_words(&typed, words[0]);
+		return GS_EXIT_OK;
+	}
+	int name_words;
+	const struct gs_command *command = gs_find_command(count - 1, words, &name_words);
+	if (!command)
+		return GS_EXIT_OK;
+	for (int i = name_words; i < count - 1; i++) {
+		if (strcmp(words[i], "--") != 0)
+			continue;
+		if (command->rest_is_command)
+			printf(":command %d\n", i + 1);
 		else
-			putchar(*text);
+			offer_operands(&typed, command);
+		return GS_EXIT_OK;
 	}
-}
-
-/* --- bash --- */
-
-static void bash_word(const char *word, int length, const char *summary)
-{
-	printf("%.*s ", length, word);
-}
-
-static void bash_family(const char *word, int length, const char *summary)
-{
-	if (!is_family(word, length))
-		return;
-	printf("\t%.*s) next='", length, word);
-	print_second_words(word, length);
-	puts("' ;;");
-}
-
-static void bash_option(const struct gs_command *command, const struct gs_option *option)
-{
-	if (!option->argument)
-		return;
-	printf("\t'%s:--%s'", command->name, option->name);
-	if (option->letter)
-		printf(" | '%s:-%c'", command->name, option->letter);
-	/* A value that may be left out never is the next word. */
-	printf(") kind='%s' %s;;\n", option->complete ? option->complete : "nothing",
-	       option->argument[0] == '[' ? "joined=1 " : "");
-}
-
-static void bash_command(const struct gs_command *command)
-{
-	printf("\t'%s') options='--help", command->name);
-	for (const struct gs_option *option = command->options; option && option->name; option++)
-		printf(" --%s", option->name);
-	printf("' operands='%s'%s ;;\n", operands(command) ? operands(command) : "nothing",
-	       command->rest_is_command ? " delegates=1" : "");
-}
-
-static void print_bash(void)
-{
-	fputs("# bash completion for gpushare, made by `gpushare completion bash`\n"
-	      "_gpushare_offer() {\n"
-	      "\tcase $1 in\n"
-	      "\tfile) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$2\") ;;\n"
-	      "\tdir) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- \"$2\") ;;\n"
-	      "\tcommand) mapfile -t COMPREPLY < <(compgen -c -- \"$2\") ;;\n"
-	      "\tnothing) ;;\n"
-	      "\t*) mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$2\") ;;\n"
-	      "\tesac\n"
-	      "}\n"
-	      "_gpushare() {\n"
-	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}\n"
-	      "\tlocal next= kind= joined= assigned= options= operands=nothing delegates= i first=2\n"
-	      "\tCOMPREPLY=()\n"
-	      "\tif ((COMP_CWORD == 1)); then\n"
-	      "\t\t_gpushare_offer '",
-	      stdout);
-	each_first_word(bash_word);
-	fputs("--help --version' \"$cur\"\n"
-	      "\t\treturn\n"
-	      "\tfi\n"
-	      "\tcase $command in\n",
-	      stdout);
-	each_first_word(bash_family);
-	fputs("\tesac\n"
-	      "\tif [[ $next && $COMP_CWORD == 2 && $cur != -* ]]; then\n"
-	      "\t\t_gpushare_offer \"$next\" \"$cur\"\n"
-	      "\t\treturn\n"
-	      "\tfi\n"
-	      "\tif [[ \" $next \" == *\" ${COMP_WORDS[2]} \"* && ${COMP_WORDS[2]} ]]; then\n"
-	      "\t\tcommand+=\" ${COMP_WORDS[2]}\"\n"
-	      "\t\tfirst=3\n"
-	      "\tfi\n"
-	      "\tcase $command in\n",
-	      stdout);
-	for (size_t i = 0; gs_commands[i]; i++)
-		bash_command(gs_commands[i]);
-	fputs("\tesac\n"
-	      "\tfor ((i = first; i < COMP_CWORD; i++)); do\n"
-	      "\t\t[[ ${COMP_WORDS[i]} == -- ]] || continue\n"
-	      "\t\t[[ $delegates ]] || { _gpushare_offer \"$operands\" \"$cur\"; return; }\n"
-	      "\t\tif declare -F _command_offset >/dev/null; then\n"
-	      "\t\t\t_command_offset $((i + 1))\n"
-	      "\t\telif ((i + 1 == COMP_CWORD)); then\n"
-	      "\t\t\t_gpushare_offer command \"$cur\"\n"
-	      "\t\telse\n"
-	      "\t\t\t_gpushare_offer file \"$cur\"\n"
-	      "\t\tfi\n"
-	      "\t\treturn\n"
-	      "\tdone\n"
-	      "\t# bash makes three words of --option=value\n"
-	      "\tif [[ $cur == '=' ]]; then\n"
-	      "\t\tassigned=1 cur=\n"
-	      "\telif [[ $prev == '=' ]] && ((COMP_CWORD > 2)); then\n"
-	      "\t\tassigned=1 prev=${COMP_WORDS[COMP_CWORD-2]}\n"
-	      "\tfi\n"
-	      "\tcase $command:$prev in\n",
-	      stdout);
-	for (size_t i = 0; gs_commands[i]; i++)
-		for (const struct gs_option *option = gs_commands[i]->options; option && option->name; option++)
-			bash_option(gs_commands[i], option);
-	fputs("\tesac\n"
-	      "\tif [[ $kind && ( $assigned || ! $joined ) ]]; then\n"
-	      "\t\t_gpushare_offer \"$kind\" \"$cur\"\n"
-	      "\telif [[ $cur == -* ]]; then\n"
-	      "\t\t_gpushare_offer \"$options\" \"$cur\"\n"
-	      "\telse\n"
-	      "\t\t_gpushare_offer \"$operands\" \"$cur\"\n"
-	      "\tfi\n"
-	      "}\n"
-	      "complete -F _gpushare gpushare\n",
-	      stdout);
-}
-
-/* --- zsh --- */
-
-static void zsh_word(const char *word, int length, const char *summary)
-{
-	printf("\t\t\t'%.*s", length, word);
-	if (*summary) {
-		putchar(':');
-		print_quoted(summary, ":\\");
-	}
-	puts("'");
-}
-
-static void zsh_family(const char *word, int length, const char *summary)
-{
-	if (!is_family(word, length))
-		return;
-	printf("\t%.*s) next=(", length, word);
-	print_second_words(word, length);
-	puts(") ;;");
-}
-
-static void zsh_action(const char *complete)
-{
-	if (!complete)
-		fputs(" ", stdout);
-	else if (is_words(complete))
-		printf("(%s)", complete);
+	if (complete_value(command, count - name_words, words + name_words))
+		return GS_EXIT_OK;
+	if (*typed.word == '-')
+		offer_options(&typed, command);
 	else
-		fputs(strcmp(complete, "dir") == 0 ? "_files -/" : "_files", stdout);
+		offer_operands(&typed, command);
+	return GS_EXIT_OK;
 }
 
-static void zsh_option(const struct gs_option *option)
-{
-	bool optional = option->argument && option->argument[0] == '[';
-	const char *mark = !option->argument ? "" : optional ? "=-" : "=";
-	if (option->letter)
-		printf(" \\\n\t\t\t'(-%c --%s)'{-%c%s,--%s%s}'", option->letter, option->name, option->letter,
-		       option->argument ? "+" : "", option->name, mark);
-	else
-		printf(" \\\n\t\t\t'--%s%s", option->name, mark);
-	putchar('[');
-	print_quoted(option->help, "[]\\:");
-	putchar(']');
-	if (option->argument) {
-		printf("%s:%.*s:", optional ? ":" : "", (int)strcspn(option->argument + optional, "]"),
-		       option->argument + optional);
-		zsh_action(option->complete);
-	}
-	putchar('\'');
-}
+/* The scripts
+ * ---- */
 
-static void zsh_command(const struct gs_command *command)
-{
-	printf("\t'%s')\n\t\t_arguments -s '(-h --help)'{-h,--help}'[show help]'", command->name);
-	for (const struct gs_option *option = command->options; option && option->name; option++)
-		zsh_option(option);
-	if (command->rest_is_command) {
-		fputs(" \\\n\t\t\t'1:operand: ' '*::command:_normal'", stdout);
-	} else if (operands(command)) {
-		fputs(" \\\n\t\t\t'*:operand:", stdout);
-		zsh_action(operands(command));
-		putchar('\'');
-	}
-	puts("\n\t\t;;");
-}
+static const char bash[] =
+	"# bash completion for gpushare, made by `gpushare completion bash`\n"
+	"_gpushare() {\n"
+	"\tlocal program=${COMP_WORDS[0]/#\\~/$HOME} cur=${COMP_WORDS[COMP_CWORD]} given= at offers\n"
+	"\tmapfile -t offers < <(\"$program\" __complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+	"\t[[ $cur == '=' ]] && cur=\n"
+	"\t[[ $cur == -*=* ]] && given=${cur%%=*}= cur=${cur#*=}\n"
+	"\tCOMPREPLY=()\n"
+	"\tcase ${offers[0]} in\n"
+	"\t:file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -P \"$given\" -f -- \"$cur\") ;;\n"
+	"\t:dir) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -P \"$given\" -d -- \"$cur\") ;;\n"
+	"\t:command*)\n"
+	"\t\tat=$((${offers[0]#:command } + 1))\n"
+	"\t\tif declare -F _command_offset >/dev/null; then\n"
+	"\t\t\t_command_offset $at\n"
+	"\t\telif ((COMP_CWORD == at)); then\n"
+	"\t\t\tmapfile -t COMPREPLY < <(compgen -c -- \"$cur\")\n"
+	"\t\telse\n"
+	"\t\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+	"\t\tfi ;;\n"
+	"\t*) COMPREPLY=(\"${offers[@]%%$'\\t'*}\") ;;\n"
+	"\tesac\n"
+	"\tif ((COMP_CWORD == 1)) && [[ ! $cur ]]; then COMPREPLY+=(--help --version); fi\n"
+	"}\n"
+	"complete -F _gpushare gpushare\n";
 
-static void print_zsh(void)
-{
-	fputs("#compdef gpushare\n"
-	      "# zsh completion for gpushare, made by `gpushare completion zsh`\n"
-	      "_gpushare() {\n"
-	      "\tlocal command=$words[2]\n"
-	      "\tlocal -a next names\n"
-	      "\tif ((CURRENT == 2)); then\n"
-	      "\t\tnames=(\n",
-	      stdout);
-	each_first_word(zsh_word);
-	fputs("\t\t)\n"
-	      "\t\t_describe command names\n"
-	      "\t\treturn\n"
-	      "\tfi\n"
-	      "\tcase $command in\n",
-	      stdout);
-	each_first_word(zsh_family);
-	fputs("\tesac\n"
-	      "\tif ((CURRENT == 3 && $#next)) && [[ $words[3] != -* ]]; then\n"
-	      "\t\t_describe command next\n"
-	      "\t\treturn\n"
-	      "\tfi\n"
-	      "\tshift words\n"
-	      "\t((CURRENT--))\n"
-	      "\tif (($next[(Ie)$words[2]])); then\n"
-	      "\t\tcommand+=\" $words[2]\"\n"
-	      "\t\tshift words\n"
-	      "\t\t((CURRENT--))\n"
-	      "\tfi\n"
-	      "\tcase $command in\n",
-	      stdout);
-	for (size_t i = 0; gs_commands[i]; i++)
-		zsh_command(gs_commands[i]);
-	fputs("\tesac\n"
-	      "}\n"
-	      "# Sourced or autoloaded.\n"
-	      "if [[ $funcstack[1] == _gpushare ]]; then\n"
-	      "\t_gpushare \"$@\"\n"
-	      "else\n"
-	      "\tcompdef _gpushare gpushare\n"
-	      "fi\n",
-	      stdout);
-}
+static const char zsh[] = "#compdef gpushare\n"
+			  "# zsh completion for gpushare, made by `gpushare completion zsh`\n"
+			  "_gpushare() {\n"
+			  "\tlocal program=${words[1]/#\\~/$HOME} first\n"
+			  "\tlocal -a offers names shown\n"
+			  "\toffers=(\"${(@f)$($program __complete -- \"${(@Q)words[2,CURRENT]}\" 2>/dev/null)}\")\n"
+			  "\tcase $offers[1] in\n"
+			  "\t'') ;;\n"
+			  "\t:file) compset -P '-*='; _files ;;\n"
+			  "\t:dir) compset -P '-*='; _files -/ ;;\n"
+			  "\t:command*)\n"
+			  "\t\tfirst=$((${offers[1]#:command } + 2))\n"
+			  "\t\twords=(\"${(@)words[first,-1]}\")\n"
+			  "\t\t((CURRENT -= first - 1))\n"
+			  "\t\t_normal ;;\n"
+			  "\t*)\n"
+			  "\t\tnames=(\"${(@)offers%%$'\\t'*}\")\n"
+			  "\t\tshown=(\"${(@)offers/$'\\t'/:}\")\n"
+			  "\t\t_describe gpushare shown names ;;\n"
+			  "\tesac\n"
+			  "}\n"
+			  "# Sourced or autoloaded.\n"
+			  "if [[ $funcstack[1] == _gpushare ]]; then\n"
+			  "\t_gpushare \"$@\"\n"
+			  "else\n"
+			  "\tcompdef _gpushare gpushare\n"
+			  "fi\n";
 
-/* --- fish --- */
-
-static void fish_word(const char *word, int length, const char *summary)
-{
-	printf("complete -c gpushare -n '__gpushare_in \"\"' -a '%.*s' -d '", length, word);
-	for (; *summary; summary++)
-		printf(*summary == '\'' || *summary == '\\' ? "\\%c" : "%c", *summary);
-	puts("'");
-}
-
-static void fish_family(const char *word, int length, const char *summary)
-{
-	if (!is_family(word, length))
-		return;
-	printf("complete -c gpushare -n '__gpushare_in \"%.*s\"; and test (count (commandline -opc)) -eq 2' -a '",
-	       length, word);
-	print_second_words(word, length);
-	puts("'");
-}
-
-static void fish_values(const char *complete)
-{
-	if (!complete)
-		return;
-	if (is_words(complete))
-		printf(" -a '%s'", complete);
-	else if (strcmp(complete, "dir") == 0)
-		fputs(" -a '(__fish_complete_directories)'", stdout);
-	else
-		fputs(" -F", stdout);
-}
-
-static void fish_option(const struct gs_command *command, const struct gs_option *option)
-{
-	printf("complete -c gpushare -n '__gpushare_in \"%s\"' -l %s", command->name, option->name);
-	if (option->letter)
-		printf(" -s %c", option->letter);
-	if (option->argument) {
-		/* -r: a value must follow, -x: and it is no file. One that may be left out is offered after = only. */
-		bool file = option->complete && strcmp(option->complete, "file") == 0;
-		if (option->argument[0] != '[')
-			fputs(file ? " -r" : " -x", stdout);
-		fish_values(option->complete);
-	}
-	fputs(" -d '", stdout);
-	for (const char *at = option->help; *at; at++)
-		printf(*at == '\'' || *at == '\\' ? "\\%c" : "%c", *at);
-	puts("'");
-}
-
-static void print_fish(void)
-{
-	fputs("# fish completion for gpushare, made by `gpushare completion fish`\n"
-	      "function __gpushare_in --description 'whether the command line is in this command'\n"
-	      "\tset -l words (commandline -opc)\n"
-	      "\tset -l found \"$words[2]\"\n"
-	      "\tif contains -- \"$words[2] $words[3]\"",
-	      stdout);
-	for (size_t i = 0; gs_commands[i]; i++)
-		if (has_word_after(gs_commands[i]))
-			printf(" '%s'", gs_commands[i]->name);
-	fputs("\n"
-	      "\t\tset found \"$words[2] $words[3]\"\n"
-	      "\tend\n"
-	      "\ttest \"$found\" = \"$argv[1]\"\n"
-	      "end\n"
-	      "complete -c gpushare -f\n"
-	      "complete -c gpushare -s h -l help -d 'show help'\n"
-	      "complete -c gpushare -n '__gpushare_in \"\"' -l version -d 'show the version'\n",
-	      stdout);
-	each_first_word(fish_word);
-	each_first_word(fish_family);
-	for (size_t i = 0; gs_commands[i]; i++) {
-		const struct gs_command *command = gs_commands[i];
-		for (const struct gs_option *option = command->options; option && option->name; option++)
-			fish_option(command, option);
-		if (command->rest_is_command) {
-			printf("complete -c gpushare -n '__gpushare_in \"%s\"; and contains -- -- (commandline -opc)' "
-			       "-a "
-			       "'(__fish_complete_subcommand --commandline (string replace -r \"^.*? -- \" \"\" -- "
-			       "(commandline -p)))'\n",
-			       command->name);
-		} else if (operands(command)) {
-			printf("complete -c gpushare -n '__gpushare_in \"%s\"'", command->name);
-			fish_values(operands(command));
-			puts("");
-		}
-	}
-}
-
-/* --- the command --- */
+static const char fish[] =
+	"# fish completion for gpushare, made by `gpushare completion fish`\n"
+	"function __gpushare_complete --description 'what may stand at the cursor'\n"
+	"\tset -l words (commandline -opc)\n"
+	"\tset -l current (commandline -ct)\n"
+	"\tset -l program (string replace -r '^~' $HOME -- $words[1])\n"
+	"\tset -e words[1]\n"
+	"\tset -l offers ($program __complete -- $words \"$current\" 2>/dev/null)\n"
+	"\tset -l given (string replace -r '^(-[^=]*=)?.*' '$1' -- \"$current\")\n"
+	"\tset -l rest (string replace -r '^-[^=]*=' '' -- \"$current\")\n"
+	"\tswitch \"$offers[1]\"\n"
+	"\t\tcase :file\n"
+	"\t\t\tprintf \"$given%s\\n\" (__fish_complete_path \"$rest\")\n"
+	"\t\tcase :dir\n"
+	"\t\t\tprintf \"$given%s\\n\" (__fish_complete_directories \"$rest\")\n"
+	"\t\tcase ':command*'\n"
+	"\t\t\t__fish_complete_subcommand --commandline (string replace -r '^.*? -- ' '' -- (commandline -p))\n"
+	"\t\tcase ''\n"
+	"\t\tcase '*'\n"
+	"\t\t\tprintf '%s\\n' $offers\n"
+	"\tend\n"
+	"end\n"
+	"complete -c gpushare -f -a '(__gpushare_complete)'\n";
 
 static const struct {
-	const char *name;
-	void (*print)(void);
-} shells[] = {{"bash", print_bash}, {"fish", print_fish}, {"zsh", print_zsh}};
+	const char *name, *script;
+} shells[] = {{"bash", bash}, {"fish", fish}, {"zsh", zsh}};
 
 static int run(const struct gs_arguments *arguments)
 {
 	for (size_t i = 0; arguments->operand_count == 1 && i < sizeof shells / sizeof *shells; i++) {
 		if (strcmp(shells[i].name, arguments->operands[0]) == 0) {
-			shells[i].print();
+			fputs(shells[i].script, stdout);
 			return GS_EXIT_OK;
 		}
 	}
@@ -413,9 +266,11 @@ const struct gs_command gs_command_completion = {
 	.name = "completion",
 	.synopsis = "SHELL",
 	.summary = "print what a shell needs to complete gpushare's command lines",
-	.description = "SHELL is bash, fish or zsh. An installed gpushare brings these files along; the command is for "
-		       "one that was not "
-		       "installed.",
+	.description =
+		"SHELL is bash, fish or zsh. The script asks gpushare itself what fits (gpushare __complete), so it is "
+		"right for each version. An installed gpushare brings these files along; the command is for one that "
+		"was "
+		"not installed.",
 	.examples = "source <(gpushare completion bash)  # in this shell, from now on\n"
 		    "gpushare completion fish > ~/.config/fish/completions/gpushare.fish  # in every fish",
 	.complete = "bash fish zsh",

@@ -186,12 +186,17 @@ def test_the_overview_page_lists_all_commands(pages):
 
 # --- completion ---
 
+# The shells' scripts ask the program that is named on the line.
+NAMED = {**os.environ, "PATH": f"{BUILD}:{os.environ['PATH']}"}
+
+
 def bash_completes(line, cwd=None):
     """What bash offers at the end of `line`, whose words are separated by blanks and, as bash does, by '='."""
     words = re.findall(r"=|[^ =]+", line) + ([""] if line.endswith(" ") else [])
     script = (f"source <('{GPUSHARE}' completion bash) || exit 1; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _gpushare; "
               "printf '%s\\n' \"${COMPREPLY[@]}\"")
-    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True, timeout=PATIENCE, cwd=cwd,
+                          env=NAMED)
     assert (done.returncode, done.stderr) == (0, "")
     return set(done.stdout.split())
 
@@ -233,11 +238,32 @@ def test_bash_completes_the_command_of_sim(tmp_path):
     assert bash_completes("gpushare sim 8xA100-80GB -- cat da", tmp_path) == {"data"}
 
 
-def fish_completes(line):
+@pytest.mark.parametrize("words, answer", [
+    (["st"], "status\tshow every GPU, its shares, their state and who holds them"),
+    (["node", "--log-level=wa"], "--log-level=warning\t"),
+    (["node", "--config="], ":file"),
+    (["sim", "8xA100-80GB", "--", "nvidia-smi", "-"], ":command 3"),
+    (["no-such-command", ""], ""),
+    (["node", "--no-such-option="], ""),
+    (["status", "--", "-"], ""),
+    ([""], None), (["="], ""), (["node", "="], ""), (["config", "="], ""),
+])
+def test_what_shells_are_told(words, answer):
+    done = gpushare("__complete", "--", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert answer is None or done.stdout == answer + "\n" * bool(answer)
+
+
+def test_a_shell_that_asks_nothing_is_refused():
+    assert gpushare("__complete").returncode == gpushare("__complete", "--").returncode == 2
+    assert not any("__complete" in gpushare(*arguments).stdout for arguments in (["help"], ["help", "--list"]))
+
+
+def fish_completes(line, cwd=None):
     if not shutil.which("fish"):
         pytest.skip("fish is not installed")
     done = subprocess.run(["fish", "--no-config", "-c", f"'{GPUSHARE}' completion fish | source; complete -C '{line}'"],
-                          capture_output=True, text=True, timeout=PATIENCE)
+                          capture_output=True, text=True, timeout=PATIENCE, env=NAMED, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, "")
     return {offer.split("\t")[0] for offer in done.stdout.splitlines()}
 
@@ -249,6 +275,17 @@ def test_fish_completes_the_same():
     for command in COMMANDS:
         listed = long_options(gpushare(*command.split(), "--help").stdout)
         assert {offer.rstrip("=") for offer in fish_completes(f"gpushare {command} --")} == listed | {"--help"}
+
+
+def test_fish_completes_values(tmp_path):
+    (tmp_path / "one.yaml").touch()
+    (tmp_path / "folder").mkdir()
+    assert fish_completes("gpushare node --config ", tmp_path) == {"one.yaml", "folder/"}
+    assert fish_completes("gpushare node --config=o", tmp_path) == {"--config=one.yaml"}
+    assert fish_completes("gpushare node --state-dir ", tmp_path) == {"folder/"}
+    assert fish_completes("gpushare node --log-level=wa") == {"--log-level=warning"}
+    assert fish_completes("gpushare demo ", tmp_path) == set()
+    assert fish_completes("gpushare sim 8xA100-80GB -- cat on", tmp_path) == {"one.yaml"}
 
 
 def test_zsh_accepts_its_script_and_completes(tmp_path):
@@ -268,7 +305,7 @@ def test_zsh_accepts_its_script_and_completes(tmp_path):
     """
     def offers(*words):
         done = subprocess.run(["zsh", "-f", "-c", harness, "zsh", script, "gpushare", *words], capture_output=True, text=True,
-                              timeout=PATIENCE)
+                              timeout=PATIENCE, env=NAMED)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
     assert {line.split(":")[0] for line in offers("").splitlines()} == {name.split()[0] for name in COMMANDS}
