@@ -12,7 +12,7 @@
 #include "base/utf8.h"
 #include "gpushare/abi.h"
 
-enum { ENVIRONMENT_BYTES_MAX = 128 * 1024 };
+enum { ENVIRONMENT_BYTES_MAX = 128 * 1024, CGROUP_BYTES_MAX = 64 * 1024 };
 
 char *gs_environment_value(const char *block, size_t length, const char *variable)
 {
@@ -46,6 +46,14 @@ static void read_name(const char *proc, struct gs_process_sample *process)
 			*at = '?';
 		at += character ? character : 1;
 	}
+}
+
+static struct gs_place read_place(const char *proc, int pid)
+{
+	GS_AUTO_FREE char *path = gs_printf("%s/%d/cgroup", proc, pid);
+	size_t length = 0;
+	GS_AUTO_FREE char *text = gs_read_file(path, CGROUP_BYTES_MAX, &length, NULL);
+	return gs_place_read(text, text ? length : 0);
 }
 
 typedef nvmlReturn_t list_processes(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);
@@ -166,6 +174,7 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 		qsort(sample->processes, sample->process_count, sizeof *sample->processes, by_pid);
 	for (size_t i = 0; i < sample->process_count; i++) {
 		read_name(proc, &sample->processes[i]);
+		sample->processes[i].place = read_place(proc, sample->processes[i].pid);
 		sample->processes[i].shares =
 			gs_process_environment(proc, sample->processes[i].pid, GPUSHARE_ENV_SHARES);
 	}

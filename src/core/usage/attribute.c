@@ -87,17 +87,14 @@ static void read_claims(struct gs_usage *usage, struct gs_usage_process *process
 {
 	uint32_t which = (uint32_t)(process - usage->processes);
 	const char *at = process->sample->shares ? process->sample->shares : "";
-	while (*at) {
+	for (size_t names = 0; *(at += strspn(at, ",")) && names < GS_USAGE_NAMES_MAX; names++) {
 		size_t length = strcspn(at, ",");
-		uint32_t share =
-			length < GS_SHARE_ID_SIZE ? find_share(usage, process->gpu, at, length) : GS_USAGE_NONE;
-		at += length + (at[length] == ',');
+		uint32_t share = find_share(usage, process->gpu, at, length);
+		at += length;
 		if (share == GS_USAGE_NONE)
 			continue;
-		if (share < process->share && can_run_on(usage, process, share))
-			process->share = share;
 		if (process->claims && claims->list.count - claims->before >= GS_USAGE_CLAIMS_MAX)
-			continue;
+			break;
 		process->claims = true;
 		*GS_VEC_PUSH(&claims->list) = (struct gs_usage_claim){share, which};
 	}
@@ -128,6 +125,35 @@ static void settle_claims(struct gs_usage *usage, struct claims *claims)
 	}
 	usage->claims = list;
 	usage->claim_count = count;
+}
+
+/* Whether processes of several containers name a share: the kubelet gives it to one. Who is in no container is root's. */
+static bool is_contested(const struct gs_usage *usage, const struct gs_usage_share *share)
+{
+	const struct gs_place *first = NULL;
+	for (size_t i = 0; i < share->claim_count; i++) {
+		const struct gs_usage_claim *claim = &usage->claims[share->first_claim + i];
+		const struct gs_place *place = &usage->processes[claim->process].sample->place;
+		if (place->kind == GS_PLACE_HOST)
+			continue;
+		if (first && !gs_place_equal(first, place))
+			return true;
+		first = place;
+	}
+	return false;
+}
+
+static void choose_shares(struct gs_usage *usage)
+{
+	for (size_t i = 0; i < usage->share_count; i++)
+		usage->shares[i].contested = is_contested(usage, &usage->shares[i]);
+	for (size_t i = 0; i < usage->claim_count; i++) {
+		const struct gs_usage_claim *claim = &usage->claims[i];
+		struct gs_usage_process *process = &usage->processes[claim->process];
+		if (process->share == GS_USAGE_NONE && !usage->shares[claim->share].contested &&
+		    can_run_on(usage, process, claim->share))
+			process->share = claim->share;
+	}
 }
 
 static void add_process(struct gs_usage *usage, uint32_t gpu, const struct gs_process_sample *sample, int64_t at_ms,
@@ -165,8 +191,9 @@ static void sum_processes(struct gs_usage *usage, const struct gs_gpu_sample *co
 		const struct gs_gpu_sample *sample = samples[group->on->gpu];
 		for (uint32_t j = 0; gpu->processes_known && j < group->on->share_count; j++) {
 			struct gs_usage_share *share = &usage->shares[group->first_share + j];
-			share->memory_bytes = share->sm_permille =
-				(struct gs_figure){.at_ms = sample->at_ms, .source = GS_SOURCE_PROCESSES};
+			if (!share->contested)
+				share->memory_bytes = share->sm_permille =
+					(struct gs_figure){.at_ms = sample->at_ms, .source = GS_SOURCE_PROCESSES};
 		}
 	}
 	for (size_t i = 0; i < usage->process_count; i++) {
@@ -279,6 +306,7 @@ void gs_usage_attribute(struct gs_usage *usage, const struct gs_gpu_sample *cons
 		usage->gpus[i].process_count = (uint32_t)sample->process_count;
 	}
 	settle_claims(usage, &claims);
+	choose_shares(usage);
 	sum_processes(usage, samples);
 	balance_all(usage, samples);
 }

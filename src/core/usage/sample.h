@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/usage/place.h"
+
 enum {
 	GS_PROCESSES_MAX = 1024, /* of one GPU; more are not listed */
 	GS_MIGS_MAX = 64,
@@ -23,6 +25,7 @@ struct gs_process_sample {
 	int pid;
 	char name[64]; /* the kernel's or NVML's name; "" when the process is gone */
 	char *shares;  /* its GPUSHARE_SHARES, "" without; owned. The process itself may have written it. */
+	struct gs_place place;
 	bool memory_valid, utilization_valid;
 	uint64_t memory_bytes;
 	uint32_t utilization_percent; /* of the GPU's SMs, over the last two seconds or so */

@@ -20,6 +20,8 @@
 enum {
 	/* Names of shares in the environments of a GPU's processes that are listed. Each process has one at least. */
 	GS_USAGE_CLAIMS_MAX = 8192,
+	/* Names that are read of one environment; the kernel lets a variable be 128 KiB. */
+	GS_USAGE_NAMES_MAX = 4096,
 	/* What no pod holds, as the kubelet says, may be so new that the kubelet did not count it yet. */
 	GS_USAGE_NEW_SECONDS = 10,
 	/* Where the kubelet does not say: a container starts its first process within this time, or is thought to be gone. */
@@ -71,12 +73,13 @@ struct gs_usage_claim {
 struct gs_usage_share {
 	const struct gs_share *share;
 	uint32_t group;
-	bool healthy;              /* can be given out */
+	bool healthy;   /* can be given out */
+	bool contested; /* processes of several containers name it, and at most one is right: none counts for it */
 	int64_t allocated_seconds; /* when it was last given to a container, as is on record; 0: never */
 	const struct gs_pod_holder *pods;
 	size_t pod_count; /* 0 as well while usage.pods_known is false */
 	/* Of the processes that count for it. With idle and unattributed they are the GPU's, so they may have been made smaller
-	 * where the driver's figures do not add up. Unknown as soon as one process's is. */
+	 * where the driver's figures do not add up. Unknown as soon as one process's is, and where the share is contested. */
 	struct gs_figure memory_bytes, sm_permille;
 	size_t first_claim, claim_count; /* in usage.claims, by process */
 };
@@ -143,8 +146,8 @@ void gs_usage_begin(struct gs_usage *usage, const struct gs_plan *plan, const st
 		    struct gs_usage_time now);
 /* samples[i] is of GPU i; NULL, also for all of them: it was not sampled, and its figures are unknown. Once for a snapshot.
  *
- * A process counts for the first share, in the plan's order, that it names and that is of the device it runs on; a name is not
- * believed against the driver. */
+ * A process counts for the first share, in the plan's order, that it names, that is of the device it runs on, and that no other
+ * container's process names: a name is not believed against the driver or against another's. */
 void gs_usage_attribute(struct gs_usage *usage, const struct gs_gpu_sample *const *samples);
 void gs_usage_free(struct gs_usage *usage);
 

@@ -117,6 +117,14 @@ static char *random_names(const struct gs_plan *plan)
 	return text;
 }
 
+static struct gs_place random_place(void)
+{
+	struct gs_place place = {.kind = random_below(8) ? GS_PLACE_CONTAINER : random_below(3)};
+	if (place.kind == GS_PLACE_CONTAINER)
+		place.container[0] = (char)('a' + random_below(random_below(2) + 1));
+	return place;
+}
+
 static void random_sample(struct world *world, uint32_t gpu)
 {
 	struct gs_gpu_sample *sample = &world->samples[gpu];
@@ -133,6 +141,7 @@ static void random_sample(struct world *world, uint32_t gpu)
 			&world->inventory.devices[random_below((uint32_t)world->inventory.device_count)];
 		process->gpu_instance = device->gpu_instance;
 		process->compute_instance = device->compute_instance;
+		process->place = random_place();
 	}
 	sample->at_ms = random_below(10000);
 	sample->valid = random_below(8) ? ~0u : random_below(32);
@@ -164,7 +173,7 @@ static void check_process(const struct world *world, const struct gs_usage_proce
 		*claims += named;
 		bool runs_there = !device->mig || !world->inventory.devices[process->device].mig ||
 				  share->share->device == process->device;
-		if (named && runs_there && first == GS_USAGE_NONE)
+		if (named && runs_there && !share->contested && first == GS_USAGE_NONE)
 			first = i;
 	}
 	assert_int_equal(process->claims, claims_any);
@@ -193,12 +202,25 @@ static void check_balance(const struct gs_usage *usage, uint32_t gpu, bool sm)
 	assert_true(balance->idle.value <= balance->total.value && balance->unattributed.value <= balance->total.value);
 }
 
-/* A share's figure is unknown exactly where the processes are, or one of its own is. */
+static void check_contested(const struct world *world, const struct gs_usage_share *share)
+{
+	const struct gs_usage *usage = &world->usage;
+	bool contested = false;
+	for (size_t i = 0; i < share->claim_count * share->claim_count; i++) {
+		const struct gs_usage_claim *claims = &usage->claims[share->first_claim];
+		const struct gs_place *a = &usage->processes[claims[i / share->claim_count].process].sample->place;
+		const struct gs_place *b = &usage->processes[claims[i % share->claim_count].process].sample->place;
+		contested |= a->kind != GS_PLACE_HOST && b->kind != GS_PLACE_HOST && !gs_place_equal(a, b);
+	}
+	assert_int_equal(share->contested, contested);
+}
+
+/* A share's figure is unknown exactly where the processes are, one of its own is, or nobody knows whose they are. */
 static void check_unknown(const struct world *world, const struct gs_usage_share *share)
 {
 	const struct gs_usage *usage = &world->usage;
 	uint32_t gpu = usage->groups[share->group].on->gpu;
-	bool memory = usage->gpus[gpu].processes_known, sm = memory;
+	bool memory = usage->gpus[gpu].processes_known && !share->contested, sm = memory;
 	for (size_t i = 0; i < usage->process_count; i++) {
 		const struct gs_usage_process *process = &usage->processes[i];
 		if (process->share != (uint32_t)(share - usage->shares))
@@ -236,8 +258,10 @@ static void check_world(const struct world *world)
 		for (size_t j = 0; j < world->plan.resources[i].share_count; j++)
 			assert_ptr_equal(usage->shares[shares++].share, &world->plan.resources[i].shares[j]);
 	assert_int_equal(usage->share_count, shares);
-	for (size_t i = 0; i < shares; i++)
+	for (size_t i = 0; i < shares; i++) {
+		check_contested(world, &usage->shares[i]);
 		check_unknown(world, &usage->shares[i]);
+	}
 }
 
 static void test_random_nodes(void **state)
@@ -269,7 +293,7 @@ static void test_random_balances(void **state)
 		}
 		assert_true(balance.attributed.value == sum);
 		assert_true(sum + balance.unattributed.value + balance.idle.value == total);
-		assert_true(balance.idle.value <= idle);
+		assert_true(balance.idle.value <= (wanted > total ? 0 : idle));
 		if (wanted <= total && idle <= total - wanted)
 			assert_true(balance.idle.value == idle);
 	}
@@ -333,6 +357,62 @@ static void test_a_name_is_not_believed_against_the_driver(void **state)
 	assert_int_equal(world.usage.shares[0].memory_bytes.value, 0);
 	assert_int_equal(world.usage.gpus[0].memory_bytes.unattributed.value, 10);
 	free_world(&world);
+}
+
+/* Who names another's share must not have his use put on it. */
+static void test_a_share_that_two_containers_name_is_nobodys(void **state)
+{
+	struct world world;
+	make_node(&world, 0, 4, false);
+	const struct gs_share *shares = world.plan.resources[0].shares;
+	const struct gs_place one = {GS_PLACE_CONTAINER, "1"}, two = {GS_PLACE_CONTAINER, "2"},
+			      host = {GS_PLACE_HOST, ""};
+	add_process(&world, 0, shares[0].id, 10)->place = one;
+	add_process(&world, 0, shares[0].id, 20)->place = two;
+	add_process(&world, 0, shares[1].id, 40)->place = one;
+	add_process(&world, 0, shares[1].id, 80)->place = host;
+	sample_gpu(&world, 0, 150, 850);
+	take(&world);
+	assert_true(world.usage.shares[0].contested);
+	assert_int_equal(world.usage.shares[0].memory_bytes.source, GS_SOURCE_UNKNOWN);
+	assert_int_equal(world.usage.shares[0].claim_count, 2);
+	assert_int_equal(world.usage.gpus[0].memory_bytes.unattributed.value, 30);
+	assert_false(world.usage.shares[1].contested);
+	assert_int_equal(world.usage.shares[1].memory_bytes.value, 120);
+	free_world(&world);
+}
+
+#define ID    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define OTHER "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+
+static void test_places(void **state)
+{
+	static const struct {
+		const char *cgroups, *container; /* NULL: in none */
+	} cases[] = {
+		{"0::/system.slice/docker-" ID ".scope\n", ID},
+		{"0::/kubepods.slice/kubepods-pod8a1f8d5a_5f0e_4a8b_9a51_6e9c4f0f1c2d.slice/cri-containerd-" ID
+		 ".scope\n",
+		 ID},
+		{"12:memory:/kubepods/burstable/pod8a1f8d5a-5f0e-4a8b-9a51-6e9c4f0f1c2d/" ID "\n0::/\n", ID},
+		{"1:name=systemd:/\n4:devices:/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:" ID
+		 "\n",
+		 ID},
+		{"0::/../../kubepods-pod1.slice/crio-" ID ".scope/container\n", ID},
+		/* What a container makes for itself. */
+		{"0::/kubepods/pod1/" ID "/kubepods/pod2/" OTHER "\n", ID},
+		{"0::/user.slice/user-1000.slice/session-3.scope\n", NULL},
+		{"0::/a" ID "\n", NULL},
+		{"0::/" ID "0\n", NULL},
+		{"0::/\n", NULL},
+	};
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(cases); i++) {
+		struct gs_place place = gs_place_read(cases[i].cgroups, strlen(cases[i].cgroups));
+		assert_int_equal(place.kind, cases[i].container ? GS_PLACE_CONTAINER : GS_PLACE_HOST);
+		assert_string_equal(place.container, cases[i].container ? cases[i].container : "");
+	}
+	assert_int_equal(gs_place_read(ID, strlen(ID)).kind, GS_PLACE_CONTAINER);
+	assert_int_equal(gs_place_read("", 0).kind, GS_PLACE_UNKNOWN);
 }
 
 /* An environment may name all shares there are; each process is listed all the same. */
@@ -437,6 +517,8 @@ int main(void)
 		cmocka_unit_test(test_memory_goes_where_it_belongs),
 		cmocka_unit_test(test_nothing_is_known_without_samples),
 		cmocka_unit_test(test_a_name_is_not_believed_against_the_driver),
+		cmocka_unit_test(test_a_share_that_two_containers_name_is_nobodys),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_named_shares_are_bounded),
 		cmocka_unit_test(test_holders),
 		cmocka_unit_test(test_mps_clients),

@@ -546,7 +546,9 @@ static void test_sample(void **state)
 	gs_sample_read(&nvml, fake.gpus[0].uuid, "/proc", &sample);
 	assert_int_equal(sample.valid, GS_SAMPLE_MEMORY | GS_SAMPLE_UTILIZATION | GS_SAMPLE_TEMPERATURE |
 					       GS_SAMPLE_POWER | GS_SAMPLE_PROCESSES);
+	assert_true(sample.at_ms > 0);
 	assert_int_equal(sample.memory_used_bytes, 300);
+	assert_int_equal(sample.memory_free_bytes, 600);
 	assert_int_equal(sample.memory_total_bytes, 1000);
 	assert_int_equal(sample.utilization_percent, 42);
 	assert_int_equal(sample.temperature_c, 55);
@@ -558,6 +560,8 @@ static void test_sample(void **state)
 	assert_int_equal(own->memory_bytes, 100);
 	assert_int_equal(own->utilization_percent, 30);
 	assert_true(*own->name);
+	assert_int_not_equal(own->place.kind, GS_PLACE_UNKNOWN);
+	assert_int_equal(gone->place.kind, GS_PLACE_UNKNOWN);
 	assert_false(gone->memory_valid);
 	assert_string_equal(gone->name, "");
 	assert_string_equal(gone->shares, "");
