@@ -1,7 +1,8 @@
 /* The kubelet's device-plugin directory: where we serve, and where a new kubelet shows up.
  *
  * A starting kubelet wipes the directory's sockets and makes kubelet.sock anew (pkg/kubelet/cm/devicemanager), so both
- * a new kubelet.sock and a vanished socket of ours mean: serve again, register again. */
+ * a new kubelet.sock and a vanished socket of ours mean: serve again, register again. Where only a socket of ours vanished,
+ * another plugin may have deleted it to make its own, as NVIDIA's does when it starts: it is given a moment. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,11 +20,13 @@ void node_kubelet_look_again(struct node *node)
 	uv_timer_start(&node->plugin_timer, on_plugin_timer, LOOK_AGAIN_MS, 0);
 }
 
-static void check_sockets(struct node *node)
+static void check_sockets(struct node *node, bool kubelet_is_new)
 {
 	for (size_t i = 0; i < node->plugins.count; i++) {
 		struct gs_error err;
-		if (kube_plugin_check_socket(node->plugins.items[i], &err) < 0)
+		if (kube_plugin_is_away(node->plugins.items[i]) && !kubelet_is_new)
+			node_kubelet_look_again(node);
+		else if (kube_plugin_check_socket(node->plugins.items[i], &err) < 0)
 			node_serve_problem(node, kube_plugin_resource_name(node->plugins.items[i]), &err);
 	}
 }
@@ -43,8 +46,9 @@ static bool kubelet_is_new(struct node *node)
 
 static void check_directory(struct node *node)
 {
-	check_sockets(node);
-	if (kubelet_is_new(node))
+	bool is_new = kubelet_is_new(node);
+	check_sockets(node, is_new);
+	if (is_new)
 		for (size_t i = 0; i < node->plugins.count; i++)
 			kube_plugin_register(node->plugins.items[i]);
 }

@@ -135,6 +135,7 @@ static void decide(struct node_others *others, char *reason)
 	free(others->reason);
 	others->reason = reason;
 	others->known = true;
+	cluster_leave_metadata(others->node->cluster, reason != NULL);
 	if (reason && !same) {
 		gpus_leave_mig(others->node->gpus, true);
 		step_back(others);

@@ -193,6 +193,38 @@ def test_it_comes_back_and_keeps_what_is_its_own(make):
     assert os.path.exists(other.path)
 
 
+def test_who_deletes_our_socket_gets_its_place(make):
+    """A plugin of the same resource deletes the socket that is there and makes its own a moment later."""
+    world = make(config=CONFIG_4)
+    world.node.start()
+    ours = world.served("nvidia.com/gpu", 8)
+    other = world.other(["GPU-0"])
+    os.unlink(other.path)
+    time.sleep(0.02)  # well within the moment that it is given
+    assert not os.path.exists(other.path)
+    other.start().register(world.kubelet)
+    world.wait_waiting()
+    ours.ended.wait(60)
+    assert os.path.exists(other.path)
+    other.stop()
+    world.served("nvidia.com/gpu", 8)
+
+
+def test_labels_of_others_stay_while_it_is_alive(make):
+    world = make(config=CONFIG_4)
+    world.node.start()
+    world.served("nvidia.com/gpu", 8)
+    wait_until(lambda: world.api.labels().get("nvidia.com/gpu.count") == "2", "our labels")
+    other = world.other(["GPU-0"], socket="nvidia-else.sock").start()
+    world.wait_waiting()
+    world.api.label(**{"nvidia.com/gpu.count": "99"})  # as its GPU Feature Discovery says
+    world.api.label(**{"nvidia.com/device-plugin.config": "any"})  # a later change is seen after that one
+    world.api.wait_quiet()
+    assert world.api.labels()["nvidia.com/gpu.count"] == "99"
+    other.stop()
+    wait_until(lambda: world.api.labels()["nvidia.com/gpu.count"] == "2", "our label after it")
+
+
 def test_a_plugin_that_is_paused_comes_back(make):
     """The GPU operator takes its plugin away while it changes a MIG layout or the driver."""
     world = make(config=CONFIG_4)

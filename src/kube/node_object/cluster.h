@@ -67,6 +67,9 @@ struct cluster_metadata {
  * else of the same keys are overwritten. */
 void cluster_set_metadata(struct cluster *cluster, const char *manager, const struct cluster_metadata *metadata);
 enum { CLUSTER_MANAGERS_MAX = 4 };
+/* While `leave`, labels, annotations and the NodeFeature object stay as they are, also where somebody else changes them; what
+ * is set meanwhile is sent afterwards. */
+void cluster_leave_metadata(struct cluster *cluster, bool leave);
 
 /* The same labels as a NodeFeature object of Node Feature Discovery, whose master puts them on the node: the object
  * nvidia-features-for-NODE in `space` (a namespace). `answered` is called after each answer that will stay: true when the

@@ -86,6 +86,7 @@ struct cluster {
 
 	struct managed managed[CLUSTER_MANAGERS_MAX];
 	size_t managed_count;
+	bool leaves_metadata;
 	struct condition conditions[CLUSTER_CONDITIONS_MAX];
 	size_t condition_count;
 	json_t *conditions_refused;

@@ -205,9 +205,10 @@ static bool is_unavailable(const struct managed *managed, const struct api_reply
 	return managed->path && (reply->status == 404 || reply->status == 403);
 }
 
-static bool metadata_is_due(const struct managed *managed)
+static bool metadata_is_due(const struct cluster *cluster, const struct managed *managed)
 {
-	return managed->wanted && !(managed->delivered && json_equal(managed->wanted, managed->delivered)) &&
+	return managed->wanted && !cluster->leaves_metadata &&
+	       !(managed->delivered && json_equal(managed->wanted, managed->delivered)) &&
 	       !(managed->refused && json_equal(managed->wanted, managed->refused));
 }
 
@@ -284,7 +285,7 @@ void cluster_check_managed(struct cluster *cluster)
 	if (cluster->stopping)
 		return;
 	uint64_t now = uv_now(cluster->loop);
-	for (size_t i = 0; i < cluster->managed_count; i++) {
+	for (size_t i = 0; i < cluster->managed_count && !cluster->leaves_metadata; i++) {
 		struct managed *managed = &cluster->managed[i];
 		/* The watch may tell now what was so before our change; or, while one is under way, what that made. */
 		if (managed->path || managed->sent || !managed->delivered ||
@@ -313,6 +314,14 @@ void cluster_check_managed(struct cluster *cluster)
 		free_json(&managed->delivered);
 	}
 	cluster_work(cluster);
+}
+
+void cluster_leave_metadata(struct cluster *cluster, bool leave)
+{
+	if (!cluster || cluster->leaves_metadata == leave)
+		return;
+	cluster->leaves_metadata = leave;
+	cluster_check_managed(cluster);
 }
 
 /* --- conditions --- */
@@ -556,7 +565,7 @@ static bool event_is_allowed(struct cluster *cluster)
 static bool job_is_due(struct cluster *cluster, size_t which)
 {
 	if (which < CLUSTER_MANAGERS_MAX)
-		return which < cluster->managed_count && metadata_is_due(&cluster->managed[which]);
+		return which < cluster->managed_count && metadata_is_due(cluster, &cluster->managed[which]);
 	return which == CONDITIONS_JOB ? conditions_are_due(cluster) : cluster->event_count > 0;
 }
 
@@ -636,7 +645,7 @@ void cluster_writes_state(const struct cluster *cluster, struct cluster_state *s
 		if (cluster->jobs[i].problem)
 			state->problem = cluster->jobs[i].problem;
 	for (size_t i = 0; i < cluster->managed_count; i++)
-		state->waiting += !cluster->managed[i].unavailable && metadata_is_due(&cluster->managed[i]);
+		state->waiting += !cluster->managed[i].unavailable && metadata_is_due(cluster, &cluster->managed[i]);
 	for (size_t i = 0; i < cluster->condition_count; i++)
 		state->waiting += !cluster->conditions[i].delivered;
 	state->waiting += cluster->event_count;

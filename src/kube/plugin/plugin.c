@@ -19,6 +19,8 @@ enum {
 	REGISTER_TIMEOUT_MS = 15000,
 	/* A kubelet that dropped the stream is often restarting: its new socket triggers a registration sooner. */
 	STREAM_LOST_RETRY_MS = 1000,
+	/* Between the deletion of our socket and the making of another plugin's. */
+	AWAY_MS = 500,
 };
 
 /* Tells the owner what changed; the same failure again and again is told once. */
@@ -244,12 +246,26 @@ void kube_plugin_register(struct kube_plugin *plugin)
 					       REGISTER_TIMEOUT_MS, NULL, on_register_done, plugin);
 }
 
+bool kube_plugin_is_away(struct kube_plugin *plugin)
+{
+	struct stat now;
+	if (!plugin->server || lstat(plugin->socket_path, &now) == 0 || errno != ENOENT) {
+		plugin->away_since_ms = 0;
+		return false;
+	}
+	uint64_t now_ms = uv_now(plugin->loop);
+	if (!plugin->away_since_ms)
+		plugin->away_since_ms = now_ms;
+	return now_ms - plugin->away_since_ms < AWAY_MS;
+}
+
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err)
 {
 	struct stat now;
 	if (plugin->server && stat(plugin->socket_path, &now) == 0 && now.st_ino == plugin->socket_stat.st_ino &&
 	    now.st_dev == plugin->socket_stat.st_dev)
 		return 0;
+	plugin->away_since_ms = 0;
 	stop_server(plugin);
 	plugin->registered = false;
 	if (serve(plugin, err) < 0)

@@ -58,6 +58,10 @@ void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view
  * exists a moment before it listens, 10 s at most. */
 void kube_plugin_register(struct kube_plugin *plugin);
 
+/* Whether our socket's file was deleted a moment ago and nothing has taken its place yet, as when another plugin is about to
+ * make its own there. Half a second later it is not. */
+bool kube_plugin_is_away(struct kube_plugin *plugin);
+
 /* Whether our socket file is still the one we bound; if not, binds anew. -1 when that fails: with EADDRINUSE when
  * another process serves there, as it is for kube_plugin_start. */
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err);

@@ -26,6 +26,7 @@ struct kube_plugin {
 	struct rpc_server *server; /* the one in force */
 	unsigned servers;          /* with those that are still being stopped */
 	struct stat socket_stat;   /* what we bound: another inode there is not ours */
+	uint64_t away_since_ms;    /* when nothing was seen in its place, by the loop's time; 0: something is there */
 	struct rpc_call *streams[PLUGIN_STREAMS_MAX];
 	size_t stream_count;
 	uint8_t *list; /* the encoded ListAndWatchResponse in force */
