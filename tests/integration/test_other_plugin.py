@@ -254,10 +254,11 @@ def test_the_way_there_and_back(make):
     world.pods.pods = [("default", "theirs", "main", "nvidia.com/gpu", [ids[0]])]
     world.node.start()
     world.wait_waiting()
-    assert world.kubelet.plugins["nvidia.com/gpu"].allocate([ids[1]])[0].envs == {"THEIRS": ids[1]}
+    theirs = world.kubelet.plugins["nvidia.com/gpu"]
+    assert theirs.allocate([ids[1]])[0].envs == {"THEIRS": ids[1]}
 
     other.stop()
-    plugin = wait_until(lambda: (p := world.kubelet.plugins["nvidia.com/gpu"]) and not p.ended.is_set() and p, "the take-over")
+    plugin = wait_until(lambda: (p := world.kubelet.plugins["nvidia.com/gpu"]) is not theirs and p, "the take-over")
     assert healthy(plugin.wait(lambda devices: len(healthy(devices)) == 8)) == sorted(ids)
     assert plugin.allocate([ids[2]])[0].envs["GPUSHARE_SHARES"] == ids[2]
     assert "GPUSHARE_CDI_SPEC" in world.spec.read_text(encoding="utf-8")
