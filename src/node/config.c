@@ -192,17 +192,6 @@ static void warn_of_late_keys(const struct node *node, const struct gs_config *c
 		       "the section kubernetes changed; that takes effect when the daemon starts again");
 }
 
-/* Daemons and their clients are where they were started. */
-static void keep_mps_root(const struct node *node, struct gs_config *config)
-{
-	if (!node->mps || !differ(node->config.flags.mps_root, config->flags.mps_root))
-		return;
-	gs_log(GS_LOG_WARNING, "flags.mpsRoot changed; that takes effect when the daemon starts again",
-	       GS_STR("root", node->config.flags.mps_root));
-	free(config->flags.mps_root);
-	config->flags.mps_root = gs_strdup(node->config.flags.mps_root);
-}
-
 static void read_again(struct node *node);
 
 bool node_config_reload(struct node *node, bool force)
@@ -232,7 +221,7 @@ bool node_config_reload(struct node *node, bool force)
 		return false;
 	}
 	warn_of_late_keys(node, &config);
-	keep_mps_root(node, &config);
+	gs_active_keep(node->strategies, &node->config, &config);
 	node_specs_release(node, &node->config);
 	node->config = config;
 	node->config_ready = true;

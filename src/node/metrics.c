@@ -24,11 +24,18 @@ struct output {
 	const struct gs_usage *usage;
 	struct gs_strbuf *text;
 	const struct gs_metric *metric;
+	const struct gs_strategy_metric *strategy; /* of one that a strategy tells */
+	const void *instance;
 };
 
 static void add(const struct output *output, gs_metric_labels labels, double value)
 {
 	gs_exposition_add(output->text, output->metric, labels, value);
+}
+
+static void add_labelled(void *user, const char *const *labels, double value)
+{
+	add(user, labels, value);
 }
 
 /* --- the daemon --- */
@@ -103,52 +110,7 @@ static void add_allocation_errors(const struct output *output)
 	}
 }
 
-/* --- MPS and MIG, as the status has them --- */
-
-static void each_mps(const struct output *output, size_t (*value)(const struct gs_usage_mps *daemon))
-{
-	for (size_t i = 0; i < output->usage->mps_count; i++) {
-		const struct gs_usage_mps *daemon = &output->usage->mps[i];
-		const char *const labels[] = {"id", daemon->key, "UUID", daemon->device, "state", daemon->state, NULL};
-		const char *const plain[] = {labels[0], labels[1], labels[2], labels[3], NULL};
-		add(output, value ? plain : labels, value ? (double)value(daemon) : 1);
-	}
-}
-
-static size_t starts_of(const struct gs_usage_mps *daemon)
-{
-	return daemon->starts;
-}
-
-static size_t faults_of(const struct gs_usage_mps *daemon)
-{
-	return daemon->faults;
-}
-
-static size_t servers_of(const struct gs_usage_mps *daemon)
-{
-	return daemon->server_count;
-}
-
-static void add_mps_state(const struct output *output)
-{
-	each_mps(output, NULL);
-}
-
-static void add_mps_starts(const struct output *output)
-{
-	each_mps(output, starts_of);
-}
-
-static void add_mps_faults(const struct output *output)
-{
-	each_mps(output, faults_of);
-}
-
-static void add_mps_servers(const struct output *output)
-{
-	each_mps(output, servers_of);
-}
+/* --- MIG, as the status has it --- */
 
 static void add_mig_state(const struct output *output)
 {
@@ -365,11 +327,7 @@ static const struct {
 	  "Requests for shares that were refused: reason request (such a one cannot be met) or node (it could not be "
 	  "met then)"},
 	 add_allocation_errors},
-	{{"gpushare_mps_daemon_state", GS_GAUGE, "1, with the state of the MPS control daemon"}, add_mps_state},
-	{{"gpushare_mps_daemon_starts_total", GS_COUNTER, "Starts of the MPS control daemon"}, add_mps_starts},
-	{{"gpushare_mps_daemon_faults_total", GS_COUNTER, "Faults of clients of the MPS control daemon"},
-	 add_mps_faults},
-	{{"gpushare_mps_servers", GS_GAUGE, "MPS servers of the control daemon"}, add_mps_servers},
+	{{NULL}, NULL}, /* those of the strategies */
 	{{"gpushare_mig_config_state", GS_GAUGE,
 	  "1, with the MIG configuration that the node's label wants, and its state"},
 	 add_mig_state},
@@ -390,6 +348,32 @@ static void on_pods(void *user)
 	node->metrics_ask_pods = false;
 }
 
+/* Without samples there is nothing to tell. */
+static void add_metric(struct output *output, const struct gs_metric *metric, void (*tell)(const struct output *output))
+{
+	size_t before = output->text->length;
+	output->metric = metric;
+	gs_exposition_begin(output->text, metric);
+	size_t begun = output->text->length;
+	tell(output);
+	if (output->text->length == begun)
+		output->text->length = before;
+}
+
+static void tell_strategy(const struct output *output)
+{
+	output->strategy->tell(output->instance, add_labelled, (void *)output);
+}
+
+static void add_strategy_metric(void *user, const struct gs_strategy_metric *strategy, const void *instance)
+{
+	struct output *output = user;
+	const struct gs_metric metric = {strategy->name, strategy->counter ? GS_COUNTER : GS_GAUGE, strategy->help};
+	output->strategy = strategy;
+	output->instance = instance;
+	add_metric(output, &metric, tell_strategy);
+}
+
 static void metrics_page(struct node *node, struct http_answer *answer)
 {
 	/* For the next scrape: no client waits for the kubelet. */
@@ -401,14 +385,11 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 	node_usage_take(node, &usage);
 	answer->content_type = GS_EXPOSITION_CONTENT_TYPE;
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(metrics); i++) {
-		const struct output output = {
-			.node = node, .usage = &usage, .text = &answer->body, .metric = &metrics[i].metric};
-		size_t before = answer->body.length;
-		gs_exposition_begin(&answer->body, &metrics[i].metric);
-		size_t begun = answer->body.length;
-		metrics[i].add(&output);
-		if (answer->body.length == begun) /* there is nothing to tell */
-			answer->body.length = before;
+		struct output output = {.node = node, .usage = &usage, .text = &answer->body};
+		if (metrics[i].add)
+			add_metric(&output, &metrics[i].metric, metrics[i].add);
+		else
+			gs_active_metrics(node->strategies, add_strategy_metric, &output);
 	}
 	gs_usage_free(&usage);
 }

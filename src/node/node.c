@@ -76,7 +76,7 @@ static void stop_services(struct node *node)
 	node_labels_stop(node);
 	kube_pods_close(node->pods);
 	node->pods = NULL;
-	node_mps_stop(node);
+	gs_active_stop(node->strategies);
 	close_handles(node);
 }
 
@@ -260,7 +260,7 @@ static void on_event(void *user, const char *gpu)
 {
 	struct node *node = user;
 	if (node->in_charge)
-		node_mps_look(node, gpu);
+		gs_active_observe(node->strategies, gpu);
 }
 
 /* Whoever asks for the status finds it, though its file was deleted, or the folder around it. */
@@ -403,6 +403,7 @@ static void free_node(struct node *node)
 	node_missing_free(node->missing);
 	gs_config_free(&node->config);
 	ledger_free(node->ledger);
+	gs_active_free(node->strategies);
 	GS_VEC_FREE(&node->plugins);
 	free(node->config_text);
 	free(node->config_name);
@@ -446,6 +447,7 @@ int node_run(const struct node_options *options, struct gs_error *err)
 	}
 	node->loop.data = node;
 	init_handles(node);
+	node_strategies_start(node);
 	int result = start(node, err);
 	if (result < 0) {
 		struct gs_error reason = *err;

@@ -16,8 +16,8 @@
 #include "node/ledger.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
+#include "strategy/active.h"
 
-struct node_mps;
 struct node_others;
 struct node_specs;
 struct gs_usage;
@@ -63,8 +63,8 @@ struct node {
 	/* Actual: what is published. */
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
-	struct node_others *others; /* others.h; NULL: not started, or stopping */
-	struct node_mps *mps;       /* NULL: nothing is shared by MPS, and nothing was */
+	struct node_others *others;   /* others.h; NULL: not started, or stopping */
+	struct gs_active *strategies; /* NULL: not started */
 	struct ledger *ledger;
 	uv_work_t ledger_work;
 	char *ledger_text; /* being written; NULL: no write is under way */
@@ -155,20 +155,12 @@ void node_report(struct node *node);
 /* There is no driver, and no GPU that could want one. */
 bool node_lacks_gpu(const struct node *node);
 
-/* mps.c: control daemons as the plan in force needs them. */
-void node_mps_apply(struct node *node);
-/* Something happened on this GPU: did a client fail? */
-void node_mps_look(struct node *node, const char *gpu);
-/* Whether MPS lets a device's shares be given out, however they are shared. */
-bool node_mps_ready(const struct node *node, uint32_t which, const char **reason);
-/* Adds the control daemons to a snapshot. */
-void node_mps_fill(const struct node *node, struct gs_usage *usage);
-/* Whether MPS lets this share of the device be given out, where each has a server of its own. */
-bool node_mps_share_ready(const struct node *node, const struct gs_resource_device *on, const struct gs_share *share);
-/* What keeps shares by MPS, or what comes after it, from being given out: a sentence each. */
-void node_mps_problems(const struct node *node, json_t *problems);
-/* The control daemons go on. */
-void node_mps_stop(struct node *node);
+/* strategies.c: an instance of each strategy, and what they have of the daemon. Freed with node->strategies. */
+void node_strategies_start(struct node *node);
+/* Makes the node as the plan in force needs it. */
+void node_strategies_activate(struct node *node);
+/* What is in force, for questions to node->strategies. */
+struct gs_strategy_context node_strategies_context(const struct node *node);
 
 /* metrics.c: whether the kubelet can give out all that there is; and serves /metrics, /healthz and /readyz, if that is wanted. */
 bool node_is_ready(const struct node *node);

@@ -106,6 +106,11 @@ static int refuse_withdrawn(const struct node *node, const struct kube_view *vie
 	return 0;
 }
 
+static const void *instance_of(void *user, const struct gs_strategy *strategy)
+{
+	return gs_active_instance(user, strategy);
+}
+
 static int allocate(void *user, const struct kube_view *view, const uint32_t *shares, size_t count,
 		    struct gs_container_edit *edit, struct gs_error *err)
 {
@@ -119,6 +124,8 @@ static int allocate(void *user, const struct kube_view *view, const uint32_t *sh
 		.config = &node->config,
 		.inventory = view->inventory,
 		.node_check = {node_exists, node},
+		.instance_of = instance_of,
+		.instance_user = node->strategies,
 		.request_uuid = uuid,
 	};
 	if (gs_allocate(&options, view->resource, shares, count, edit, err) < 0) {
@@ -355,8 +362,9 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 		*reason = gs_plan_withheld(&node->plan, which);
 	if (*reason)
 		return false;
+	const struct gs_strategy_context context = node_strategies_context(node);
 	if (!node_specs_ready(node, which, reason) || !usable(node, which, reason) ||
-	    !node_mps_ready(node, which, reason))
+	    !gs_active_ready(node->strategies, &context, which, reason))
 		return false;
 	/* A GPU that is published whole with MIG enabled is as healthy as all that is on it. */
 	bool whole = node->config.flags.mig_strategy == GS_MIG_NONE && inventory->gpus[device->gpu].mig_enabled;
@@ -369,7 +377,9 @@ bool node_device_healthy(const struct node *node, uint32_t which, const char **r
 bool node_share_healthy(const struct node *node, const struct gs_resource *resource,
 			const struct gs_resource_device *on, uint32_t share)
 {
-	return node->device_healthy[on->device] && node_mps_share_ready(node, on, &resource->shares[share]);
+	const struct gs_strategy_context context = node_strategies_context(node);
+	return node->device_healthy[on->device] &&
+	       gs_active_share_ready(node->strategies, &context, on, &resource->shares[share]);
 }
 
 static void refresh_health(struct node *node)
@@ -412,7 +422,7 @@ static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
 /* The plan that node->plan is now. */
 static void put_in_force(struct node *node)
 {
-	node_mps_apply(node);
+	node_strategies_activate(node);
 	node_specs_renew(node);
 	refresh_health(node);
 	for (size_t i = node->plugins.count; i > 0; i--) {

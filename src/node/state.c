@@ -9,10 +9,33 @@
 #include "base/log.h"
 #include "kube/cdi/cdi.h"
 #include "node/labels.h"
+#include "strategy/strategies.h"
 
-const char *const node_state_files[] = {"allocations.json", "config.json",       "gpus.json",
-					NODE_LABELS_RECORD, "mps.json",          "mig-change",
-					"mig.lock",         "gpushare-cdi-hook", NULL};
+static const char *const own_files[] = {"allocations.json", "config.json", "gpus.json",         NODE_LABELS_RECORD,
+					"mig-change",       "mig.lock",    "gpushare-cdi-hook", NULL};
+
+static bool is_of_file(const char *name, const char *file)
+{
+	size_t length = strlen(file);
+	return !strncmp(name, file, length) && (!name[length] || name[length] == '.');
+}
+
+/* NULL: it has none. */
+static const char *file_of(const struct gs_strategy *strategy)
+{
+	return strategy->life ? strategy->life->state_file : NULL;
+}
+
+bool node_is_state_file(const char *name)
+{
+	for (const char *const *file = own_files; *file; file++)
+		if (is_of_file(name, *file))
+			return true;
+	for (size_t i = 0; i < gs_strategy_count; i++)
+		if (file_of(gs_strategies[i]) && is_of_file(name, file_of(gs_strategies[i])))
+			return true;
+	return false;
+}
 
 static const char *base_name(const char *path)
 {
@@ -41,7 +64,11 @@ static size_t tidy_labels(const char *path)
 
 void node_state_tidy(const struct node_options *options, const struct gs_config *config)
 {
-	size_t removed = gs_remove_unfinished(options->state_dir, node_state_files) + tidy_specs(options->cdi_dir);
+	size_t removed = gs_remove_unfinished(options->state_dir, own_files) + tidy_specs(options->cdi_dir);
+	for (size_t i = 0; i < gs_strategy_count; i++)
+		if (file_of(gs_strategies[i]))
+			removed += gs_remove_unfinished(options->state_dir,
+							(const char *const[]){file_of(gs_strategies[i]), NULL});
 	if (config->flags.gfd.output_file)
 		removed += tidy_labels(config->flags.gfd.output_file);
 	if (removed)

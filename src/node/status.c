@@ -61,7 +61,7 @@ static json_t *node_problems(const struct node *node)
 	gs_plan_modes(&node->plan, &node->inventory, say_problem, problems);
 	node_missing_problems(node, problems);
 	node_vanished_problems(node, problems);
-	node_mps_problems(node, problems);
+	gs_active_problems(node->strategies, say_problem, problems);
 	if (mig_manager_problem(node))
 		add_problem(problems, "the MIG configuration that the node's label wants is not in force",
 			    mig_manager_problem(node));
@@ -157,17 +157,21 @@ static json_t *kubernetes_of(const struct node *node)
 
 static json_t *status_document(const struct node *node, const struct gs_usage *usage)
 {
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION,
-			 "startedAt", node_timestamp_json(node->started_seconds), "driverVersion",
-			 gpus_driver_version(node->gpus), "problems", node_problems(node), "kubernetes",
-			 kubernetes_of(node), "config", config_of(node), "resources", resources_of(node, usage), "mps",
-			 node_usage_mps_json(usage), "gpus", node_usage_gpus_json(usage), "mig", mig_manager_json(node),
-			 "missingGpus", node_missing_json(node));
+	json_t *status =
+		json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o}", "version", GPUSHARE_VERSION, "startedAt",
+			  node_timestamp_json(node->started_seconds), "driverVersion", gpus_driver_version(node->gpus),
+			  "problems", node_problems(node), "kubernetes", kubernetes_of(node), "config", config_of(node),
+			  "resources", resources_of(node, usage));
+	gs_active_status(node->strategies, status);
+	json_object_set_new(status, "gpus", node_usage_gpus_json(usage));
+	json_object_set_new(status, "mig", mig_manager_json(node));
+	json_object_set_new(status, "missingGpus", node_missing_json(node));
+	return status;
 }
 
-static json_t *mps_document(const struct node *node, const struct gs_usage *usage)
+static json_t *clients_document(const struct node *node, const struct gs_usage *usage)
 {
-	return node_usage_mps_clients_json(usage);
+	return node_usage_clients_json(node, usage);
 }
 
 /* --- calls --- */
@@ -217,9 +221,9 @@ static void on_status(struct rpc_call *call, const uint8_t *request, size_t leng
 	ask(call, user, status_document);
 }
 
-static void on_mps(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
+static void on_clients(struct rpc_call *call, const uint8_t *request, size_t length, void *user)
 {
-	ask(call, user, mps_document);
+	ask(call, user, clients_document);
 }
 
 static void on_closed(struct rpc_call *call, void *user)
@@ -230,7 +234,7 @@ static void on_closed(struct rpc_call *call, void *user)
 
 const struct rpc_method node_status_methods[] = {
 	{NODE_STATUS_METHOD, on_status, on_closed},
-	{NODE_MPS_METHOD, on_mps, on_closed},
+	{NODE_MPS_METHOD, on_clients, on_closed},
 	{NODE_FORGET_METHOD, node_on_forget, NULL},
 	{NODE_ALLOCATIONS_METHOD, node_on_allocations, node_on_allocations_closed},
 	{NODE_WITHDRAW_METHOD, node_on_withdraw, node_on_withdraw_closed},

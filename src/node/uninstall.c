@@ -28,12 +28,9 @@
 #include "kube/node_object/cluster.h"
 #include "node/labels.h"
 #include "node/state.h"
-#include "mps/mps_control.h"
-#include "mps/mps_end.h"
-#include "mps/mps_remove.h"
+#include "strategy/strategies.h"
 
 enum {
-	MPS_GRACE_SECONDS = 5,
 	ASK_TIMEOUT_MS = 15000,
 	ASK_PAUSE_MS = 500,
 	ASK_PATIENCE_MS = 12000, /* two attempts to connect */
@@ -112,39 +109,29 @@ static int lock(const char *path, int *fd, struct gs_error *err)
 		       "gpushare node is running with %s; stop it first, in a cluster by deleting its DaemonSet", path);
 }
 
-static void end_mps(struct work *work, const struct node_options *options, const struct gs_config *config)
+static void say(void *user, const char *text)
 {
-	struct gs_error err;
-	struct gs_mps_ended ended;
-	struct gs_nvml *nvml = NULL;
-	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", options->state_dir);
-	if (access(record, F_OK) < 0 || !config->flags.mps_root)
-		return;
-	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
-				     NULL};
-	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
-	if (gs_hangs_open(roots, &nvml, &err) < 0)
-		nvml = NULL;
-	int result =
-		gs_mps_end(config->flags.mps_root, options->state_dir, program, MPS_GRACE_SECONDS, nvml, &ended, &err);
-	printf("ended %zu MPS control daemons, restored %zu compute modes\n", ended.daemons, ended.modes);
-	if (nvml)
-		gs_hangs_close(nvml);
-	if (result < 0)
-		failed(work, &err);
+	puts(text);
 }
 
-/* What MPS left below the roots that it was given, the one of now and the one that the record names. */
-static void remove_mps_folders(struct work *work, const char *root)
+static void on_end_failed(void *user, const struct gs_error *reason)
 {
-	struct gs_error err;
-	size_t removed;
-	if (!root || !*root)
-		return;
-	if (gs_mps_remove_folders(root, &removed, &err) < 0)
-		failed(work, &err);
-	if (removed)
-		printf("removed %zu folders of MPS below %s\n", removed, root);
+	failed(user, reason);
+}
+
+/* Has a strategy take away all that it brought up. */
+static void deactivate(struct work *work, const struct gs_strategy_life *life, const struct node_options *options,
+		       const struct gs_config *config, bool uninstall)
+{
+	const struct gs_strategy_end end = {
+		.state_dir = options->state_dir,
+		.config = config,
+		.uninstall = uninstall,
+		.user = work,
+		.say = say,
+		.failed = on_end_failed,
+	};
+	life->deactivate(&end);
 }
 
 /* A socket that nobody listens at: one that answers is another plugin's. */
@@ -166,15 +153,9 @@ static bool is_plugin_socket(const char *path, const char *name)
 	       is_dead_socket(path);
 }
 
-/* What was put aside or half written included. */
 static bool is_state(const char *path, const char *name)
 {
-	for (const char *const *ours = node_state_files; *ours; ours++) {
-		size_t length = strlen(*ours);
-		if (!strncmp(name, *ours, length) && (!name[length] || name[length] == '.'))
-			return true;
-	}
-	return false;
+	return node_is_state_file(name);
 }
 
 static void remove_files(struct work *work, const char *folder, bool (*wanted)(const char *path, const char *name))
@@ -235,10 +216,9 @@ int node_uninstall(const struct node_options *options, struct gs_error *err)
 	if (config.flags.gfd.output_file && *config.flags.gfd.output_file &&
 	    node_feature_file_is_ours(config.flags.gfd.output_file, options->state_dir))
 		remove_file(&work, config.flags.gfd.output_file);
-	GS_AUTO_FREE char *recorded = gs_mps_recorded_root(options->state_dir);
-	end_mps(&work, options, &config);
-	remove_mps_folders(&work, config.flags.mps_root);
-	remove_mps_folders(&work, recorded);
+	for (size_t i = 0; i < gs_strategy_count; i++)
+		if (gs_strategies[i]->life)
+			deactivate(&work, gs_strategies[i]->life, options, &config, true);
 	remove_files(&work, options->state_dir, is_state);
 	/* Folders that are empty now; as a pod's mounts they cannot be removed, and do no harm. */
 	GS_AUTO_FREE char *socket_copy = gs_strdup(options->socket_path);
@@ -274,12 +254,18 @@ void node_release_driver(const struct node_options *options)
 {
 	struct gs_config config;
 	struct gs_error err = {0};
-	struct work work = {.err = &err};
 	if (read_settings(options, &config, &err) < 0)
 		return;
-	end_mps(&work, options, &config);
-	if (work.result < 0)
-		gs_log(GS_LOG_WARNING, "MPS could not be ended, and may hold the driver", GS_STR("error", err.text));
+	for (size_t i = 0; i < gs_strategy_count; i++) {
+		const struct gs_strategy_life *life = gs_strategies[i]->life;
+		struct work work = {.err = &err};
+		if (life)
+			deactivate(&work, life, options, &config, false);
+		if (work.result == 0)
+			continue;
+		GS_AUTO_FREE char *text = gs_printf("%s could not be ended, and may hold the driver", life->title);
+		gs_log(GS_LOG_WARNING, text, GS_STR("error", err.text));
+	}
 	fflush(stdout);
 	gs_config_free(&config);
 }

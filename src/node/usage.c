@@ -67,7 +67,6 @@ void node_usage_take(const struct node *node, struct gs_usage *usage)
 	gs_usage_begin(usage, &node->plan, &node->inventory, now);
 	fill_health(node, usage);
 	fill_shares(node, usage);
-	node_mps_fill(node, usage);
 }
 
 /* --- with processes --- */

@@ -16,9 +16,8 @@ void node_usage_ask(struct node *node, node_usage_done *done, void *user);
 
 /* usage_json.c: parts of what the daemon tells on its socket. New references. */
 json_t *node_usage_gpus_json(const struct gs_usage *usage);
-json_t *node_usage_mps_json(const struct gs_usage *usage);
 /* The reply to NODE_MPS_METHOD. */
-json_t *node_usage_mps_clients_json(const struct gs_usage *usage);
+json_t *node_usage_clients_json(const struct node *node, const struct gs_usage *usage);
 /* "2026-11-29T13:01:15Z" */
 json_t *node_timestamp_json(int64_t seconds);
 

@@ -142,28 +142,7 @@ json_t *node_usage_gpus_json(const struct gs_usage *usage)
 	return gpus;
 }
 
-/* --- MPS --- */
-
-static json_t *daemon_json(const struct gs_usage_mps *daemon)
-{
-	json_t *servers = json_array();
-	for (size_t i = 0; i < daemon->server_count; i++)
-		json_array_append_new(servers, json_integer(daemon->servers[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id", daemon->key,
-			 "device", daemon->device, "gpu", daemon->gpu, "state", daemon->state, "reason", daemon->reason,
-			 "pipeDirectory", daemon->pipe_directory, "pid", daemon->pid, "starts", (int)daemon->starts,
-			 "faults", (int)daemon->faults, "activeThreadPercentage", (int)daemon->thread_percentage,
-			 "memoryLimitBytes", (json_int_t)daemon->memory_limit_bytes, "priority", (int)daemon->priority,
-			 "multiUser", (int)daemon->multi_user, "servers", servers);
-}
-
-json_t *node_usage_mps_json(const struct gs_usage *usage)
-{
-	json_t *list = json_array();
-	for (size_t i = 0; i < usage->mps_count; i++)
-		json_array_append_new(list, daemon_json(&usage->mps[i]));
-	return list;
-}
+/* --- what strategies brought up, and who works with it --- */
 
 struct rendering {
 	const struct gs_usage *usage;
@@ -188,13 +167,10 @@ static void add_client(void *user, const struct gs_usage_share *share, const str
 	json_array_append_new(rendering->clients, client);
 }
 
-json_t *node_usage_mps_clients_json(const struct gs_usage *usage)
+json_t *node_usage_clients_json(const struct node *node, const struct gs_usage *usage)
 {
-	const struct rendering rendering = {usage, json_array()};
-	json_t *daemons = node_usage_mps_json(usage);
-	for (size_t i = 0; i < usage->mps_count; i++)
-		json_object_set_new(json_array_get(daemons, i), "clients",
-				    json_integer((json_int_t)gs_usage_mps_count(usage, &usage->mps[i])));
-	gs_usage_mps_clients(usage, add_client, (void *)&rendering);
-	return json_pack("{s:o, s:o}", "daemons", daemons, "clients", rendering.clients);
+	struct rendering rendering = {usage, json_array()};
+	gs_active_clients(node->strategies, usage, add_client, &rendering);
+	return json_pack("{s:o, s:o}", "daemons", gs_active_details(node->strategies, usage), "clients",
+			 rendering.clients);
 }

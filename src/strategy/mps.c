@@ -3,19 +3,46 @@
  * client is that of all clients of its server. */
 #include "strategy/mps.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
+#include "base/file.h"
+#include "base/log.h"
 #include "base/quantity.h"
 #include "core/share/container_edit.h"
+#include "gpu/hangs.h"
+#include "mps/mps_control.h"
+#include "mps/mps_end.h"
+#include "mps/mps_modes.h"
+#include "mps/mps_remove.h"
 #include "strategy/strategies.h"
 
 #define MIB ((uint64_t)1 << 20)
+
+enum { LOCK_AGAIN_MS = 2000, END_GRACE_SECONDS = 5 };
+
+/* The instance on a node. */
+struct mps {
+	struct gs_strategy_node node;
+	bool started; /* something is shared by MPS, or was: the rest is there */
+	bool stopped;
+	char *root;
+	char *shared_memory; /* what the control daemons have as /dev/shm, as the host calls it */
+	int root_lock;
+	struct gs_mps_daemons *daemons; /* NULL: another node daemon has the root */
+	struct gs_mps_modes *modes;
+	uv_timer_t lock_again;
+};
+
+/* --- the plan --- */
 
 static const struct gs_sharing *section(const struct gs_config *config)
 {
@@ -174,20 +201,11 @@ void gs_mps_key(const struct gs_inventory *inventory, const struct gs_resource_d
 		snprintf(key + used, GS_MPS_KEY_SIZE - used, "-%u", share->replica);
 }
 
-/* The daemon's /dev/shm, which its clients need: the folder below the root when that is what this process has there. */
-static char *shared_memory(const char *root)
-{
-	struct stat mine, below;
-	GS_AUTO_FREE char *path = gs_printf("%s/shm", root);
-	bool is_below = stat("/dev/shm", &mine) == 0 && stat(path, &below) == 0 && mine.st_dev == below.st_dev &&
-			mine.st_ino == below.st_ino;
-	return is_below ? GS_STEAL(path) : gs_strdup("/dev/shm");
-}
-
-static int edit(const struct gs_config *config, const struct gs_inventory *inventory,
+static int edit(const void *instance, const struct gs_config *config, const struct gs_inventory *inventory,
 		const struct gs_resource *resource, const uint32_t *shares, size_t count,
 		struct gs_container_edit *edit, struct gs_error *err)
 {
+	const struct mps *mps = instance;
 	const struct gs_resource_device *on = gs_resource_device_of(resource, shares[0]);
 	uint64_t memory_bytes = 0;
 	uint32_t permille = 0;
@@ -206,7 +224,7 @@ static int edit(const struct gs_config *config, const struct gs_inventory *inven
 	gs_mps_key(inventory, on, &resource->shares[shares[0]], key);
 	GS_AUTO_FREE char *host = gs_printf("%s/%s/pipe", config->flags.mps_root, key);
 	GS_AUTO_FREE char *inside = gs_printf("/mps/%s/pipe", resource->name);
-	GS_AUTO_FREE char *memory = shared_memory(config->flags.mps_root);
+	const char *memory = mps && mps->shared_memory ? mps->shared_memory : "/dev/shm";
 	gs_container_edit_env(edit, "CUDA_MPS_PIPE_DIRECTORY", inside);
 	/* A client only connects to sockets there, and that takes no right to write on the mount (docs/mps.md). */
 	gs_container_edit_mount(edit, host, inside, true);
@@ -271,6 +289,504 @@ void gs_mps_specs_of(const struct gs_plan *whole, const struct gs_inventory *inv
 	}
 }
 
+/* --- on a node --- */
+
+static void *create(const struct gs_strategy_node *node)
+{
+	struct mps *mps = gs_calloc(1, sizeof *mps);
+	mps->node = *node;
+	mps->root_lock = -1;
+	uv_timer_init(node->loop, &mps->lock_again);
+	mps->lock_again.data = mps;
+	return mps;
+}
+
+static void on_changed(void *user)
+{
+	const struct mps *mps = user;
+	if (!mps->stopped)
+		mps->node.changed(mps->node.user);
+}
+
+static void on_mode_set(void *user, const char *gpu, const struct gs_error *err)
+{
+	struct mps *mps = user;
+	if (!mps->daemons)
+		return;
+	gs_mps_mode_set(mps->daemons, gpu, err);
+	mps->node.rescan(mps->node.user);
+}
+
+static void request_mode(void *user, const char *gpu, bool exclusive)
+{
+	gs_mps_modes_request(((struct mps *)user)->modes, gpu, exclusive);
+}
+
+static void keep_daemon(void *user, const char *directory, const struct mps_identity *identity)
+{
+	gs_mps_modes_keep(((struct mps *)user)->modes, directory, identity);
+}
+
+static void work(void *user, void (*run)(const struct gs_nvml *nvml, void *of), void (*done)(void *of), void *of)
+{
+	const struct mps *mps = user;
+	mps->node.work(mps->node.user, run, done, of);
+}
+
+/* What runs below the root without a record of this daemon is somebody else's. */
+static bool is_needed(const struct mps *mps, const struct gs_config *config)
+{
+	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", mps->node.state_dir);
+	return config->mps.present || access(record, F_OK) == 0;
+}
+
+/* The daemon's /dev/shm, which its clients need: the folder below the root when that is what this process has there. */
+static char *find_shared_memory(const char *root)
+{
+	struct stat mine, below;
+	GS_AUTO_FREE char *path = gs_printf("%s/shm", root);
+	bool is_below = stat("/dev/shm", &mine) == 0 && stat(path, &below) == 0 && mine.st_dev == below.st_dev &&
+			mine.st_ino == below.st_ino;
+	return is_below ? GS_STEAL(path) : gs_strdup("/dev/shm");
+}
+
+/* The program of the driver's release; owned by the caller. */
+static char *find_program(const struct gs_config *config)
+{
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
+				     NULL};
+	return gs_driver_command(roots, MPS_CONTROL_PROGRAM);
+}
+
+/* The control daemons. One node daemon has the root: another one would end what this one started. False when it has not. */
+static bool start_daemons(struct mps *mps, const struct gs_config *config)
+{
+	struct gs_error err;
+	if (config->mps.present && *mps->root && gs_make_directories(mps->root, 0755, &err) < 0)
+		gs_log(GS_LOG_WARNING, "MPS: flags.mpsRoot can't be made", GS_STR("error", err.text));
+	mps->root_lock = gs_try_lock_directory(mps->root, &err);
+	if (mps->root_lock < 0 && err.code == EWOULDBLOCK)
+		return false;
+	GS_AUTO_FREE char *program = find_program(config);
+	const struct gs_mps_record *record = gs_mps_modes_record(mps->modes);
+	size_t known_count;
+	struct gs_mps_known *known = gs_mps_record_known(record, &known_count);
+	const struct gs_mps_options options = {
+		.root = mps->root,
+		.known = known,
+		.known_count = known_count,
+		.program = program,
+		.cgroups = mps->node.cgroups,
+		.user = mps,
+		.changed = on_changed,
+		.set_mode = request_mode,
+		.keep = keep_daemon,
+	};
+	bool anything = config->mps.present || known_count || json_object_size(record->modes);
+	gs_mps_modes_record_root(mps->modes, anything ? mps->root : NULL);
+	mps->daemons = gs_mps_new(mps->node.loop, &options);
+	gs_mps_known_free(known, known_count);
+	return true;
+}
+
+static void start(struct mps *mps, const struct gs_config *config)
+{
+	const char *root = config->flags.mps_root ? config->flags.mps_root : "";
+	const struct gs_mps_modes_options options = {
+		.loop = mps->node.loop,
+		.state_dir = mps->node.state_dir,
+		.user = mps,
+		.work = work,
+		.set = on_mode_set,
+		.changed = on_changed,
+	};
+	mps->started = true;
+	mps->root = gs_mps_root(root);
+	mps->shared_memory = find_shared_memory(root);
+	mps->modes = gs_mps_modes_new(&options);
+	if (!start_daemons(mps, config))
+		gs_log(GS_LOG_WARNING, "MPS: another gpushare node uses flags.mpsRoot; waiting for its end",
+		       GS_STR("root", mps->root));
+}
+
+/* Daemons and their clients are where they were started. */
+static void keep(const void *instance, const struct gs_config *now, struct gs_config *next)
+{
+	const struct mps *mps = instance;
+	const char *is = now->flags.mps_root, *becomes = next->flags.mps_root;
+	if (!mps->started || strcmp(is ? is : "", becomes ? becomes : "") == 0)
+		return;
+	gs_log(GS_LOG_WARNING, "flags.mpsRoot changed; that takes effect when the daemon starts again",
+	       GS_STR("root", is));
+	free(next->flags.mps_root);
+	next->flags.mps_root = gs_strdup(is);
+}
+
+/* --- what the plan needs --- */
+
+/* A plan's needs, and who asks. */
+struct needs {
+	const struct mps *mps;
+	const struct gs_inventory *inventory;
+	struct gs_mps_specs specs;
+};
+
+static bool is_gpu_used(void *user, const char *gpu)
+{
+	const struct needs *needs = user;
+	for (size_t i = 0; i < needs->specs.count; i++)
+		if (needs->specs.items[i].exclusive && strcmp(needs->specs.items[i].gpu, gpu) == 0)
+			return true;
+	return gs_mps_holds(needs->mps->daemons, gpu, gpu);
+}
+
+static bool has_mig(void *user, const char *gpu)
+{
+	const struct gs_inventory *inventory = ((const struct needs *)user)->inventory;
+	for (size_t i = 0; i < inventory->gpu_count; i++)
+		if (strcmp(inventory->gpus[i].uuid, gpu) == 0)
+			return inventory->gpus[i].mig_enabled;
+	return false;
+}
+
+/* Where the config does not fit a device, it is given to nobody, and who has it from an earlier daemon goes on. */
+static void keep_for_misfits(struct needs *needs, const struct gs_strategy_context *context)
+{
+	for (size_t i = 0; i < gs_mps_count(needs->mps->daemons); i++) {
+		struct gs_mps_status status = gs_mps_status(needs->mps->daemons, i);
+		for (uint32_t j = 0; status.wanted && j < context->inventory->device_count; j++)
+			if (gs_plan_misfit(context->plan, j) &&
+			    strcmp(context->inventory->devices[j].uuid, status.spec->device) == 0)
+				*GS_VEC_PUSH(&needs->specs) = *status.spec;
+	}
+}
+
+static void on_lock_again(uv_timer_t *timer)
+{
+	const struct mps *mps = timer->data;
+	mps->node.again(mps->node.user);
+}
+
+static void activate(void *instance, const struct gs_strategy_context *context)
+{
+	struct mps *mps = instance;
+	if (mps->stopped || (!mps->started && !is_needed(mps, context->config)))
+		return;
+	if (!mps->started)
+		start(mps, context->config);
+	else if (!mps->daemons)
+		start_daemons(mps, context->config);
+	if (!mps->daemons) {
+		uv_timer_start(&mps->lock_again, on_lock_again, LOCK_AGAIN_MS, 0);
+		return;
+	}
+	uv_timer_stop(&mps->lock_again);
+	struct needs needs = {.mps = mps, .inventory = context->inventory};
+	gs_mps_specs_of(context->plan, context->inventory, &needs.specs);
+	keep_for_misfits(&needs, context);
+	gs_mps_want(mps->daemons, needs.specs.items, needs.specs.count);
+	gs_mps_modes_restore_left(mps->modes, is_gpu_used, &needs);
+	gs_mps_modes_restore_put_off(mps->modes, has_mig, is_gpu_used, &needs);
+	GS_VEC_FREE(&needs.specs);
+}
+
+static void observe(void *instance, const char *gpu)
+{
+	const struct mps *mps = instance;
+	if (mps->daemons)
+		gs_mps_look(mps->daemons, gpu);
+}
+
+/* --- what is ready --- */
+
+static const char root_is_taken[] =
+	"another gpushare node uses flags.mpsRoot; stop it, or give this one another directory";
+
+/* The device as MPS shares it; NULL: MPS does not. */
+static const struct gs_resource_device *shared_device(const struct gs_plan *whole, uint32_t device)
+{
+	for (size_t i = 0; i < whole->resource_count; i++)
+		for (size_t j = 0; j < whole->resources[i].device_count; j++) {
+			const struct gs_resource_device *on = &whole->resources[i].devices[j];
+			if (on->device == device)
+				return on->strategy == &gs_strategy_mps ? on : NULL;
+		}
+	return NULL;
+}
+
+static bool ready(const void *instance, const struct gs_strategy_context *context, uint32_t which, const char **reason)
+{
+	const struct mps *mps = instance;
+	const struct gs_device *device = &context->inventory->devices[which];
+	const struct gs_resource_device *on = shared_device(context->plan, which);
+	*reason = "";
+	if (mps->started && !mps->daemons) {
+		*reason = root_is_taken;
+		return !on;
+	}
+	if (on && !on->own_servers) { /* one server for all its shares */
+		*reason = "its MPS control daemon is being started";
+		return mps->daemons && gs_mps_is_ready(mps->daemons, device->uuid, reason);
+	}
+	const char *gpu = context->inventory->gpus[device->gpu].uuid;
+	if (mps->daemons && gs_mps_holds(mps->daemons, device->uuid, gpu))
+		*reason = "the last clients of an MPS control daemon that is no longer wanted are being waited for";
+	else if (mps->started && gs_mps_modes_unrestored(mps->modes, gpu))
+		*reason = "the compute mode that it had before MPS could not be restored yet";
+	return !**reason;
+}
+
+static bool share_ready(const void *instance, const struct gs_strategy_context *context,
+			const struct gs_resource_device *on, const struct gs_share *share)
+{
+	const struct mps *mps = instance;
+	char key[GS_MPS_KEY_SIZE];
+	if (!on->own_servers)
+		return true;
+	gs_mps_key(context->inventory, on, share, key);
+	return mps->daemons && gs_mps_is_share_ready(mps->daemons, key);
+}
+
+/* --- what is told --- */
+
+struct saying {
+	void (*say)(void *user, const char *text);
+	void *user;
+};
+
+static void say_unrestored(void *user, const char *gpu, const char *why)
+{
+	const struct saying *saying = user;
+	GS_AUTO_FREE char *text =
+		gs_printf("the compute mode that %s had before MPS could not be restored: %s", gpu, why);
+	saying->say(saying->user, text);
+}
+
+static void problems(const void *instance, void (*say)(void *user, const char *text), void *user)
+{
+	const struct mps *mps = instance;
+	struct saying saying = {say, user};
+	if (!mps->started)
+		return;
+	if (!mps->daemons) {
+		GS_AUTO_FREE char *text = gs_printf("MPS: %s (%s)", root_is_taken, mps->root);
+		say(user, text);
+		return;
+	}
+	for (size_t i = 0; i < gs_mps_count(mps->daemons); i++) {
+		struct gs_mps_status status = gs_mps_status(mps->daemons, i);
+		if (status.state == GS_MPS_READY || !*status.reason)
+			continue;
+		GS_AUTO_FREE char *text = gs_printf("MPS on %s: %s", status.spec->key, status.reason);
+		say(user, text);
+	}
+	gs_mps_modes_each_unrestored(mps->modes, say_unrestored, &saying);
+}
+
+static json_t *daemon_json(const struct gs_mps_status *status)
+{
+	json_t *servers = json_array();
+	for (size_t i = 0; i < status->server_count; i++)
+		json_array_append_new(servers, json_integer(status->servers[i]));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id",
+			 status->spec->key, "device", status->spec->device, "gpu", status->spec->gpu, "state",
+			 gs_mps_state_name(status->state), "reason", status->reason, "pipeDirectory",
+			 status->pipe_directory, "pid", status->pid, "starts", (int)status->starts, "faults",
+			 (int)status->faults, "activeThreadPercentage", (int)status->spec->thread_percentage,
+			 "memoryLimitBytes", (json_int_t)status->spec->memory_bytes, "priority",
+			 (int)status->spec->priority, "multiUser", (int)status->multi_user, "servers", servers);
+}
+
+/* All control daemons; owned by the caller, and valid until the loop turns. */
+static struct gs_mps_status *list_daemons(const struct mps *mps, size_t *count)
+{
+	*count = mps->daemons ? gs_mps_count(mps->daemons) : 0;
+	struct gs_mps_status *list = gs_calloc(*count, sizeof *list);
+	for (size_t i = 0; i < *count; i++)
+		list[i] = gs_mps_status(mps->daemons, i);
+	return list;
+}
+
+static json_t *status(const void *instance, const struct gs_usage *usage)
+{
+	size_t count;
+	GS_AUTO_FREE struct gs_mps_status *daemons = list_daemons(instance, &count);
+	json_t *list = json_array();
+	for (size_t i = 0; i < count; i++) {
+		json_t *object = daemon_json(&daemons[i]);
+		if (usage)
+			json_object_set_new(object, "clients",
+					    json_integer((json_int_t)gs_mps_client_count(usage, daemons, count, i)));
+		json_array_append_new(list, object);
+	}
+	return list;
+}
+
+static void clients(const void *instance, const struct gs_usage *usage, gs_strategy_client *tell, void *user)
+{
+	size_t count;
+	GS_AUTO_FREE struct gs_mps_status *daemons = list_daemons(instance, &count);
+	gs_mps_clients(usage, daemons, count, tell, user);
+}
+
+/* One sample for each daemon; `value` NULL: 1, with its state. */
+static void tell_each(const struct mps *mps, double (*value)(const struct gs_mps_status *status),
+		      gs_strategy_tell *tell, void *user)
+{
+	for (size_t i = 0; mps->daemons && i < gs_mps_count(mps->daemons); i++) {
+		struct gs_mps_status one = gs_mps_status(mps->daemons, i);
+		const char *const plain[] = {"id", one.spec->key, "UUID", one.spec->device, NULL};
+		const char *const with_state[] = {
+			"id", one.spec->key, "UUID", one.spec->device, "state", gs_mps_state_name(one.state), NULL};
+		tell(user, value ? plain : with_state, value ? value(&one) : 1);
+	}
+}
+
+static double starts_of(const struct gs_mps_status *status)
+{
+	return status->starts;
+}
+
+static double faults_of(const struct gs_mps_status *status)
+{
+	return status->faults;
+}
+
+static double servers_of(const struct gs_mps_status *status)
+{
+	return (double)status->server_count;
+}
+
+static void tell_state(const void *instance, gs_strategy_tell *tell, void *user)
+{
+	tell_each(instance, NULL, tell, user);
+}
+
+static void tell_starts(const void *instance, gs_strategy_tell *tell, void *user)
+{
+	tell_each(instance, starts_of, tell, user);
+}
+
+static void tell_faults(const void *instance, gs_strategy_tell *tell, void *user)
+{
+	tell_each(instance, faults_of, tell, user);
+}
+
+static void tell_servers(const void *instance, gs_strategy_tell *tell, void *user)
+{
+	tell_each(instance, servers_of, tell, user);
+}
+
+static const struct gs_strategy_metric metrics[] = {
+	{"gpushare_mps_daemon_state", false, "1, with the state of the MPS control daemon", tell_state},
+	{"gpushare_mps_daemon_starts_total", true, "Starts of the MPS control daemon", tell_starts},
+	{"gpushare_mps_daemon_faults_total", true, "Faults of clients of the MPS control daemon", tell_faults},
+	{"gpushare_mps_servers", false, "MPS servers of the control daemon", tell_servers},
+	{NULL},
+};
+
+/* --- its end --- */
+
+static void stop(void *instance)
+{
+	struct mps *mps = instance;
+	if (mps->stopped)
+		return;
+	mps->stopped = true;
+	uv_close((uv_handle_t *)&mps->lock_again, NULL);
+	if (!mps->started)
+		return;
+	mps->started = false;
+	gs_mps_modes_stop(mps->modes);
+	/* The next daemon may begin: this one touches nothing below the root any more. */
+	if (mps->root_lock >= 0)
+		close(mps->root_lock);
+	struct gs_mps_daemons *daemons = GS_STEAL(mps->daemons);
+	if (!daemons)
+		return;
+	if (gs_mps_count(daemons) > 0)
+		gs_log(GS_LOG_INFO, "MPS control daemons go on, so that no client ends; `gpushare mps stop` ends them",
+		       GS_INT("daemons", gs_mps_count(daemons)));
+	gs_mps_free(daemons, NULL, NULL);
+}
+
+static void free_instance(void *instance)
+{
+	struct mps *mps = instance;
+	gs_mps_modes_free(mps->modes);
+	free(mps->root);
+	free(mps->shared_memory);
+	free(mps);
+}
+
+static void end_daemons(const struct gs_strategy_end *end)
+{
+	const struct gs_config *config = end->config;
+	struct gs_error err;
+	struct gs_mps_ended ended;
+	struct gs_nvml *nvml = NULL;
+	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", end->state_dir);
+	if (access(record, F_OK) < 0 || !config->flags.mps_root)
+		return;
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
+				     NULL};
+	GS_AUTO_FREE char *program = find_program(config);
+	if (gs_hangs_open(roots, &nvml, &err) < 0)
+		nvml = NULL;
+	int result = gs_mps_end(config->flags.mps_root, end->state_dir, program, END_GRACE_SECONDS, nvml, &ended, &err);
+	GS_AUTO_FREE char *text =
+		gs_printf("ended %zu MPS control daemons, restored %zu compute modes", ended.daemons, ended.modes);
+	end->say(end->user, text);
+	if (nvml)
+		gs_hangs_close(nvml);
+	if (result < 0)
+		end->failed(end->user, &err);
+}
+
+static void remove_folders(const struct gs_strategy_end *end, const char *root)
+{
+	struct gs_error err;
+	size_t removed;
+	if (!root || !*root)
+		return;
+	if (gs_mps_remove_folders(root, &removed, &err) < 0)
+		end->failed(end->user, &err);
+	if (!removed)
+		return;
+	GS_AUTO_FREE char *text = gs_printf("removed %zu folders of MPS below %s", removed, root);
+	end->say(end->user, text);
+}
+
+/* What is left below the root of now, and below the one that the record names. */
+static void deactivate(const struct gs_strategy_end *end)
+{
+	GS_AUTO_FREE char *recorded = gs_mps_recorded_root(end->state_dir);
+	end_daemons(end);
+	if (!end->uninstall)
+		return;
+	remove_folders(end, end->config->flags.mps_root);
+	remove_folders(end, recorded);
+}
+
+static const struct gs_strategy_life life = {
+	.title = "MPS",
+	.state_file = "mps.json",
+	.status_key = "mps",
+	.metrics = metrics,
+	.create = create,
+	.keep = keep,
+	.activate = activate,
+	.observe = observe,
+	.ready = ready,
+	.share_ready = share_ready,
+	.problems = problems,
+	.status = status,
+	.clients = clients,
+	.stop = stop,
+	.free = free_instance,
+	.deactivate = deactivate,
+};
+
 const struct gs_strategy gs_strategy_mps = {
 	.name = "mps",
 	.section = section,
@@ -280,4 +796,5 @@ const struct gs_strategy gs_strategy_mps = {
 	.plan = plan,
 	.check = check,
 	.edit = edit,
+	.life = &life,
 };

@@ -2,7 +2,7 @@
 #ifndef GPUSHARE_STRATEGY_STRATEGIES_H
 #define GPUSHARE_STRATEGY_STRATEGIES_H
 
-#include "core/share/share.h"
+#include "strategy/life.h"
 
 extern const struct gs_strategy gs_strategy_exclusive;
 extern const struct gs_strategy gs_strategy_time_slicing;

@@ -13,6 +13,7 @@ enum {
 };
 
 struct gs_strategy;
+struct gs_strategy_life;
 struct gs_container_edit;
 
 /* One entitlement to a device. `id` is what the kubelet checkpoints, so its form never changes:
@@ -71,7 +72,7 @@ struct gs_plan {
 	size_t unmatched_count;
 };
 
-/* A sharing strategy: one file implements one of these, and nothing else knows it. */
+/* A sharing strategy: one file implements one of these, and nothing else knows it. `plan`, `check` and `edit` are pure. */
 struct gs_strategy {
 	const char *name; /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
 	/* The section of the config that selects it; NULL for exclusive. */
@@ -88,10 +89,13 @@ struct gs_strategy {
 		     struct gs_resource *resource);
 	/* Refuses (gs_plan_refuse) the devices that all it planned together does not fit; NULL: it always does. */
 	void (*check)(const struct gs_inventory *inventory, struct gs_plan *plan);
-	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. */
-	int (*edit)(const struct gs_config *config, const struct gs_inventory *inventory,
+	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. What it has to
+	 * know of the node is in the strategy's instance there; NULL: nothing is known. */
+	int (*edit)(const void *instance, const struct gs_config *config, const struct gs_inventory *inventory,
 		    const struct gs_resource *resource, const uint32_t *shares, size_t count,
 		    struct gs_container_edit *edit, struct gs_error *err);
+	/* strategy/life.h: what it does on a node beyond the plan; NULL: nothing. */
+	const struct gs_strategy_life *life;
 };
 
 /* Plans every resource.

@@ -46,7 +46,6 @@ void gs_usage_free(struct gs_usage *usage)
 	free(usage->shares);
 	free(usage->processes);
 	free(usage->claims);
-	free(usage->mps);
 	*usage = (struct gs_usage){0};
 }
 

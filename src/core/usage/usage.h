@@ -2,7 +2,7 @@
  * the way of a MIG change) reads it, and nothing collects by itself.
  *
  *     gs_usage_begin(&usage, &plan, &inventory, now);   // all shares, and nothing known of them
- *     ... the caller fills in health, pods, allocations and MPS control daemons ...
+ *     ... the caller fills in health, pods and allocations ...
  *     gs_usage_attribute(&usage, samples);              // processes, and whom they count for
  *     gs_usage_free(&usage);
  *
@@ -108,19 +108,6 @@ struct gs_usage_gpu {
 	uint32_t first_process, process_count;
 };
 
-/* An MPS control daemon. Texts are valid as long as the snapshot. */
-struct gs_usage_mps {
-	const char *key;
-	uint32_t replica; /* of the share that it serves alone; GS_USAGE_NONE: it serves all of the device */
-	const char *device, *gpu, *state, *reason, *pipe_directory;
-	int pid; /* 0: none */
-	const int *servers;
-	size_t server_count;
-	unsigned starts, faults, thread_percentage, priority;
-	uint64_t memory_limit_bytes;
-	bool multi_user;
-};
-
 struct gs_usage {
 	struct gs_usage_time now;
 	const struct gs_plan *plan;
@@ -135,8 +122,6 @@ struct gs_usage {
 	size_t process_count;
 	struct gs_usage_claim *claims; /* by share, then process */
 	size_t claim_count;
-	struct gs_usage_mps *mps;
-	size_t mps_count;
 	bool pods_known;     /* the kubelet tells which pod holds what */
 	bool pods_truncated; /* but not all of it */
 	int64_t pods_at_ms;  /* when it told */
@@ -165,16 +150,5 @@ enum gs_usage_holder {
 	GS_HELD_LATELY,    /* a container to which it was given a short while ago, of which nobody tells */
 };
 enum gs_usage_holder gs_usage_holder(const struct gs_usage *usage, const struct gs_usage_share *share);
-
-/* The group of a device's shares that MPS divides, or NULL. */
-const struct gs_usage_group *gs_usage_mps_group(const struct gs_usage *usage, uint32_t device);
-
-/* A process on a device that MPS shares: each of the shares that it names, or NULL: it names none. MPS's own servers are none. */
-typedef void gs_usage_mps_client(void *user, const struct gs_usage_share *share,
-				 const struct gs_usage_process *process);
-/* Those with shares first, each by GPU. */
-void gs_usage_mps_clients(const struct gs_usage *usage, gs_usage_mps_client *tell, void *user);
-/* How many of them this control daemon serves. Those without a share count where it is their device's only one. */
-size_t gs_usage_mps_count(const struct gs_usage *usage, const struct gs_usage_mps *daemon);
 
 #endif

@@ -72,6 +72,12 @@ static int find_devices(struct request *request, struct gs_error *err)
 	return 0;
 }
 
+static const void *instance_of(const struct request *request, const struct gs_strategy *strategy)
+{
+	const struct gs_allocate_options *options = request->options;
+	return options->instance_of ? options->instance_of(options->instance_user, strategy) : NULL;
+}
+
 /* Each strategy sees the shares that are its own. */
 static int edit_by_strategies(const struct request *request, struct gs_error *err)
 {
@@ -90,7 +96,8 @@ static int edit_by_strategies(const struct request *request, struct gs_error *er
 			own[count++] = request->shares[j];
 			done[j] = true;
 		}
-		if (strategy->edit(request->config, request->inventory, resource, own, count, request->edit, err))
+		if (strategy->edit(instance_of(request, strategy), request->config, request->inventory, resource, own,
+				   count, request->edit, err))
 			return -1;
 	}
 	return 0;

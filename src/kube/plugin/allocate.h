@@ -17,6 +17,9 @@ struct gs_allocate_options {
 	struct gs_node_check node_check;
 	/* A random UUID: part of the annotation's key, which cdi-annotations needs. */
 	const char *request_uuid;
+	/* A strategy's instance on this node, for its `edit`; may be NULL, and return NULL. */
+	const void *(*instance_of)(void *user, const struct gs_strategy *strategy);
+	void *instance_user;
 };
 
 /* Fills `edit` (empty before) for one container that got these shares of a resource. Devices appear in the order of the

@@ -2,6 +2,7 @@
 #include "base/strbuf.h"
 #include "core/usage/usage.h"
 #include "fixture.h"
+#include "strategy/mps.h"
 
 enum { CASES = 3000, SEED = 20261129, PROCESSES = 12, GPUS = 3 };
 
@@ -488,23 +489,24 @@ static void test_mps_clients(void **state)
 	for (uint32_t gpu = 0; gpu < 2; gpu++)
 		sample_gpu(&world, gpu, 10, 990);
 	take(&world);
-	struct gs_usage_mps daemons[] = {
-		{.replica = GS_USAGE_NONE,
-		 .device = world.inventory.gpus[1].uuid,
-		 .servers = servers,
-		 .server_count = 1},
-		{.replica = 1, .device = world.inventory.gpus[0].uuid},
-		{.replica = 2, .device = world.inventory.gpus[0].uuid},
+	const char *first = world.inventory.gpus[0].uuid, *second = world.inventory.gpus[1].uuid;
+	struct gs_mps_spec specs[3] = {0};
+	snprintf(specs[0].key, sizeof specs[0].key, "%s", second);
+	snprintf(specs[1].key, sizeof specs[1].key, "%s-1", first);
+	snprintf(specs[2].key, sizeof specs[2].key, "%s-2", first);
+	for (size_t i = 0; i < GS_ARRAY_LENGTH(specs); i++)
+		snprintf(specs[i].device, sizeof specs[i].device, "%s", i ? first : second);
+	const struct gs_mps_status daemons[] = {
+		{.spec = &specs[0], .servers = servers, .server_count = 1},
+		{.spec = &specs[1]},
+		{.spec = &specs[2]},
 	};
-	world.usage.mps = daemons;
-	world.usage.mps_count = GS_ARRAY_LENGTH(daemons);
-	gs_usage_mps_clients(&world.usage, note_client, &text);
+	gs_mps_clients(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), note_client, &text);
 	assert_string_equal(text.data, "1:1 1002:0 1001:- ");
-	assert_int_equal(gs_usage_mps_count(&world.usage, &daemons[0]), 2);
-	assert_int_equal(gs_usage_mps_count(&world.usage, &daemons[1]), 1);
-	assert_int_equal(gs_usage_mps_count(&world.usage, &daemons[2]), 0);
-	assert_null(gs_usage_mps_group(&world.usage, GS_USAGE_NONE));
-	world.usage.mps = NULL;
+	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 0), 2);
+	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 1), 1);
+	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 2), 0);
+	assert_null(gs_mps_group(&world.usage, GS_USAGE_NONE));
 	gs_strbuf_free(&text);
 	free_world(&world);
 }

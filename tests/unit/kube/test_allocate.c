@@ -315,7 +315,7 @@ static void test_bad_requests(void **state)
 
 /* ---- A strategy adds to its own shares only ---- */
 
-static int fake_edit(const struct gs_config *config, const struct gs_inventory *inventory,
+static int fake_edit(const void *instance, const struct gs_config *config, const struct gs_inventory *inventory,
 		     const struct gs_resource *resource, const uint32_t *shares, size_t count,
 		     struct gs_container_edit *edit, struct gs_error *err)
 {

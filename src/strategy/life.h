@@ -1,0 +1,97 @@
+/* What a sharing strategy does on a node beyond its shares: it brings up what they need, says whether that is there, tells of
+ * it, and takes it away again. A strategy without this (gs_strategy.life NULL) needs nothing.
+ *
+ * The daemon makes one instance of each for its whole life (active.h). All on the loop's thread, but `deactivate`. */
+#ifndef GPUSHARE_STRATEGY_LIFE_H
+#define GPUSHARE_STRATEGY_LIFE_H
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "core/share/share.h"
+#include "core/usage/usage.h"
+#include "gpu/nvml.h"
+
+/* The node around an instance. */
+struct gs_strategy_node {
+	uv_loop_t *loop;
+	const char *state_dir;
+	const char *cgroups; /* where the node's cgroups are mounted, for what outlives a container; NULL: not in one */
+	void *user;
+	/* Has `run` called on a worker thread, with NVML (NULL: not there), then `done` on the loop's thread, also when the
+	 * daemon stops meanwhile. */
+	void (*work)(void *user, void (*run)(const struct gs_nvml *nvml, void *of), void (*done)(void *of), void *of);
+	/* What `ready` says changed. */
+	void (*changed)(void *user);
+	/* What keeps it from its work may be over: `activate` is to be called again. */
+	void (*again)(void *user);
+	/* It changed what an inventory tells of a GPU. */
+	void (*rescan)(void *user);
+};
+
+/* What is in force. */
+struct gs_strategy_context {
+	const struct gs_config *config;
+	const struct gs_inventory *inventory;
+	const struct gs_plan *plan;
+};
+
+/* Labels are names and values in turn, ended by NULL. */
+typedef void gs_strategy_tell(void *user, const char *const *labels, double value);
+
+/* A process on a device of this strategy: each of the shares that it names, or NULL: it names none. */
+typedef void gs_strategy_client(void *user, const struct gs_usage_share *share, const struct gs_usage_process *process);
+
+struct gs_strategy_metric {
+	const char *name;
+	bool counter; /* else a gauge */
+	const char *help;
+	void (*tell)(const void *instance, gs_strategy_tell *tell, void *user);
+};
+
+/* What is asked of a strategy when no daemon runs: its end for good. */
+struct gs_strategy_end {
+	const char *state_dir;
+	const struct gs_config *config;
+	bool uninstall; /* nothing shall be left; else files stay for a daemon to come */
+	void *user;
+	void (*say)(void *user, const char *text);                 /* a sentence on what was done */
+	void (*failed)(void *user, const struct gs_error *reason); /* the rest is done all the same */
+};
+
+struct gs_strategy_life {
+	const char *title;                        /* for messages: "MPS" */
+	const char *state_file;                   /* in the state directory; NULL: none */
+	const char *status_key;                   /* its member of the status document */
+	const struct gs_strategy_metric *metrics; /* the last one has no name; NULL: none */
+
+	void *(*create)(const struct gs_strategy_node *node);
+	/* Sets what can't change as long as this program runs in `next`, a config about to be in force, to what it is. */
+	void (*keep)(const void *instance, const struct gs_config *now, struct gs_config *next);
+	/* Makes the node as this plan needs it, also when nothing of it is this strategy's any more: what is there and no longer
+	 * needed goes. Called at every change of plan; touches only what differs. */
+	void (*activate)(void *instance, const struct gs_strategy_context *context);
+	/* Something happened on this GPU (its UUID), whatever it means. */
+	void (*observe)(void *instance, const char *gpu);
+	/* Whether it lets a device's shares be given out, however they are shared: what it had there before may be in the way.
+	 * `*reason` is "" or a sentence, valid until the next callback. */
+	bool (*ready)(const void *instance, const struct gs_strategy_context *context, uint32_t device,
+		      const char **reason);
+	/* The same for one share of this strategy, on a device that is ready. */
+	bool (*share_ready)(const void *instance, const struct gs_strategy_context *context,
+			    const struct gs_resource_device *on, const struct gs_share *share);
+	/* What keeps shares from being given out: a sentence each. */
+	void (*problems)(const void *instance, void (*say)(void *user, const char *text), void *user);
+	/* What it brought up, for the status document: a list of objects. With `usage` each has the number of its `clients` too. */
+	json_t *(*status)(const void *instance, const struct gs_usage *usage);
+	void (*clients)(const void *instance, const struct gs_usage *usage, gs_strategy_client *tell, void *user);
+	/* Nothing more is done for what it brought up, which goes on without this program. */
+	void (*stop)(void *instance);
+	/* Once the loop has nothing left to do. */
+	void (*free)(void *instance);
+
+	/* Ends all that it ever brought up on this node. Blocking; from a command line, while no daemon runs. */
+	void (*deactivate)(const struct gs_strategy_end *end);
+};
+
+#endif
