@@ -71,6 +71,7 @@ int mig_call_open(const struct gs_arguments *arguments, struct mig_call *call)
 	const char *const roots[] = {here ? here : "/driver-root", host ? host : "/", NULL};
 	if (gs_hangs_open(roots, &call->nvml, &err) < 0)
 		return mig_fail(call, "%s", err.text);
+	gs_mig_smi_find(roots, &call->change.smi);
 	return GS_EXIT_OK;
 }
 

@@ -69,7 +69,15 @@ bool gs_mig_task_is_done(const struct gs_mig_task *task);
 enum { GS_MIG_REMOVES_MAX = 1 + GS_MIG_INSTANCES_MAX * GS_MIG_COMPUTE_MAX };
 size_t gs_mig_task_removes(const struct gs_mig_task *task, const char *uuids[GS_MIG_REMOVES_MAX]);
 
-/* By nvidia-smi, since NVML has no call for it. What it prints goes to standard error. */
+/* The driver's nvidia-smi, since NVML has no call for a reset. */
+struct gs_mig_smi {
+	char *program;   /* see gs_driver_command */
+	char *libraries; /* folder of the libraries that it needs, where the loader would not find them; NULL: it does */
+};
+/* Below the first of `roots` that has it (NULL ends them), where PATH does not. The strings are freed by gs_mig_smi_free. */
+void gs_mig_smi_find(const char *const *roots, struct gs_mig_smi *smi);
+void gs_mig_smi_free(struct gs_mig_smi *smi);
+/* By nvidia-smi; `user` is a struct gs_mig_smi. What it prints goes to standard error. */
 int gs_mig_reset_by_smi(const struct gs_mig_board *board, void *user, struct gs_error *err);
 
 /* Does all tasks; GPUs on which there is nothing to do are not touched, and without any nothing is written. On failure all

@@ -45,6 +45,7 @@ void gs_mig_change_free(struct gs_mig_change *change)
 	gs_mig_change_withdraw_nothing(change);
 	gs_mig_change_forget_allocated(change);
 	free(change->refused);
+	gs_mig_smi_free(&change->smi);
 	GS_VEC_FREE(&change->devices);
 	GS_VEC_FREE(&change->withdrawn);
 	GS_VEC_FREE(&change->allocated);
@@ -193,7 +194,7 @@ static bool all_withdrawn(struct gs_mig_change *change)
 static int reset_or_say_why(const struct gs_mig_board *board, void *user, struct gs_error *err)
 {
 	struct gs_mig_change *change = user;
-	if (change->reset(board, NULL, err) == 0)
+	if (change->reset(board, &change->smi, err) == 0)
 		return 0;
 	free(change->refused);
 	change->refused = gs_strdup(err->text);

@@ -33,6 +33,7 @@ struct gs_mig_change {
 	void *user; /* of the planner */
 	bool dry_run;
 	const char *state_dir, *proc;
+	struct gs_mig_smi smi; /* `user` of the reset; owned by the change */
 	gs_mig_reset
 		*reset; /* NULL: a GPU that needs a reset waits for one where when_restarted, else that is a failure */
 	const volatile sig_atomic_t *interrupted; /* see struct gs_mig_session */

@@ -1,9 +1,12 @@
 /* Around carrying a plan out: what is to be done, what it takes away, and how a GPU is reset. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/driver_root.h"
 #include "mig/mig_apply.h"
 
 struct gs_mig_task gs_mig_task_idle(const struct gs_mig_board *board)
@@ -51,23 +54,76 @@ size_t gs_mig_task_removes(const struct gs_mig_task *task, const char *uuids[GS_
 	return count;
 }
 
+void gs_mig_smi_find(const char *const *roots, struct gs_mig_smi *smi)
+{
+	gs_mig_smi_free(smi);
+	smi->program = gs_driver_command(roots, "nvidia-smi");
+	for (; *roots && !smi->libraries && strchr(smi->program, '/'); roots++) {
+		smi->libraries = gs_driver_library(*roots, "libnvidia-ml.so.1", NULL);
+		if (smi->libraries)
+			*strrchr(smi->libraries, '/') = '\0';
+	}
+}
+
+void gs_mig_smi_free(struct gs_mig_smi *smi)
+{
+	free(smi->program);
+	free(smi->libraries);
+	*smi = (struct gs_mig_smi){0};
+}
+
+/* This process's environment with `path` first of the loader's folders. The last string is the caller's, and so is the list. */
+static char **environment_with(const char *path)
+{
+	static const char name[] = "LD_LIBRARY_PATH=";
+	const char *before = getenv("LD_LIBRARY_PATH");
+	size_t count = 0, kept = 0;
+	while (environ[count])
+		count++;
+	char **list = gs_calloc(count + 2, sizeof *list);
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(environ[i], name, sizeof name - 1) != 0)
+			list[kept++] = environ[i];
+	list[kept] = gs_printf("%s%s%s%s", name, path, before && *before ? ":" : "", before ? before : "");
+	return list;
+}
+
+static void run_smi(const struct gs_mig_smi *smi, const char *gpu, char **environment)
+{
+	char *const arguments[] = {smi->program, (char *)"--gpu-reset", (char *)"-i", (char *)gpu, NULL};
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+	execvpe(smi->program, arguments, environment ? environment : environ);
+	_exit(127);
+}
+
+static void free_environment(char **environment)
+{
+	char **last = environment;
+	while (last && last[1])
+		last++;
+	if (last)
+		free(*last);
+	free(environment);
+}
+
 int gs_mig_reset_by_smi(const struct gs_mig_board *board, void *user, struct gs_error *err)
 {
+	const struct gs_mig_smi *smi = user;
+	char **environment = smi->libraries ? environment_with(smi->libraries) : NULL;
 	int status;
 	pid_t child = fork();
+	if (child == 0)
+		run_smi(smi, board->uuid, environment);
+	free_environment(environment);
 	if (child < 0)
 		return gs_fail_errno(err, "cannot start nvidia-smi");
-	if (child == 0) {
-		dup2(STDERR_FILENO, STDOUT_FILENO);
-		execlp("nvidia-smi", "nvidia-smi", "--gpu-reset", "-i", board->uuid, (char *)NULL);
-		_exit(127);
-	}
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return gs_fail_errno(err, "cannot wait for nvidia-smi");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi can't be run; it is what resets GPUs");
+		return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi can't be run (%s); it is what resets GPUs",
+			       smi->program);
 	return gs_fail(err, GS_ERROR_SYSTEM, 0, "nvidia-smi --gpu-reset -i %s failed", board->uuid);
 }

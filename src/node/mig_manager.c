@@ -307,6 +307,9 @@ static void start_attempt(struct node *node, struct withdrawal *withdrawal, void
 	change->state_dir = node->options->state_dir;
 	change->proc = "/proc";
 	change->reset = gs_mig_reset_by_smi;
+	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
+				     node->config.flags.nvidia_driver_root, NULL};
+	gs_mig_smi_find(roots, &change->smi);
 	/* Of all devices, not of those that are withdrawn now: a plan that knows only these would avoid what is in use
 	 * among them by taking what is in use elsewhere. */
 	gs_mig_change_forget_allocated(change);

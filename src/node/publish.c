@@ -419,6 +419,47 @@ static void log_notes(const struct gs_plan *before, const struct gs_plan *now)
 			gs_log(GS_LOG_WARNING, now->unmatched[i]);
 }
 
+struct texts {
+	GS_VEC(char *) items;
+};
+
+static void add_text(void *user, const char *text)
+{
+	struct texts *texts = user;
+	*GS_VEC_PUSH(&texts->items) = gs_strdup(text);
+}
+
+static void free_texts(struct texts *texts)
+{
+	for (size_t i = 0; i < texts->items.count; i++)
+		free(texts->items.items[i]);
+	GS_VEC_FREE(&texts->items);
+}
+
+static bool sets_modes(const struct gs_plan *plan)
+{
+	for (size_t i = 0; i < plan->resource_count; i++)
+		for (size_t j = 0; j < plan->resources[i].device_count; j++)
+			if (plan->resources[i].devices[j].strategy->sets_compute_mode)
+				return true;
+	return false;
+}
+
+/* What is said of compute modes. A strategy that sets them, or did a moment ago, restores them itself. */
+static void log_modes(const struct node *node, const struct gs_plan *old_plan, const struct gs_inventory *old_inventory)
+{
+	struct texts before = {0}, now = {0};
+	if (sets_modes(old_plan) || sets_modes(&node->plan))
+		return;
+	gs_plan_modes(old_plan, old_inventory, add_text, &before);
+	gs_plan_modes(&node->plan, &node->inventory, add_text, &now);
+	if (!same_texts(before.items.items, before.items.count, now.items.items, now.items.count))
+		for (size_t i = 0; i < now.items.count; i++)
+			gs_log(GS_LOG_WARNING, now.items.items[i]);
+	free_texts(&before);
+	free_texts(&now);
+}
+
 /* The plan that node->plan is now. */
 static void put_in_force(struct node *node)
 {
@@ -459,6 +500,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 	node->plan = plan;
 	node->inventory_known = true;
 	log_notes(&old_plan, &plan);
+	log_modes(node, &old_plan, &old_inventory);
 	if (known && serves(node)) {
 		put_in_force(node);
 	} else {

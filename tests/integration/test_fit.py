@@ -230,6 +230,7 @@ def test_a_mode_that_keeps_shares_from_being_used_is_said(make, mode, words):
     world.ready(8)
     wait_until(lambda: [problem for problem in world.node.status()["problems"] if "GPU 1 is in compute mode " + words in problem], "the problem")
     assert words in world.sim.run("gpushare", "config", "check", "--gpus", world.node.config).stderr
+    world.node.wait_log("GPU 1 is in compute mode " + words)
     world.mode(1, DEFAULT)
     wait_until(lambda: not world.node.status()["problems"], "no problem left")
 

@@ -3,13 +3,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
-from kubelet import WAIT
+from kubelet import BUILD, WAIT
 from node import GPUSHARE, Node, Sim, wait_until
 
 pytestmark = [
@@ -439,6 +440,26 @@ echo "$@" >> {tmp_path}/resets
     tool.ok("apply", "-c", "all-balanced", "--reset")
     assert tool.layout(0) == tool.layout(1) == BALANCED
     assert (tmp_path / "resets").read_text().split() == ["--gpu-reset", "-i", tool.gpus()[0]["uuid"]]
+
+
+def test_a_reset_by_the_driver_roots_program(make, tmp_path):
+    """In a container the driver's programs are not on PATH, and their libraries not where the loader looks."""
+    tool = make("A100-80GB")
+    tool.sim.inject("--gpu", "0", "mig-needs-reset=on")
+    root = tmp_path / "driver-root"
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+    shutil.copy(os.path.join(BUILD, "sim", "nvml", "libnvidia-ml.so.1"), libraries)
+    (root / "usr/bin").mkdir()
+    write(root / "usr/bin/nvidia-smi", f"""#!/bin/sh
+echo "$LD_LIBRARY_PATH" > {tmp_path}/libraries
+exec gpushare sim inject --gpu "$3" reset
+""")
+    os.chmod(root / "usr/bin/nvidia-smi", 0o755)
+    tool.env["CONTAINER_DRIVER_ROOT"] = str(root)
+    tool.ok("apply", "-c", "all-balanced", "--reset")
+    assert tool.layout(0) == BALANCED
+    assert (tmp_path / "libraries").read_text().startswith(f"{libraries}:")
 
 
 def test_hopper_needs_none(make):
