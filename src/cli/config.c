@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "base/strbuf.h"
 #include "cli/gpus.h"
@@ -15,11 +16,6 @@
 #include "core/config/config_explain.h"
 #include "core/config/config_parse.h"
 #include "strategy/strategies.h"
-
-static const char *environment(const char *name, void *user)
-{
-	return getenv(name);
-}
 
 /* The text of a file, or of standard input for "-"; owned by the caller, NULL when it cannot be read. */
 static char *read_source(const char *path, const char *entry, struct gs_config_source *source, struct gs_error *err)
@@ -167,7 +163,7 @@ static int explain_file(const char *path, const char *entry, bool json)
 		return GS_EXIT_FAILURE;
 	}
 	GS_AUTO_FREE struct gs_config_origin *origins = gs_calloc(gs_config_key_count, sizeof *origins);
-	int result = gs_config_parse_origins(&source, environment, NULL, NULL, 0, &config, origins, &diags);
+	int result = gs_config_parse_origins(&source, gs_environment, NULL, NULL, 0, &config, origins, &diags);
 	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	if (result < 0)
@@ -247,7 +243,8 @@ const struct gs_command gs_command_config_check = {
 	.synopsis = "FILE...",
 	.summary = "check configuration files and say everything that is wrong with them",
 	.description =
-		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
+		"Reads each FILE (- is standard input) as the node daemon would, without its gs_environment, and "
+		"prints "
 		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
 		"manifest "
 		"that holds configurations is accepted; all of them are checked.\n\n"

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/gpus.h"
@@ -16,11 +17,6 @@
 #include "gpu/label_facts.h"
 #include "node/labels.h"
 #include "strategy/strategies.h"
-
-static const char *environment(const char *name, void *user)
-{
-	return getenv(name);
-}
 
 /* As the daemon would: the file (NULL: none) below this shell's environment. */
 static int load_config(const char *path, const char *entry, struct gs_config *config)
@@ -35,7 +31,7 @@ static int load_config(const char *path, const char *entry, struct gs_config *co
 	}
 	if (text)
 		source.text = text;
-	int result = gs_config_parse(&source, environment, NULL, NULL, 0, config, &diags);
+	int result = gs_config_parse(&source, gs_environment, NULL, NULL, 0, config, &diags);
 	gs_print_diagnostics(&diags);
 	gs_diagnostics_free(&diags);
 	return result;

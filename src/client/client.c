@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/socket.h"
 #include "client/methods.h"
 #include "rpc/rpc.h"
 
@@ -32,18 +32,6 @@ static void on_done(void *user, enum rpc_status status, const char *text)
 	struct question *question = user;
 	question->status = status;
 	question->text = gs_strdup(text);
-}
-
-/* Whether anybody listens there. */
-static bool socket_is_served(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-	bool served = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno != ECONNREFUSED;
-	if (fd >= 0)
-		close(fd);
-	return served;
 }
 
 static void explain(const struct question *question, const char *socket_path, struct gs_error *err)
@@ -154,7 +142,7 @@ int node_client_allocations(const char *socket_path, unsigned timeout_ms, struct
 			    struct gs_error *err)
 {
 	*promises = (struct node_promises){0};
-	if (access(socket_path, F_OK) < 0 || !socket_is_served(socket_path))
+	if (access(socket_path, F_OK) < 0 || gs_socket_try(socket_path, SOCK_STREAM) == ECONNREFUSED)
 		return 0;
 	char *answer = ask(socket_path, NODE_ALLOCATIONS_METHOD, NULL, timeout_ms, err);
 	if (!answer)
@@ -244,7 +232,7 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 		return 0;
 	}
 	/* A socket that a daemon left behind when it was killed: nobody listens. */
-	bool nobody = question->status == RPC_UNAVAILABLE && !socket_is_served(socket_path);
+	bool nobody = question->status == RPC_UNAVAILABLE && gs_socket_try(socket_path, SOCK_STREAM) == ECONNREFUSED;
 	if (!nobody)
 		explain(question, socket_path, err);
 	free_withdrawal(withdrawal);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/vec.h"
 
@@ -261,7 +262,7 @@ static bool reopen(struct gs_watch *watch)
 static void *run(void *argument)
 {
 	struct gs_watch *watch = argument;
-	int64_t pause = PAUSE_FIRST_MS;
+	unsigned failures = 0;
 	while (!flag(watch, &watch->stopped)) {
 		nvmlEventSet_t set = NULL;
 		nvmlReturn_t code = GS_NVML(watch->nvml, EventSetCreate, &set);
@@ -277,8 +278,8 @@ static void *run(void *argument)
 		}
 		if (flag(watch, &watch->reopen))
 			worked = reopen(watch);
-		pause = worked ? PAUSE_FIRST_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
-		pause_ms(watch, pause);
+		failures = worked ? 0 : failures + 1;
+		pause_ms(watch, gs_backoff_ms(PAUSE_FIRST_MS, PAUSE_MOST_MS, failures));
 	}
 	pthread_cond_destroy(&watch->wake);
 	pthread_mutex_destroy(&watch->lock);

@@ -24,7 +24,6 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->host_driver_root = gs_strdup(options->host_driver_root);
 	gpus->state_dir = gs_strdup(options->state_dir);
 	gpus->leave_mig = options->leave_mig;
-	gpus->retry_ms = RETRY_FIRST_MS;
 	if (gs_xid_filter_parse(options->disable_healthchecks, options->enable_healthchecks, &gpus->filter, err) < 0)
 		gs_log(GS_LOG_WARNING, "DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS holds what is no XID",
 		       GS_STR("error", err->text));

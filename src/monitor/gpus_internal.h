@@ -56,14 +56,14 @@ struct gpus {
 	uv_loop_t *loop;
 	struct gpus_owner owner;
 	char *driver_root, *host_driver_root, *state_dir;
-	char *unsettled;   /* as last logged */
-	int64_t settle_ns; /* when to try again */
-	unsigned settle_ms;
+	char *unsettled;          /* as last logged */
+	int64_t settle_ns;        /* when to try again */
+	unsigned settle_failures; /* in a row */
 	bool leave_mig;
 	struct gs_nvml *nvml; /* NULL until a look opened it; used by looks, samples and the watch */
 	char driver_version[80];
 	char *waiting_reason;
-	unsigned retry_ms;
+	unsigned retries; /* in a row */
 
 	struct gs_inventory inventory;
 	struct gs_problems problems; /* of the last reading, as told */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "gpu/hangs.h"
@@ -161,10 +162,12 @@ static void tell_settled(struct gpus *gpus, struct look *look)
 	if (!look->settle)
 		return;
 	/* What is tried may itself be an event that brings the next look. */
-	gpus->settle_ms = !look->unsettled ? 0 : gpus->settle_ms ? gpus->settle_ms * 2 : SETTLE_FIRST_MS;
-	if (gpus->settle_ms > SETTLE_MOST_MS)
-		gpus->settle_ms = SETTLE_MOST_MS;
-	gpus->settle_ns = gpus_now_ns() + (int64_t)gpus->settle_ms * 1000000;
+	gpus->settle_ns = gpus_now_ns();
+	if (look->unsettled)
+		gpus->settle_ns +=
+			gs_backoff_ms(SETTLE_FIRST_MS, SETTLE_MOST_MS, gpus->settle_failures++) * INT64_C(1000000);
+	else
+		gpus->settle_failures = 0;
 	free(gpus->unsettled);
 	gpus->unsettled = look->unsettled;
 	look->unsettled = NULL;
@@ -225,10 +228,9 @@ static void after_look(void *user)
 		gpus_look(gpus, true);
 	} else if (retry) {
 		gpus->rescan_due = true;
-		look_in(gpus, gpus->retry_ms);
-		gpus->retry_ms = gpus->retry_ms * 2 < RETRY_MOST_MS ? gpus->retry_ms * 2 : RETRY_MOST_MS;
+		look_in(gpus, gs_backoff_ms(RETRY_FIRST_MS, RETRY_MOST_MS, gpus->retries++));
 	} else {
-		gpus->retry_ms = RETRY_FIRST_MS;
+		gpus->retries = 0;
 		look_when_due(gpus);
 	}
 }

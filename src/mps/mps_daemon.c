@@ -660,7 +660,6 @@ struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, 
 	daemon->facts.wanted = true;
 	daemon->elsewhere = strcmp(root, all->root) != 0;
 	daemon->orphans_due = access(daemon->pipe_directory, F_OK) == 0;
-	daemon->facts.retry_ms = MPS_RETRY_FIRST_MS;
 	uv_timer_init(all->loop, &daemon->timer);
 	uv_fs_event_init(all->loop, &daemon->log_event);
 	uv_fs_event_init(all->loop, &daemon->pipe_event);

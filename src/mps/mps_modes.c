@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "core/share/inventory.h"
@@ -38,7 +39,7 @@ struct gs_mps_modes {
 	json_t *unrestored;   /* by the GPU's UUID: why its mode is not yet as it was before */
 	json_t *put_off_gpus; /* by the GPU's UUID: its mode is restored when MIG goes off */
 	uv_timer_t retry;
-	unsigned retry_ms;
+	unsigned retries; /* in a row */
 };
 
 /* --- one request, on a worker thread --- */
@@ -69,7 +70,7 @@ static void on_retry(uv_timer_t *timer)
 	struct gs_mps_modes *modes = timer->data;
 	const char *gpu;
 	json_t *reason;
-	modes->retry_ms = modes->retry_ms * 2 < RETRY_MOST_MS ? modes->retry_ms * 2 : RETRY_MOST_MS;
+	modes->retries++;
 	json_object_foreach(modes->unrestored, gpu, reason) gs_mps_modes_request(modes, gpu, false);
 }
 
@@ -82,10 +83,11 @@ static void note_restored(struct gs_mps_modes *modes, const struct request *requ
 		       GS_STR("gpu", request->gpu), GS_STR("error", modes->err.text));
 	if (!is) {
 		json_object_del(modes->unrestored, request->gpu);
-		modes->retry_ms = RETRY_FIRST_MS;
+		modes->retries = 0;
 	} else {
 		json_object_set_new(modes->unrestored, request->gpu, json_string(modes->err.text));
-		uv_timer_start(&modes->retry, on_retry, modes->retry_ms, 0);
+		uv_timer_start(&modes->retry, on_retry, gs_backoff_ms(RETRY_FIRST_MS, RETRY_MOST_MS, modes->retries),
+			       0);
 	}
 	if (is != was)
 		modes->options.changed(modes->options.user);
@@ -208,7 +210,6 @@ struct gs_mps_modes *gs_mps_modes_new(const struct gs_mps_modes_options *options
 	modes->options = *options;
 	modes->unrestored = json_object();
 	modes->put_off_gpus = json_object();
-	modes->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(options->loop, &modes->retry);
 	modes->retry.data = modes;
 	gs_mps_record_open(&modes->record, options->state_dir, &problem);

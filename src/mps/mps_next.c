@@ -1,5 +1,7 @@
 #include "mps/mps_next.h"
 
+#include "base/backoff.h"
+
 enum {
 	START_MS = 2000, /* from the end of `-d` to a control socket */
 	START_LOOK_MS = 10,
@@ -95,16 +97,14 @@ struct mps_next mps_next_end(struct mps_facts *facts, uint64_t now_ms)
 
 unsigned mps_note_failure(struct mps_facts *facts)
 {
-	unsigned pause_ms = facts->retry_ms;
 	facts->started_ms = 0;
-	facts->retry_ms = pause_ms * 2 < RETRY_MOST_MS ? pause_ms * 2 : RETRY_MOST_MS;
-	return pause_ms;
+	return gs_backoff_ms(MPS_RETRY_FIRST_MS, RETRY_MOST_MS, facts->failures++);
 }
 
 bool mps_note_death(struct mps_facts *facts, uint64_t now_ms)
 {
 	if (facts->ready_ms && now_ms - facts->ready_ms >= STABLE_MS)
-		facts->retry_ms = MPS_RETRY_FIRST_MS;
+		facts->failures = 0;
 	facts->unanswered = 0;
 	facts->orphan_fault_ms = facts->fault_ms;
 	facts->ready_ms = facts->fault_ms = 0;

@@ -29,7 +29,7 @@ struct mps_facts {
 	bool orphans;                            /* servers of a control daemon that died still have the GPU */
 	unsigned faults;                         /* of clients, so far */
 	unsigned unanswered;                     /* questions in a row */
-	unsigned retry_ms;                       /* the pause after the next failure */
+	unsigned failures;                       /* in a row */
 	uint64_t started_ms;                     /* when `-d` ended well, while its process is not known */
 	uint64_t ready_ms;                       /* since when it has its settings */
 	uint64_t fault_ms;                       /* when a server was first seen in FAULT */

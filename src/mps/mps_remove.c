@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/socket.h"
 #include "base/file.h"
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
@@ -47,15 +47,9 @@ static bool is_device(const char *name)
 /* Whether somebody listens at the folder's control socket, whoever it is. */
 static bool is_in_use(const char *root, const char *name)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	GS_AUTO_FREE char *path = gs_printf("%s/%s/pipe/control", root, name);
-	if (strlen(path) >= sizeof address.sun_path)
-		return false; /* then nobody can */
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	GS_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	/* EPROTOTYPE: it is a socket of another type. */
-	return fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN ||
-			   errno == EPROTOTYPE);
+	int failed = gs_socket_try(path, SOCK_SEQPACKET);
+	return !failed || failed == EPROTOTYPE;
 }
 
 static int remove_device(DIR *root, const char *path, const char *name, struct gs_error *err)

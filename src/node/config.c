@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
@@ -20,11 +21,6 @@ enum {
 	LOOK_AGAIN_MS = 1000,      /* for a directory that could not be watched */
 	LABEL_WAIT_MS = 10 * 1000, /* at the first start, for the label to say which configuration */
 };
-
-static const char *environment(const char *name, void *user)
-{
-	return getenv(name);
-}
 
 /* All of a file's problems in one text, a line each. */
 static char *join(const struct gs_diagnostics *diagnostics)
@@ -42,7 +38,7 @@ static int parse(const struct node *node, const char *name, const char *text, si
 	const struct gs_config_source source = {
 		.name = name, .text = text, .length = length, .untrusted = !node->options->trust_config};
 	struct gs_diagnostics diagnostics = {0};
-	int result = gs_config_parse(&source, environment, NULL, node->options->overrides,
+	int result = gs_config_parse(&source, gs_environment, NULL, node->options->overrides,
 				     node->options->override_count, config, &diagnostics);
 	for (size_t i = 0; i < diagnostics.count; i++)
 		if (diagnostics.items[i].warning)

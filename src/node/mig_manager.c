@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -39,7 +40,7 @@ struct mig_manager {
 	bool working; /* an attempt is under way, or the kubelet is being asked for it */
 	bool again;   /* something else is wanted by now */
 	unsigned failures;
-	uint64_t retry_ms;
+	unsigned retries; /* in a row */
 	uv_timer_t retry;
 
 	struct withdrawal *withdrawal; /* of change.withdrawn */
@@ -195,8 +196,7 @@ static void on_retry(uv_timer_t *timer)
 
 static void retry_later(struct mig_manager *manager)
 {
-	uv_timer_start(&manager->retry, on_retry, manager->retry_ms, 0);
-	manager->retry_ms = manager->retry_ms * 2 < RETRY_MOST_MS ? manager->retry_ms * 2 : RETRY_MOST_MS;
+	uv_timer_start(&manager->retry, on_retry, gs_backoff_ms(RETRY_FIRST_MS, RETRY_MOST_MS, manager->retries++), 0);
 }
 
 /* Somebody is in the way, or a restart of the machine is waited for. Who comes next must not take what the others will
@@ -367,8 +367,7 @@ void mig_manager_want(struct node *node, const char *name)
 		return;
 	free(manager->wanted);
 	manager->wanted = name ? gs_strdup(name) : NULL;
-	manager->failures = 0;
-	manager->retry_ms = RETRY_FIRST_MS;
+	manager->failures = manager->retries = 0;
 	manager->state = STATE_NONE; /* so that the same state again is told for the new configuration */
 	if (manager->seen || !name)
 		attempt(manager);
@@ -419,7 +418,6 @@ void mig_manager_start(struct node *node)
 	struct mig_manager *manager = gs_calloc(1, sizeof *manager);
 	manager->node = node;
 	manager->reason = gs_strdup("");
-	manager->retry_ms = RETRY_FIRST_MS;
 	uv_timer_init(&node->loop, &manager->retry);
 	manager->retry.data = manager;
 	uv_timer_init(&node->loop, &manager->patience);

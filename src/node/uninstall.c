@@ -11,13 +11,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/environment.h"
+#include "base/socket.h"
 #include "base/driver_root.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -39,16 +40,11 @@ enum {
 
 /* --- what a command line alone says --- */
 
-static const char *environment(const char *name, void *user)
-{
-	return getenv(name);
-}
-
 static int read_settings(const struct node_options *options, struct gs_config *config, struct gs_error *err)
 {
 	const struct gs_config_source source = {.name = "(no file)", .text = "", .length = 0};
 	struct gs_diagnostics diagnostics = {0};
-	int result = gs_config_parse(&source, environment, NULL, options->overrides, options->override_count, config,
+	int result = gs_config_parse(&source, gs_environment, NULL, options->overrides, options->override_count, config,
 				     &diagnostics);
 	if (result < 0)
 		gs_fail(err, GS_ERROR_INPUT, 0, "%s",
@@ -138,12 +134,7 @@ static void deactivate(struct work *work, const struct gs_strategy_life *life, c
 static bool is_dead_socket(const char *path)
 {
 	struct stat about;
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if (lstat(path, &about) < 0 || !S_ISSOCK(about.st_mode) || strlen(path) >= sizeof address.sun_path)
-		return false;
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	GS_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == ECONNREFUSED;
+	return lstat(path, &about) == 0 && S_ISSOCK(about.st_mode) && gs_socket_try(path, SOCK_STREAM) == ECONNREFUSED;
 }
 
 static bool is_plugin_socket(const char *path, const char *name)

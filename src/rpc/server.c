@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/socket.h"
 #include "rpc/link.h"
 #include "rpc/rpc.h"
 #include "rpc/session.h"
@@ -444,22 +445,13 @@ static bool is_own_socket(const struct rpc_server *server)
 	return lstat(server->path, &status) == 0 && status.st_dev == server->device && status.st_ino == server->inode;
 }
 
-/* Whether somebody accepts connections there. */
-static bool is_served(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	GS_AUTO_CLOSE int fd = rpc_socket();
-	memcpy(address.sun_path, path, strlen(path) + 1); /* it was bound before */
-	return fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
-}
-
 int rpc_server_listen_again(struct rpc_server *server, bool *again, struct gs_error *err)
 {
 	struct rpc_server before = *server;
 	*again = false;
 	if (server->stopping || server->fd < 0 || is_own_socket(server))
 		return 0;
-	if (is_served(server->path))
+	if (gs_socket_try(server->path, SOCK_STREAM) == 0)
 		return gs_fail(err, GS_ERROR_SYSTEM, EADDRINUSE, "another process serves at %s now", server->path);
 	if (begin_listening(server, err) < 0)
 		return -1;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
@@ -177,8 +178,6 @@ char *api_error_message(const char *body, size_t length)
 
 unsigned api_backoff_ms(unsigned attempt, uint32_t random)
 {
-	uint64_t base = attempt < 7 ? (uint64_t)BACKOFF_FIRST_MS << attempt : BACKOFF_MOST_MS;
-	if (base > BACKOFF_MOST_MS)
-		base = BACKOFF_MOST_MS;
+	uint64_t base = gs_backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MOST_MS, attempt);
 	return (unsigned)(base / 2 + base * random / UINT32_MAX);
 }

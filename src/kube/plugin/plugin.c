@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "base/backoff.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/socket.h"
 #include "kube/plugin/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
 
@@ -91,21 +92,10 @@ static void stop_server(struct kube_plugin *plugin)
 	rpc_server_stop(server, on_server_stopped, plugin);
 }
 
-/* Whether someone accepts connections at `path`; a socket that was left behind refuses them. */
-static bool is_served(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof address.sun_path)
-		return false;
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	GS_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	return fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
-}
-
 static int serve(struct kube_plugin *plugin, struct gs_error *err)
 {
 	/* Taking its socket would make two plugins hand out the same GPUs in turns. */
-	if (is_served(plugin->socket_path))
+	if (gs_socket_try(plugin->socket_path, SOCK_STREAM) == 0)
 		return gs_fail(
 			err, GS_ERROR_SYSTEM, EADDRINUSE,
 			"another device plugin serves %s at %s; remove it, as NVIDIA's from the gpu-operator with "
@@ -134,7 +124,6 @@ int kube_plugin_start(uv_loop_t *loop, const char *directory, const char *kubele
 	plugin->kubelet_socket = gs_strdup(kubelet_socket);
 	plugin->owner = *owner;
 	plugin->view = *view;
-	plugin->retry_ms = RETRY_FIRST_MS;
 	kube_plugin_encode_list(plugin);
 	uv_timer_init(loop, &plugin->retry);
 	plugin->retry.data = plugin;
@@ -203,12 +192,11 @@ static void on_register_done(void *user, enum rpc_status status, const char *tex
 	close_kubelet(plugin);
 	if (status == RPC_OK) {
 		plugin->registered = true;
-		plugin->retry_ms = RETRY_FIRST_MS;
+		plugin->retries = 0;
 		report(plugin, NULL);
 		return;
 	}
-	retry_later(plugin, plugin->retry_ms);
-	plugin->retry_ms = plugin->retry_ms * 2 < RETRY_MOST_MS ? plugin->retry_ms * 2 : RETRY_MOST_MS;
+	retry_later(plugin, gs_backoff_ms(RETRY_FIRST_MS, RETRY_MOST_MS, plugin->retries++));
 	struct gs_error err;
 	gs_fail(&err, GS_ERROR_GRPC, (int)status, "the kubelet at %s did not register %s: %s", plugin->kubelet_socket,
 		plugin->view.resource->name, text);
@@ -270,7 +258,7 @@ int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err)
 	plugin->registered = false;
 	if (serve(plugin, err) < 0)
 		return -1;
-	plugin->retry_ms = RETRY_FIRST_MS;
+	plugin->retries = 0;
 	kube_plugin_register(plugin);
 	return 0;
 }

@@ -35,7 +35,7 @@ struct kube_plugin {
 	struct rpc_client *kubelet;
 	struct rpc_client_call *registering;
 	uv_timer_t retry;
-	unsigned retry_ms;
+	unsigned retries; /* in a row */
 	bool registered;
 	char problem[sizeof((struct gs_error *)0)->text]; /* why it is not registered; "" */
 	bool retired;                                     /* another daemon registers; what is open is answered on */

@@ -19,7 +19,6 @@ static struct mps_facts well(unsigned ago)
 				  .runs = true,
 				  .exclusive = true,
 				  .mode_taken = true,
-				  .retry_ms = MPS_RETRY_FIRST_MS,
 				  .ready_ms = NOW - ago,
 				  .set_ms = NOW - ago};
 }
@@ -223,10 +222,10 @@ static void pauses_grow_until_it_was_stable(void **state)
 	assert_true(sum_ms > 100 + 200 + 400);
 	facts.ready_ms = NOW;
 	mps_note_death(&facts, NOW + 59999);
-	assert_int_equal(facts.retry_ms, 30000);
+	assert_int_equal(facts.failures, 12);
 	facts.ready_ms = NOW;
 	mps_note_death(&facts, NOW + 60000);
-	assert_int_equal(facts.retry_ms, MPS_RETRY_FIRST_MS);
+	assert_int_equal(mps_note_failure(&facts), MPS_RETRY_FIRST_MS);
 	assert_int_equal(facts.ready_ms, 0);
 }
 
