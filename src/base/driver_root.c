@@ -86,7 +86,8 @@ char *gs_root_join(const char *root, const char *path)
 	return gs_printf("%.*s%s", (int)length, root ? root : "", path);
 }
 
-char *gs_root_resolve(const char *root, const char *path)
+/* Where a file below the root really is, counted from the root; owned by the caller. NULL when it is not there. */
+static char *gs_root_resolve(const char *root, const char *path)
 {
 	GS_AUTO_FREE char *rest = gs_strdup(path);
 	char done[PATH_MAX] = "";

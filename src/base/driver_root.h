@@ -14,10 +14,7 @@
 /* ROOT and PATH (which begins with "/") in one; NULL and "" mean "/". Owned by the caller. */
 char *gs_root_join(const char *root, const char *path);
 
-/* Where a file below the root really is, counted from the root; owned by the caller. NULL when it is not there. */
-char *gs_root_resolve(const char *root, const char *path);
-
-/* The same, if it is of this type (S_IFREG...). */
+/* Where a file below the root really is, counted from the root, if it is of this type (S_IFREG...). */
 char *gs_root_find(const char *root, const char *path, mode_t type);
 
 /* Folders that exist below the root and may hold the driver's libraries, counted from the root, in the order in which to

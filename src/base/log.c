@@ -13,7 +13,6 @@ enum { LINE_LIMIT = 4096 };
 
 static enum gs_log_level minimum_level = GS_LOG_INFO;
 static bool as_json;
-static int output_fd = STDERR_FILENO;
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 static const char *const level_labels[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
@@ -101,7 +100,7 @@ static void put_field(struct line *line, const struct gs_log_field *field)
 
 void gs_log_fields(enum gs_log_level level, const char *message, const struct gs_log_field *fields, size_t count)
 {
-	if (level < minimum_level || output_fd < 0)
+	if (level < minimum_level)
 		return;
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -128,7 +127,7 @@ void gs_log_fields(enum gs_log_level level, const char *message, const struct gs
 	if (as_json)
 		line.text[line.length++] = '}';
 	line.text[line.length++] = '\n';
-	ssize_t written = write(output_fd, line.text, line.length);
+	ssize_t written = write(STDERR_FILENO, line.text, line.length);
 	(void)written; /* nowhere left to report a failing stderr */
 }
 
@@ -147,9 +146,4 @@ void gs_log_configure(enum gs_log_level minimum, bool json)
 {
 	minimum_level = minimum;
 	as_json = json;
-}
-
-void gs_log_set_fd(int fd)
-{
-	output_fd = fd;
 }

@@ -39,7 +39,5 @@ void gs_log_fields(enum gs_log_level level, const char *message, const struct gs
 /* Defaults: level info, text. Names: debug, info, warning, error. false if the name is unknown. */
 bool gs_log_level_by_name(const char *name, enum gs_log_level *level);
 void gs_log_configure(enum gs_log_level minimum, bool json);
-/* Tests redirect lines to a descriptor of theirs; -1 drops them. */
-void gs_log_set_fd(int fd);
 
 #endif

@@ -189,7 +189,8 @@ static const char exit_status[] =
 	"# EXIT STATUS\n\n0 on success, 1 when it failed (the reason is on standard error), 2 when the command "
 	"line was wrong.\n\n";
 
-void gs_help_man(FILE *out, const struct gs_command *command)
+/* The command's man page in section 1, as scdoc source. */
+static void gs_help_man(FILE *out, const struct gs_command *command)
 {
 	page_name(out, command->name);
 	fputs("(1)\n\n# NAME\n\n", out);
@@ -217,7 +218,8 @@ void gs_help_man(FILE *out, const struct gs_command *command)
 	fputs("# SEE ALSO\n\n*gpushare*(1)\n", out);
 }
 
-void gs_help_man_overview(FILE *out)
+/* The page of gpushare itself. */
+static void gs_help_man_overview(FILE *out)
 {
 	fprintf(out,
 		"gpushare(1)\n\n# NAME\n\ngpushare - %s\n\n# SYNOPSIS\n\n*gpushare* _COMMAND_ [ARGUMENT...]\n\n# "

@@ -12,9 +12,5 @@ void gs_help_overview(FILE *out);
 void gs_help_family(FILE *out, const char *family);
 /* One command: usage, description, options, examples. */
 void gs_help_command(FILE *out, const struct gs_command *command);
-/* The command's man page in section 1, as scdoc source. */
-void gs_help_man(FILE *out, const struct gs_command *command);
-/* The page of gpushare itself. */
-void gs_help_man_overview(FILE *out);
 
 #endif

@@ -158,7 +158,6 @@ struct node_withdrawal {
 	uv_loop_t loop;
 	struct rpc_client *client;
 	struct question question;
-	struct node_promises promises;
 };
 
 static char *withdraw_request(const char *const *uuids, size_t count, const char *reason)
@@ -177,7 +176,6 @@ static void free_withdrawal(struct node_withdrawal *withdrawal)
 	rpc_client_free(withdrawal->client);
 	uv_run(&withdrawal->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&withdrawal->loop);
-	node_promises_free(&withdrawal->promises);
 	free(withdrawal->question.answer);
 	free(withdrawal->question.text);
 	free(withdrawal);
@@ -227,7 +225,6 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 	await_reply(withdrawal, timeout_ms);
 	free(request);
 	if (question->answer && !question->text) {
-		read_promises(question->answer, &withdrawal->promises);
 		*ret = withdrawal;
 		return 0;
 	}
@@ -237,12 +234,6 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 		explain(question, socket_path, err);
 	free_withdrawal(withdrawal);
 	return nobody ? 0 : -1;
-}
-
-size_t node_withdrawal_promised(const struct node_withdrawal *withdrawal, const struct node_promised **promised)
-{
-	*promised = withdrawal ? withdrawal->promises.items : NULL;
-	return withdrawal ? withdrawal->promises.count : 0;
 }
 
 void node_client_restore(struct node_withdrawal *withdrawal)

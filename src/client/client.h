@@ -40,8 +40,6 @@ void node_promises_free(struct node_promises *promises);
  * daemon is there and cannot be asked, so it is not safe to go on. `reason` is shown to users: "mig apply all-balanced". */
 int node_client_withdraw(const char *socket_path, const char *const *uuids, size_t count, const char *reason,
 			 unsigned timeout_ms, struct node_withdrawal **withdrawal, struct gs_error *err);
-/* What was handed out before and may be in use though no process runs on it yet; valid until the end. Returns how many. */
-size_t node_withdrawal_promised(const struct node_withdrawal *withdrawal, const struct node_promised **promised);
 /* The daemon looks at the GPUs anew and hands out what is there then. NULL is fine. */
 void node_client_restore(struct node_withdrawal *withdrawal);
 

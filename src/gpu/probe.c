@@ -38,13 +38,6 @@ static void read_energy(const struct gs_nvml *nvml, nvmlDevice_t device, struct 
 		probe->energy_mj = energy;
 }
 
-void gs_probe_touch(const struct gs_nvml *nvml, const char *uuid)
-{
-	nvmlDevice_t device;
-	struct gs_probe unused;
-	answers(nvml, uuid, &device, &unused);
-}
-
 void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe *probe)
 {
 	*probe = (struct gs_probe){.result = GS_PROBE_OK, .ecc_uncorrectable = UINT64_MAX, .energy_mj = UINT64_MAX};

@@ -13,7 +13,4 @@ void gs_probe_read(const struct gs_nvml *nvml, const char *uuid, struct gs_probe
  * they count for all devices of the GPU. */
 void gs_probe_read_mig(const struct gs_nvml *nvml, const char *gpu_uuid, const char *uuid, struct gs_probe *probe);
 
-/* Asks whether the GPU answers, to no other end than to see it hang if it does. */
-void gs_probe_touch(const struct gs_nvml *nvml, const char *uuid);
-
 #endif

@@ -43,7 +43,8 @@ int root_open_regular(int at)
 	return fd;
 }
 
-int root_open_folder(int root, const char *path)
+/* The folder, made with its parents where it is missing; a descriptor. */
+static int root_open_folder(int root, const char *path)
 {
 	char part[PATH_MAX];
 	size_t length = strlen(path);

@@ -10,8 +10,6 @@ int root_open(int root, const char *path, int flags);
 /* Opens for reading what an O_PATH descriptor stands for, if it is a regular file (errno EINVAL: it is not). A FIFO or a
  * device of an image is never opened for real: that alone can block, or make a device act. Takes over `at`. */
 int root_open_regular(int at);
-/* The folder, made with its parents where it is missing; a descriptor. */
-int root_open_folder(int root, const char *path);
 /* Makes the link, in place of any other file that is there. */
 int root_link(int root, const char *path, const char *target);
 /* Writes a new file and renames it, so that there is the old content or the new. */

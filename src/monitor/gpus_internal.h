@@ -103,7 +103,6 @@ void gpus_free_when_stopped(struct gpus *gpus);
 
 /* look.c: looks now, or, when a look is under way, once more after it if everything is to be read anew. */
 void gpus_look(struct gpus *gpus, bool rescan);
-void gpus_look_free(struct look *look);
 void gpus_set_waiting_reason(struct gpus *gpus, const char *reason);
 
 /* found.c: takes over what a look found. */

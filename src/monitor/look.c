@@ -173,7 +173,7 @@ static void tell_settled(struct gpus *gpus, struct look *look)
 	look->unsettled = NULL;
 }
 
-void gpus_look_free(struct look *look)
+static void gpus_look_free(struct look *look)
 {
 	free(look->driver_root);
 	free(look->host_driver_root);

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/log.h"
 #include "core/share/inventory.h"
 

@@ -63,7 +63,9 @@ static char *hidden_name(const char *path)
 	return gs_printf("%.*s/.%s", length, path, slash ? slash + 1 : path);
 }
 
-int node_feature_file_write(const char *path, const char *text, bool *written, struct gs_error *err)
+/* Makes the file's content `text`, unless it is already (`written` tells). Atomic, and under a hidden name until it is
+ * whole. Waits for the disk. */
+static int node_feature_file_write(const char *path, const char *text, bool *written, struct gs_error *err)
 {
 	size_t length;
 	*written = false;

@@ -26,9 +26,6 @@ const char *node_labels_problem(const struct node *node);
 char *node_own_namespace(const char *service_account_dir);
 /* The machine's product name: the file's first line; "" without one. */
 void node_read_machine(const char *path, char *machine, size_t size);
-/* Makes the file's content `text`, unless it is already (`written` tells). Atomic, and under a hidden name until it is
- * whole. Waits for the disk. */
-int node_feature_file_write(const char *path, const char *text, bool *written, struct gs_error *err);
 
 /* In the state directory: what the feature file was last made. */
 #define NODE_LABELS_RECORD "labels.last"

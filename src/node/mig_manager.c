@@ -358,7 +358,8 @@ void mig_manager_resume(struct node *node)
 		attempt(node->mig);
 }
 
-void mig_manager_want(struct node *node, const char *name)
+/* The label's value; NULL: the node has none, and its GPUs stay as they are. */
+static void mig_manager_want(struct node *node, const char *name)
 {
 	struct mig_manager *manager = node->mig;
 	if (!manager || node->stopping || !node->gpus)

@@ -13,8 +13,6 @@
 
 /* The cluster is joined: watches the label. */
 void mig_manager_start(struct node *node);
-/* The label's value; NULL: the node has none, and its GPUs stay as they are. */
-void mig_manager_want(struct node *node, const char *name);
 /* The GPUs were read and are ours, and what is allocated of them is known: what the label wants is attempted from now on. */
 void mig_manager_seen(struct node *node);
 /* A look at the GPUs has ended. */

@@ -139,8 +139,8 @@ static void make_specs(const struct node *node, struct job *job)
 		return;
 	for (const char *const *class = gs_cdi_classes; *class; class ++) {
 		bool written;
-		GS_AUTO_FREE char *spec = wanted ? gs_cdi_render_with_driver(&job->config, &job->inventory, *class,
-									     &check, job->found ? &driver : NULL)
+		GS_AUTO_FREE char *spec = wanted ? gs_cdi_render(&job->config, &job->inventory, *class, &check,
+								 job->found ? &driver : NULL)
 						 : NULL;
 		int result = gs_cdi_write(node->options->cdi_dir, *class, spec, &written, &err);
 		job->written |= result == 0 && written;

@@ -31,26 +31,6 @@ void gs_config_free(struct gs_config *config)
 	*config = (struct gs_config){0};
 }
 
-size_t gs_config_diff(const struct gs_config *a, const struct gs_config *b, char **paths)
-{
-	GS_AUTO_STRBUF struct gs_strbuf names = {0};
-	size_t count = 0;
-	for (size_t i = 0; i < gs_config_key_count; i++) {
-		const struct gs_config_key *key = &gs_config_keys[i];
-		GS_AUTO_STRBUF struct gs_strbuf left = {0}, right = {0};
-		if (gs_config_key_in_list(key))
-			continue;
-		gs_value_format(key, a, &left);
-		gs_value_format(key, b, &right);
-		if (left.length == right.length && (!left.length || memcmp(left.data, right.data, left.length) == 0))
-			continue;
-		gs_strbuf_printf(&names, "%s%s", count++ ? ", " : "", key->path);
-	}
-	if (paths)
-		*paths = gs_strbuf_take(&names);
-	return count;
-}
-
 unsigned gs_sharing_thread_percentage(const struct gs_sharing_resource *entry)
 {
 	if (entry->active_thread_percentage)

@@ -120,8 +120,4 @@ void gs_config_free(struct gs_config *config);
 /* activeThreadPercentage of an entry of sharing.mps, or what it is without one: 100 / replicas, and at least 1. */
 unsigned gs_sharing_thread_percentage(const struct gs_sharing_resource *entry);
 
-/* How many keys differ in what they mean (places in the file do not count); 0: the two are the same. `paths` (may be
- * NULL) gets their names, separated by ", ", owned by the caller. */
-size_t gs_config_diff(const struct gs_config *a, const struct gs_config *b, char **paths);
-
 #endif

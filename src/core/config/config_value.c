@@ -224,7 +224,8 @@ static bool is_dns1123_subdomain(const char *text)
 	}
 }
 
-char *gs_resource_name_full(const char *name, struct gs_error *err)
+/* The full resource name, owned by the caller; NULL on failure. */
+static char *gs_resource_name_full(const char *name, struct gs_error *err)
 {
 	static const char prefix[] = "nvidia.com/";
 	const char *part = strncmp(name, prefix, sizeof prefix - 1) == 0 ? name + sizeof prefix - 1 : name;

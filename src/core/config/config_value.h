@@ -18,7 +18,4 @@ void gs_value_format(const struct gs_config_key *key, const void *base, struct g
 /* Frees what the field owns; lists with their items. */
 void gs_value_free(const struct gs_config_key *key, void *base);
 
-/* The full resource name, owned by the caller; NULL on failure. */
-char *gs_resource_name_full(const char *name, struct gs_error *err);
-
 #endif

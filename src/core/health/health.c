@@ -146,14 +146,6 @@ bool gs_health_xid(struct gs_health *health, uint64_t xid, int64_t now_ns)
 	return event(health, fault, text, now_ns);
 }
 
-bool gs_health_lost(struct gs_health *health, int64_t now_ns)
-{
-	if (!health->filter->other_checks)
-		return false;
-	health->seen_lost = true;
-	return event(health, FAULT_LOST, "the GPU is lost", now_ns);
-}
-
 bool gs_health_hangs(struct gs_health *health, int64_t now_ns)
 {
 	if (!health->filter->other_checks)
@@ -167,11 +159,6 @@ bool gs_health_hangs(struct gs_health *health, int64_t now_ns)
 bool gs_health_ecc_double(struct gs_health *health, int64_t now_ns)
 {
 	return health->filter->other_checks && event(health, FAULT_RESET, "double-bit ECC error", now_ns);
-}
-
-bool gs_health_remap_failed(struct gs_health *health, int64_t now_ns)
-{
-	return health->filter->other_checks && event(health, FAULT_REMAP, "a memory row could not be remapped", now_ns);
 }
 
 /* Whether a counter is lower than it was; keeps its last known value. */

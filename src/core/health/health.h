@@ -78,11 +78,9 @@ void gs_health_init(struct gs_health *health, const struct gs_health_settings *s
 /* Events. Each returns whether the GPU turned healthy or unhealthy, so that it must be published; what the filter does
  * not watch changes nothing. */
 bool gs_health_xid(struct gs_health *health, uint64_t xid, int64_t now_ns);
-bool gs_health_lost(struct gs_health *health, int64_t now_ns);
 /* A look at it does not return; the next one that does proves that it answers. */
 bool gs_health_hangs(struct gs_health *health, int64_t now_ns);
 bool gs_health_ecc_double(struct gs_health *health, int64_t now_ns);
-bool gs_health_remap_failed(struct gs_health *health, int64_t now_ns);
 bool gs_health_probe(struct gs_health *health, const struct gs_probe *probe, int64_t now_ns);
 
 bool gs_health_is_healthy(const struct gs_health *health);

@@ -124,12 +124,6 @@ static const struct gs_xid table[] = {
 	{172, GS_XID_NEEDS_RESET, "uncorrectable error in on-chip memory"},
 };
 
-const struct gs_xid *gs_xid_table(size_t *count)
-{
-	*count = GS_ARRAY_LENGTH(table);
-	return table;
-}
-
 const struct gs_xid *gs_xid_find(uint64_t number)
 {
 	size_t low = 0, high = GS_ARRAY_LENGTH(table);

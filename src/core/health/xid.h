@@ -28,8 +28,6 @@ struct gs_xid {
 const struct gs_xid *gs_xid_find(uint64_t number);
 enum gs_xid_class gs_xid_class(uint64_t number);
 const char *gs_xid_text(uint64_t number); /* "unknown error" when not in the table */
-/* The whole table, by number. */
-const struct gs_xid *gs_xid_table(size_t *count);
 
 /* Which faults count. */
 struct gs_xid_filter {

@@ -36,11 +36,6 @@ static bool is_name(const char *text, size_t length)
 	return true;
 }
 
-bool gs_label_value_valid(const char *value)
-{
-	return !*value || is_name(value, strlen(value));
-}
-
 bool gs_label_key_valid(const char *key)
 {
 	size_t prefix = strlen(PREFIX);
@@ -718,14 +713,6 @@ bool gs_labels_equal(const struct gs_labels *a, const struct gs_labels *b)
 		if (strcmp(a->items[i].key, b->items[i].key) != 0 || strcmp(a->items[i].value, b->items[i].value) != 0)
 			return false;
 	return true;
-}
-
-const char *gs_labels_get(const struct gs_labels *labels, const char *key)
-{
-	for (size_t i = 0; i < labels->count; i++)
-		if (strcmp(labels->items[i].key, key) == 0)
-			return labels->items[i].value;
-	return NULL;
 }
 
 void gs_labels_feature_file(const struct gs_labels *labels, struct gs_strbuf *out)

@@ -53,7 +53,6 @@ struct gs_label_facts {
 /* Frees the arrays and leaves nothing known. */
 void gs_label_facts_free(struct gs_label_facts *facts);
 void gs_label_facts_copy(struct gs_label_facts *to, const struct gs_label_facts *from);
-bool gs_label_facts_equal(const struct gs_label_facts *a, const struct gs_label_facts *b);
 /* NULL when nothing is known of it. */
 const struct gs_gpu_facts *gs_label_facts_of_gpu(const struct gs_label_facts *facts, const char *uuid);
 const struct gs_mig_facts *gs_label_facts_of_mig(const struct gs_label_facts *facts, const char *uuid);
@@ -79,8 +78,6 @@ void gs_labels_build(const struct gs_config *config, const struct gs_inventory *
 		     const struct gs_label_facts *facts, struct gs_labels *labels);
 void gs_labels_free(struct gs_labels *labels);
 bool gs_labels_equal(const struct gs_labels *a, const struct gs_labels *b);
-/* NULL when there is none of that key. */
-const char *gs_labels_get(const struct gs_labels *labels, const char *key);
 
 /* Node Feature Discovery's form of a feature file: a line KEY=VALUE for each label. */
 void gs_labels_feature_file(const struct gs_labels *labels, struct gs_strbuf *out);
@@ -91,8 +88,7 @@ void gs_labels_markdown(struct gs_strbuf *out);
  * blanks become '-'. Beyond GFD: cut to 63 characters, and begins and ends with a letter or digit, as Kubernetes
  * demands; may end up empty. */
 void gs_label_sanitise(const char *text, char value[GS_LABEL_VALUE_MAX + 1]);
-/* Whether Kubernetes takes this as a label's value, or as a key that has a prefix. */
-bool gs_label_value_valid(const char *value);
+/* Whether Kubernetes takes this as the key of a label, with its prefix. */
 bool gs_label_key_valid(const char *key);
 
 #endif

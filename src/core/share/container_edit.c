@@ -46,13 +46,6 @@ void gs_container_edit_annotation(struct gs_container_edit *edit, const char *ke
 	set(&edit->annotations, &edit->annotation_count, &edit->annotation_capacity, key, value);
 }
 
-const char *gs_container_edit_get_env(const struct gs_container_edit *edit, const char *key)
-{
-	const struct gs_edit_pair *pair = find(edit->env, edit->env_count, key);
-
-	return pair ? pair->value : NULL;
-}
-
 void gs_container_edit_mount(struct gs_container_edit *edit, const char *host, const char *container, bool read_only)
 {
 	for (size_t i = 0; i < edit->mount_count; i++)

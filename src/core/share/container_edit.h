@@ -38,8 +38,6 @@ void gs_container_edit_mount(struct gs_container_edit *edit, const char *host, c
 void gs_container_edit_device(struct gs_container_edit *edit, const char *host, const char *container,
 			      const char *permissions);
 void gs_container_edit_cdi(struct gs_container_edit *edit, const char *qualified_name);
-/* NULL when the key is not set. */
-const char *gs_container_edit_get_env(const struct gs_container_edit *edit, const char *key);
 /* Frees everything and leaves an empty edit. */
 void gs_container_edit_free(struct gs_container_edit *edit);
 

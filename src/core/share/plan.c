@@ -120,8 +120,9 @@ static int name_gpu(const struct gs_config *config, const struct gs_gpu *gpu, st
 	return 0;
 }
 
-int plan_name_devices(const struct gs_config *config, const struct gs_inventory *inventory,
-		      struct plan_base_name *names, struct gs_error *err)
+/* Fills names[device] of every device. */
+static int plan_name_devices(const struct gs_config *config, const struct gs_inventory *inventory,
+			     struct plan_base_name *names, struct gs_error *err)
 {
 	bool none = config->flags.mig_strategy == GS_MIG_NONE;
 
@@ -201,7 +202,9 @@ static void keep_one_kind(const struct gs_inventory *inventory, struct plan_base
 			left_out == 1 ? "" : "s", kept->index, left_out == 1 ? "is" : "are");
 }
 
-void plan_make_uniform(const struct gs_inventory *inventory, struct plan_base_name *names, struct plan_notes *notes)
+/* migStrategy single: takes the names of those that are not like the others, and says so. */
+static void plan_make_uniform(const struct gs_inventory *inventory, struct plan_base_name *names,
+			      struct plan_notes *notes)
 {
 	GS_AUTO_FREE bool *done = gs_calloc(inventory->device_count, sizeof *done);
 

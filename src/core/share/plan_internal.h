@@ -32,11 +32,6 @@ void plan_describe_entry(char *text, size_t size, const struct gs_config *config
 /* A glob with * only. */
 bool plan_pattern_matches(const char *pattern, const char *text);
 
-/* Fills names[device] of every device. */
-int plan_name_devices(const struct gs_config *config, const struct gs_inventory *inventory,
-		      struct plan_base_name *names, struct gs_error *err);
-/* migStrategy single: takes the names of those that are not like the others, and says so. */
-void plan_make_uniform(const struct gs_inventory *inventory, struct plan_base_name *names, struct plan_notes *notes);
 /* Whether a list of indices and UUIDs holds the device. */
 bool plan_selector_names(const struct gs_device_selector *selector, const struct gs_inventory *inventory,
 			 const struct gs_device *device);

@@ -153,17 +153,4 @@ int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id
 /* The resource's device that a share lives on. */
 const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share);
 
-/* How a new plan differs from an old one, in what a kubelet sees: ids, their order, and NUMA nodes. */
-enum gs_change { GS_CHANGE_SAME, GS_CHANGE_ADDED, GS_CHANGE_REMOVED, GS_CHANGE_CHANGED };
-struct gs_plan_change {
-	enum gs_change change;
-	const char *name;                    /* lives in the plan that has it */
-	const struct gs_resource *from, *to; /* NULL when added or removed */
-};
-/* One entry per resource of either plan: those of `to` in order, then the removed ones. Returns how many; `*changes`
- * is owned by the caller (free). Entries that are the same still come from another plan: positions of devices may have
- * moved, so everything must use the new plan's resource from now on. */
-size_t gs_plan_diff(const struct gs_plan *from, const struct gs_inventory *from_inventory, const struct gs_plan *to,
-		    const struct gs_inventory *to_inventory, struct gs_plan_change **changes);
-
 #endif

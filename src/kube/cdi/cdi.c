@@ -279,14 +279,7 @@ static json_t *extra_devices(const struct gs_config *config, const char *class_n
 }
 
 char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
-		    const struct gs_node_check *check)
-{
-	return gs_cdi_render_with_driver(config, inventory, class_name, check, NULL);
-}
-
-char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_inventory *inventory,
-				const char *class_name, const struct gs_node_check *check,
-				const struct gs_driver_files *driver)
+		    const struct gs_node_check *check, const struct gs_driver_files *driver)
 {
 	bool gpu = !strcmp(class_name, "gpu");
 	json_t *devices;
@@ -322,7 +315,7 @@ char *gs_cdi_path(const char *dir, const char *class_name)
 	return gs_printf("%s/" GS_CDI_VENDOR "-%s.json", dir, class_name);
 }
 
-bool gs_cdi_is_ours(const char *text)
+static bool gs_cdi_is_ours(const char *text)
 {
 	return strstr(text, "\"" GS_CDI_MARK "\"") != NULL;
 }

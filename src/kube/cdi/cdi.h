@@ -28,15 +28,11 @@ char *gs_dev_root_path(const struct gs_config *config, const char *node);
 /* The spec of one class as JSON text with a newline at the end (owned by the caller). Class gpu has one entry per
  * device that can be published and whose nodes are known, one named "all" with the nodes of all of them, and the control nodes that exist; the other classes have what
  * exists. NULL when there is nothing to describe: the class is not asked for by the config, or the node has no such
- * devices; then there should be no file. The same input gives the same bytes. Driver libraries are not in it. */
-char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
-		    const struct gs_node_check *check);
-/* The same, and class gpu brings the driver's files too (NULL: none; then they come with NVIDIA's runtime, or the image).
- * A container gets them mounted read-only; hooks, which the runtime runs on the node, make the links to them and tell the
+ * devices; then there should be no file. The same input gives the same bytes.
+ * Class gpu brings the driver's files too (NULL: none; then they come with NVIDIA's runtime, or the image). A container gets them mounted read-only; hooks, which the runtime runs on the node, make the links to them and tell the
  * container's dynamic loader. */
-char *gs_cdi_render_with_driver(const struct gs_config *config, const struct gs_inventory *inventory,
-				const char *class_name, const struct gs_node_check *check,
-				const struct gs_driver_files *driver);
+char *gs_cdi_render(const struct gs_config *config, const struct gs_inventory *inventory, const char *class_name,
+		    const struct gs_node_check *check, const struct gs_driver_files *driver);
 
 /* DIR/k8s.device-plugin.nvidia.com-<class>.json; owned by the caller. */
 char *gs_cdi_path(const char *dir, const char *class_name);
@@ -44,7 +40,6 @@ char *gs_cdi_path(const char *dir, const char *class_name);
 /* In every spec of ours, by which it is known to be ours: a variable that containers get, since runtimes refuse a spec with
  * keys that its version does not have. */
 #define GS_CDI_MARK "GPUSHARE_CDI_SPEC=1"
-bool gs_cdi_is_ours(const char *text);
 
 /* Another program's file that was in the way keeps its name with this behind it, which no runtime reads. */
 #define GS_CDI_ASIDE ".before-gpushare"

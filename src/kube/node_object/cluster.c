@@ -246,11 +246,6 @@ void cluster_stop(struct cluster *cluster)
 	cluster_work(cluster);
 }
 
-bool cluster_synced(const struct cluster *cluster)
-{
-	return cluster && cluster->synced;
-}
-
 void cluster_get_state(const struct cluster *cluster, struct cluster_state *state)
 {
 	*state = (struct cluster_state){.state = "Off", .problem = "", .server = "", .node_name = ""};

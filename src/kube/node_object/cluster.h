@@ -45,8 +45,6 @@ typedef void cluster_label_changed(void *user, const char *value);
 /* `key` must live as long as the cluster. At most CLUSTER_WATCHED_LABELS_MAX watchers, one call each. */
 void cluster_watch_label(struct cluster *cluster, const char *key, cluster_label_changed *changed, void *user);
 enum { CLUSTER_WATCHED_LABELS_MAX = 8 };
-/* Whether the API server answered at least once since the start. */
-bool cluster_synced(const struct cluster *cluster);
 
 /* --- what we say about the node --- */
 

@@ -150,16 +150,18 @@ static char *logged(bool json, const char *message, const char *key, const char 
 	int ends[2];
 	char buffer[8192];
 	assert_int_equal(pipe(ends), 0);
-	gs_log_set_fd(ends[1]);
+	int kept = dup(STDERR_FILENO);
+	dup2(ends[1], STDERR_FILENO);
 	gs_log_configure(GS_LOG_INFO, json);
 	gs_log(GS_LOG_DEBUG, "not shown");
 	gs_log(GS_LOG_WARNING, message, GS_STR(key, value), GS_INT("xid", -79));
+	dup2(kept, STDERR_FILENO);
+	close(kept);
 	close(ends[1]);
 	size_t length = 0;
 	for (ssize_t got; (got = read(ends[0], buffer + length, sizeof buffer - length)) > 0;)
 		length += (size_t)got;
 	close(ends[0]);
-	gs_log_set_fd(STDERR_FILENO);
 	return gs_strndup(buffer, length);
 }
 

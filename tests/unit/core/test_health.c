@@ -154,7 +154,7 @@ static void test_a_loss_before_the_fault_proves_nothing(void **state)
 {
 	struct gs_health health = new_health();
 
-	gs_health_lost(&health, SECONDS(1));
+	gs_health_probe(&health, &lost, SECONDS(1));
 	look_until_healthy(&health, &clean_old, SECONDS(1), SECONDS(100));
 	assert_true(gs_health_is_healthy(&health));
 	gs_health_xid(&health, 62, SECONDS(100));
@@ -275,9 +275,7 @@ static void test_filter(void **state)
 	gs_health_init(&health, &gs_health_defaults, &filter, 0);
 	assert_int_equal(gs_health_next_look(&health), INT64_MAX);
 	assert_false(gs_health_xid(&health, 48, 1));
-	assert_false(gs_health_lost(&health, 1));
 	assert_false(gs_health_ecc_double(&health, 1));
-	assert_false(gs_health_remap_failed(&health, 1));
 	for (int64_t i = 0; i < 5; i++)
 		assert_false(gs_health_probe(&health, i % 2 ? &lost : &failed, i));
 	assert_int_equal(gs_health_next_look(&health), INT64_MAX);
@@ -295,7 +293,7 @@ static void test_long_stories_stay_in_bounds(void **state)
 
 	probe.recovery_action = 77;
 	probe.remap_failed = true;
-	gs_health_lost(&health, 1);
+	gs_health_probe(&health, &lost, 1);
 	gs_health_xid(&health, 95, 2);
 	gs_health_xid(&health, 137, 3);
 	for (int64_t i = 0; i < 20; i++) {
@@ -326,7 +324,7 @@ static struct gs_probe look_at(const struct model *model)
 	return probe;
 }
 
-/* Something bad happens and NVML tells. */
+/* Something bad happens, and an event or a look tells. */
 static void harm(struct model *model, struct gs_health *health, uint64_t *seed, int64_t now)
 {
 	static const uint64_t contained[] = {94, 63, 32, 154}, severe[] = {48, 62, 95, 119, 143, 777};
@@ -350,7 +348,8 @@ static void harm(struct model *model, struct gs_health *health, uint64_t *seed, 
 		break;
 	case 4:
 		model->remap_failed = true;
-		gs_health_remap_failed(health, now);
+		struct gs_probe probe = look_at(model);
+		gs_health_probe(health, &probe, now);
 		break;
 	}
 }

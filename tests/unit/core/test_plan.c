@@ -633,77 +633,6 @@ static void test_unmatched_device_of_another_name(void **state)
 	free_both(&plan, &inventory);
 }
 
-static void test_diff(void **state)
-{
-	struct gs_sharing_resource entry;
-	struct gs_config config = fixture_time_slicing(&entry, "nvidia.com/gpu", 2);
-	struct gs_inventory before = fixture_inventory(3, 0), after = fixture_inventory(3, 0);
-	struct gs_plan_change *changes;
-
-	entry.devices = (struct gs_device_selector){.kind = GS_SELECT_COUNT, .count = 1};
-	config.time_slicing.rename_by_default = true;
-	struct gs_plan from = fixture_plan(&config, &before), to = fixture_plan(&config, &after);
-	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 2);
-	assert_int_equal(changes[0].change, GS_CHANGE_SAME);
-	assert_int_equal(changes[1].change, GS_CHANGE_SAME);
-	assert_ptr_equal(changes[1].from, &from.resources[1]);
-	assert_ptr_equal(changes[1].to, &to.resources[1]);
-	free(changes);
-
-	after.gpus[2].numa_node = 5; /* the kubelet is told NUMA nodes */
-	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 2);
-	assert_int_equal(changes[0].change, GS_CHANGE_SAME);
-	assert_int_equal(changes[1].change, GS_CHANGE_CHANGED);
-	free(changes);
-	gs_plan_free(&to);
-
-	entry.replicas = 3;
-	entry.rename = TEXT("nvidia.com/third");
-	to = fixture_plan(&config, &before);
-	assert_int_equal(gs_plan_diff(&from, &before, &to, &before, &changes), 3);
-	assert_int_equal(changes[0].change, GS_CHANGE_ADDED);
-	assert_string_equal(changes[0].name, "nvidia.com/third");
-	assert_null(changes[0].from);
-	assert_int_equal(changes[1].change, GS_CHANGE_SAME);
-	assert_int_equal(changes[2].change, GS_CHANGE_REMOVED);
-	assert_string_equal(changes[2].name, "nvidia.com/gpu.shared");
-	assert_null(changes[2].to);
-	free(changes);
-	free_both(&from, &before);
-	free_both(&to, &after);
-}
-
-static void test_diff_sees_a_gpu_swapped(void **state)
-{
-	struct gs_config config = {0};
-	struct gs_inventory before = fixture_inventory(2, 0), after = fixture_inventory(2, 0);
-	struct gs_plan_change *changes;
-
-	fixture_uuid(after.gpus[1].uuid, "GPU", 9);
-	fixture_uuid(after.devices[1].uuid, "GPU", 9);
-	struct gs_plan from = fixture_plan(&config, &before), to = fixture_plan(&config, &after);
-	assert_int_equal(gs_plan_diff(&from, &before, &to, &after, &changes), 1);
-	assert_int_equal(changes[0].change, GS_CHANGE_CHANGED);
-	free(changes);
-	free_both(&from, &before);
-	free_both(&to, &after);
-}
-
-static void test_diff_sees_a_whole_gpu_become_one_replica(void **state)
-{
-	struct gs_sharing_resource entry;
-	struct gs_config whole = {0}, shared = fixture_time_slicing(&entry, "nvidia.com/gpu", 1);
-	struct gs_inventory inventory = fixture_inventory(1, 0);
-	struct gs_plan_change *changes;
-	struct gs_plan from = fixture_plan(&whole, &inventory), to = fixture_plan(&shared, &inventory);
-
-	assert_int_equal(gs_plan_diff(&from, &inventory, &to, &inventory, &changes), 1);
-	assert_int_equal(changes[0].change, GS_CHANGE_CHANGED);
-	free(changes);
-	gs_plan_free(&from);
-	free_both(&to, &inventory);
-}
-
 static void test_inventory_copy_and_equal(void **state)
 {
 	struct gs_inventory one = fixture_inventory(3, 2), two;
@@ -753,9 +682,6 @@ int main(void)
 		cmocka_unit_test(test_unmatched_patterns),
 		cmocka_unit_test(test_devices_without_nodes),
 		cmocka_unit_test(test_unmatched_device_of_another_name),
-		cmocka_unit_test(test_diff),
-		cmocka_unit_test(test_diff_sees_a_gpu_swapped),
-		cmocka_unit_test(test_diff_sees_a_whole_gpu_become_one_replica),
 		cmocka_unit_test(test_inventory_copy_and_equal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,7 @@ static void test_whole_gpus(void **state)
 
 	short_names(&inventory);
 	inventory.gpus[1].minor = 5;
-	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
+	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"ID-0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
 		    "\"permissions\": "
@@ -94,7 +94,7 @@ static void test_dev_root_and_index_names(void **state)
 
 	config.flags.nvidia_dev_root = TEXT("/run/nvidia/driver");
 	config.flags.plugin.device_id_strategy = GS_DEVICE_ID_INDEX;
-	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
+	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
 		    "\"hostPath\": \"/run/nvidia/driver/dev/nvidia0\", \"permissions\": \"rw\"}]}},"
@@ -134,14 +134,15 @@ static void test_which_devices_are_in_it(void **state)
 	short_names(&inventory);
 	inventory.gpus[1].mig_enabled = false;
 	inventory.device_count = 4; /* GPU 1 has no MIG devices then */
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0\",\"ID-1\",\"all\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL), "[\"ID-0\",\"ID-1\",\"all\"]");
 	config.flags.mig_strategy = GS_MIG_MIXED;
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:0\",\"ID-0:1\",\"ID-1\",\"all\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL),
+		     "[\"ID-0:0\",\"ID-0:1\",\"ID-1\",\"all\"]");
 	inventory.devices[1].gi_cap = 0; /* nodes not known */
 	inventory.gpus[1].minor = -1;
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-0:1\",\"all\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL), "[\"ID-0:1\",\"all\"]");
 	inventory.gpus[0].minor = -1;
-	assert_null(gs_cdi_render(&config, &inventory, "gpu", &all_nodes));
+	assert_null(gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL));
 	gs_inventory_free(&inventory);
 }
 
@@ -154,7 +155,7 @@ static void test_mig_nodes(void **state)
 
 	short_names(&inventory);
 	config.flags.mig_strategy = GS_MIG_SINGLE;
-	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check),
+	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"ID-0:0\", \"containerEdits\": {\"deviceNodes\": ["
 		    "{\"path\": \"/dev/nvidia0\", \"permissions\": \"rw\"},"
@@ -182,16 +183,16 @@ static void test_other_classes(void **state)
 	int64_t channels[] = {0, 3};
 
 	for (const char *const *class_name = gs_cdi_classes; *class_name; class_name++)
-		assert_null(gs_cdi_render(&config, &inventory, *class_name, &check));
+		assert_null(gs_cdi_render(&config, &inventory, *class_name, &check, NULL));
 	config.flags.gdrcopy_enabled = config.flags.gds_enabled = config.flags.mofed_enabled = true;
 	config.imex_channel_ids = channels;
 	config.imex_channel_count = 2;
-	assert_json(gs_cdi_render(&config, &inventory, "gdrcopy", &check),
+	assert_json(gs_cdi_render(&config, &inventory, "gdrcopy", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gdrcopy\", \"devices\": ["
 		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/gdrdrv\", "
 		    "\"permissions\": "
 		    "\"rw\"}]}}]}");
-	assert_json(gs_cdi_render(&config, &inventory, "gds", &check),
+	assert_json(gs_cdi_render(&config, &inventory, "gds", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gds\", \"devices\": ["
 		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": ["
 		    "{\"path\": \"/dev/nvidia-fs0\", \"permissions\": \"rw\"},"
@@ -199,19 +200,19 @@ static void test_other_classes(void **state)
 		    "\"mounts\": [{\"hostPath\": \"/run/udev\", \"containerPath\": \"/run/udev\", "
 		    "\"options\": [\"ro\", \"rbind\"]}]}}]}");
 	assert_json(
-		gs_cdi_render(&config, &inventory, "imex-channel", &check),
+		gs_cdi_render(&config, &inventory, "imex-channel", &check, NULL),
 		"{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/imex-channel\", \"devices\": ["
 		"{\"name\": \"0\", \"containerEdits\": {\"deviceNodes\": ["
 		"{\"path\": \"/dev/nvidia-caps-imex-channels/channel0\", \"permissions\": \"rw\"}]}}]}");
-	assert_null(gs_cdi_render(&config, &inventory, "mofed", &check)); /* this node has none */
+	assert_null(gs_cdi_render(&config, &inventory, "mofed", &check, NULL)); /* this node has none */
 }
 
 static void test_same_bytes(void **state)
 {
 	struct gs_config config = {0};
 	struct gs_inventory inventory = fixture_inventory(8, 0);
-	GS_AUTO_FREE char *one = gs_cdi_render(&config, &inventory, "gpu", &all_nodes);
-	GS_AUTO_FREE char *two = gs_cdi_render(&config, &inventory, "gpu", &all_nodes);
+	GS_AUTO_FREE char *one = gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL);
+	GS_AUTO_FREE char *two = gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL);
 
 	assert_string_equal(one, two);
 	assert_int_equal(one[strlen(one) - 1], '\n');
@@ -225,7 +226,7 @@ static void test_text_that_is_no_utf8_is_left_out(void **state)
 
 	short_names(&inventory);
 	snprintf(inventory.devices[0].uuid, sizeof inventory.devices[0].uuid, "GPU-\xff\xfe");
-	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes), "[\"ID-1\",\"all\"]");
+	assert_names(gs_cdi_render(&config, &inventory, "gpu", &all_nodes, NULL), "[\"ID-1\",\"all\"]");
 	gs_inventory_free(&inventory);
 }
 

@@ -164,8 +164,8 @@ static json_t *edits_with(const char *hook, const char *sim_dir)
 	where.hook = hook;
 	where.sim_dir = sim_dir;
 	assert_int_equal(gs_driver_files_find(&where, &files, &err), 0);
-	GS_AUTO_FREE char *text = gs_cdi_render_with_driver(&config, &inventory, "gpu", &all, &files);
-	GS_AUTO_FREE char *again = gs_cdi_render_with_driver(&config, &inventory, "gpu", &all, &files);
+	GS_AUTO_FREE char *text = gs_cdi_render(&config, &inventory, "gpu", &all, &files);
+	GS_AUTO_FREE char *again = gs_cdi_render(&config, &inventory, "gpu", &all, &files);
 	assert_string_equal(text, again);
 	gs_driver_files_free(&files);
 	gs_inventory_free(&inventory);
@@ -237,7 +237,7 @@ static void test_the_hooks_of_nvidias_program(void **state)
 	where.hook = "/usr/bin/nvidia-cdi-hook";
 	where.hooks = (1u << GS_HOOK_COUNT) - 1;
 	assert_int_equal(gs_driver_files_find(&where, &files, NULL), 0);
-	GS_AUTO_FREE char *text = gs_cdi_render_with_driver(&config, &inventory, "gpu", &all, &files);
+	GS_AUTO_FREE char *text = gs_cdi_render(&config, &inventory, "gpu", &all, &files);
 	json_t *spec = json_loads(text, 0, NULL), *hook, *word;
 	json_t *hooks = json_object_get(json_object_get(spec, "containerEdits"), "hooks");
 	size_t i, j;

@@ -179,6 +179,15 @@ static void what_does_not_fit_takes_only_itself(void **state)
 	drop(&world);
 }
 
+/* NULL when the container is not given it. */
+static const char *env_of(const struct gs_container_edit *edit, const char *key)
+{
+	for (size_t i = 0; i < edit->env_count; i++)
+		if (strcmp(edit->env[i].key, key) == 0)
+			return edit->env[i].value;
+	return NULL;
+}
+
 /* Boards that share the CPU's memory tell none of their own. */
 static void memory_that_is_not_told_is_no_limit(void **state)
 {
@@ -194,11 +203,11 @@ static void memory_that_is_not_told_is_no_limit(void **state)
 		strstr(world.plan.notes[0], "(line 10): the driver does not tell how much memory device 0 has"));
 	const struct gs_resource *gpu = &world.plan.resources[0];
 	assert_int_equal(gs_strategy_mps.edit(NULL, &world.config, &world.inventory, gpu, of_first, 1, &edit, &err), 0);
-	assert_null(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"));
+	assert_null(env_of(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"));
 	gs_container_edit_free(&edit);
 	assert_int_equal(gs_strategy_mps.edit(NULL, &world.config, &world.inventory, gpu, of_second, 1, &edit, &err),
 			 0);
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=20480M");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=20480M");
 	gs_container_edit_free(&edit);
 	gs_plan_free(&world.plan);
 
@@ -337,18 +346,18 @@ static void a_container_gets_its_limits(void **state)
 	const struct gs_resource *gpu = &world.plan.resources[0];
 	const uint32_t one[] = {5}, two[] = {5, 6}, apart[] = {0, 5};
 	assert_int_equal(gs_strategy_mps.edit(NULL, &world.config, &world.inventory, gpu, one, 1, &edit, &err), 0);
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PIPE_DIRECTORY"), "/mps/nvidia.com/gpu/pipe");
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=8192M");
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "25");
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_CLIENT_PRIORITY"), "1");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_PIPE_DIRECTORY"), "/mps/nvidia.com/gpu/pipe");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=8192M");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "25");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_CLIENT_PRIORITY"), "1");
 	snprintf(host, sizeof host, "/run/nvidia/mps/%s/pipe", world.inventory.devices[1].uuid);
 	assert_mounts(&edit, host, "/mps/nvidia.com/gpu/pipe", true);
 	assert_mounts(&edit, "/dev/shm", "/dev/shm", false);
 	gs_container_edit_free(&edit);
 	/* Two of one device are twice as much; of two devices they are no use to one process. */
 	assert_int_equal(gs_strategy_mps.edit(NULL, &world.config, &world.inventory, gpu, two, 2, &edit, &err), 0);
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=16384M");
-	assert_string_equal(gs_container_edit_get_env(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "50");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"), "0=16384M");
+	assert_string_equal(env_of(&edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), "50");
 	gs_container_edit_free(&edit);
 	assert_int_equal(gs_strategy_mps.edit(NULL, &world.config, &world.inventory, gpu, apart, 2, &edit, &err), -1);
 	assert_non_null(strstr(err.text, "a client of one MPS server only"));
