@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/vec.h"
 
 enum {

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/log.h"
 #include "gpu/hangs.h"
 #include "gpu/probe.h"

@@ -12,8 +12,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/socket.h"
 #include "base/file.h"
+#include "base/socket.h"
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
 

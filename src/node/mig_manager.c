@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "mig/mig_named.h"

@@ -17,11 +17,11 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/environment.h"
-#include "base/socket.h"
 #include "base/driver_root.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/socket.h"
 #include "core/config/config_parse.h"
 #include "gpu/hangs.h"
 #include "kube/api/api.h"

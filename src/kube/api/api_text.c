@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
 

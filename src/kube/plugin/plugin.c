@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/backoff.h"
 #include "base/alloc.h"
+#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/socket.h"
 #include "kube/plugin/plugin_internal.h"
