@@ -32,6 +32,7 @@ struct http_server {
 	uv_timer_t timer; /* when it wants to look at its connections without an event */
 	uv_timer_t look;  /* at how long they have taken, while there are any */
 	struct http_connection *connections;
+	bool ended; /* one of them, in this run */
 	unsigned handles;
 };
 
@@ -73,6 +74,7 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
 			uv_timer_start(&server->look, on_look, LOOK_MS, LOOK_MS);
 		return;
 	}
+	server->ended = true;
 	*own->link = own->next;
 	if (own->next)
 		own->next->link = own->link;
@@ -143,11 +145,14 @@ static void on_timer(uv_timer_t *timer);
 
 static void run(struct http_server *server)
 {
-	MHD_UNSIGNED_LONG_LONG milliseconds;
-	/* Twice: where connections ended and there had been as many as may be, the second run listens for more again. */
+	MHD_UNSIGNED_LONG_LONG milliseconds = 0;
+	server->ended = false;
 	server->mhd->run(server->daemon);
-	server->mhd->run(server->daemon);
-	if (server->mhd->get_timeout(server->daemon, &milliseconds) == MHD_YES)
+	/* It listens no more when there are as many connections as may be, or no descriptor is left, and again only in the
+	 * run after the one in which a connection ended. */
+	if (server->ended)
+		uv_timer_start(&server->timer, on_timer, 0, 0);
+	else if (server->mhd->get_timeout(server->daemon, &milliseconds) == MHD_YES)
 		uv_timer_start(&server->timer, on_timer, milliseconds, 0);
 	else
 		uv_timer_stop(&server->timer);

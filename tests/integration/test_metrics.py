@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 
@@ -248,6 +249,25 @@ def test_clients_that_do_not_behave(serving, page):
     wait_until(answers, "an answer again")
     wait_until(lambda: len(os.listdir("/proc/%d/fd" % serving.process.pid)) <= files + 2, "their connections to be closed")
     assert serving.stop() == 0
+
+
+@pytest.mark.parametrize("clients", range(2, 8))
+def test_no_descriptor_was_free_for_a_moment(serving, page, clients):
+    """While there was a connection: it ends, and who comes when there are descriptors again is answered."""
+    assert page.ask("/healthz")[0] == 200
+    pid = serving.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    open_ones = {int(number) for number in os.listdir("/proc/%d/fd" % pid)}
+    free = next(number for number in range(3, 4096) if number not in open_ones)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+    begun = [page.connect() for _ in range(clients)]
+    for client in begun:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert begun[0].recv(65536).startswith(b"HTTP/1.1 200 ")
+    for client in begun:
+        client.close()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert page.ask("/healthz")[0] == 200
 
 
 @pytest.mark.parametrize("begin, drip", [(b"GET /metrics HTTP/1.1\r\nHost: ", b"x"),
