@@ -164,11 +164,16 @@ static void on_hung_up(uv_poll_t *poll, int status, int events)
 	}
 }
 
+/* What is no connection can't be watched, and is not kept. */
 static void keep(struct handover *handover, int fd)
 {
 	struct kept *kept = gs_calloc(1, sizeof *kept);
 	*kept = (struct kept){.handover = handover, .fd = fd};
-	uv_poll_init(&handover->node->loop, &kept->poll, fd);
+	if (handover->kept.count >= CONNECTIONS_MAX || uv_poll_init(&handover->node->loop, &kept->poll, fd) != 0) {
+		close(fd);
+		free(kept);
+		return;
+	}
 	kept->poll.data = kept;
 	handover->handles++;
 	uv_poll_start(&kept->poll, UV_DISCONNECT, on_hung_up);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/timestamp.h"
+#include "base/utf8.h"
 #include "node/usage.h"
 
 enum { REASON_BYTES_MAX = 200 };
@@ -37,6 +38,7 @@ struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, si
 {
 	struct withdrawal *withdrawal = gs_calloc(1, sizeof *withdrawal);
 	withdrawal->reason = gs_printf("%.*s", REASON_BYTES_MAX, reason);
+	gs_utf8_make_plain(withdrawal->reason); /* it may be cut within a character */
 	withdrawal->count = count;
 	withdrawal->uuids = gs_calloc(count, sizeof *withdrawal->uuids);
 	for (size_t i = 0; i < count; i++)

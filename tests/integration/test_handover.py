@@ -1,5 +1,6 @@
 """One daemon takes over from another while the kubelet goes on asking: no Allocate fails, no list is empty, no stream ends."""
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -199,6 +200,20 @@ def test_one_that_dies_is_followed(kubelet, daemons):
     current.kill()
     following.wait_log("registered with the kubelet")
     assert following.status()["resources"][0]["registered"] is True
+
+
+def test_what_is_no_connection_is_not_kept(kubelet, daemons):
+    """A peer that says it is the next one may hand over anything."""
+    current = daemons()
+    kubelet.wait_registered()
+    wait_until(lambda: os.path.exists(os.path.join(current.state, "handover.sock")), "the socket")
+    files = len(os.listdir("/proc/%d/fd" % current.process.pid))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer, open(__file__, encoding="utf-8") as file:
+        peer.connect(os.path.join(current.state, "handover.sock"))
+        for _ in range(10):
+            socket.send_fds(peer, [b"here"], [file.fileno()] * 100)
+        wait_until(lambda: len(os.listdir("/proc/%d/fd" % current.process.pid)) == files + 1, "its files to be closed")
+    assert current.status()["resources"][0]["registered"] is True
 
 
 def test_nobody_takes_over_unasked(kubelet, daemons, tmp_path, sim):
