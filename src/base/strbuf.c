@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 
-static void reserve(struct gs_strbuf *buffer, size_t extra)
+void gs_strbuf_reserve(struct gs_strbuf *buffer, size_t extra)
 {
 	size_t needed = buffer->length + extra + 1;
 	if (needed <= buffer->capacity)
@@ -20,7 +20,7 @@ static void reserve(struct gs_strbuf *buffer, size_t extra)
 
 void gs_strbuf_add_bytes(struct gs_strbuf *buffer, const void *bytes, size_t length)
 {
-	reserve(buffer, length);
+	gs_strbuf_reserve(buffer, length);
 	if (length)
 		memcpy(buffer->data + buffer->length, bytes, length);
 	buffer->length += length;
@@ -45,7 +45,7 @@ void gs_strbuf_vprintf(struct gs_strbuf *buffer, const char *format, va_list arg
 	va_end(again);
 	if (length < 0)
 		return;
-	reserve(buffer, (size_t)length);
+	gs_strbuf_reserve(buffer, (size_t)length);
 	vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, args);
 	buffer->length += (size_t)length;
 }
@@ -60,7 +60,7 @@ void gs_strbuf_printf(struct gs_strbuf *buffer, const char *format, ...)
 
 char *gs_strbuf_take(struct gs_strbuf *buffer)
 {
-	reserve(buffer, 0);
+	gs_strbuf_reserve(buffer, 0);
 	buffer->data[buffer->length] = '\0';
 	char *text = buffer->data;
 	*buffer = (struct gs_strbuf){0};

@@ -11,6 +11,8 @@ struct gs_strbuf {
 	size_t capacity;
 };
 
+/* Room for so many bytes more, where it is known that they will come. */
+void gs_strbuf_reserve(struct gs_strbuf *buffer, size_t extra);
 void gs_strbuf_add(struct gs_strbuf *buffer, const char *text);
 void gs_strbuf_add_bytes(struct gs_strbuf *buffer, const void *bytes, size_t length);
 void gs_strbuf_add_char(struct gs_strbuf *buffer, char character);

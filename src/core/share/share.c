@@ -10,6 +10,8 @@
  * "Unhealthy" (11), topology with one NUMA node below 128 (6). */
 enum { LIST_ITEM_BYTES = 3 + 2 + 11 + 6 };
 
+enum { REPLICA_DIGITS_MAX = 9 };
+
 static void *grow(void *items, size_t wanted, size_t *capacity, size_t size)
 {
 	if (wanted <= *capacity)
@@ -22,7 +24,7 @@ static void *grow(void *items, size_t wanted, size_t *capacity, size_t size)
 
 /* From the beginning behind "GPU-" and the end, where UUIDs differ; what a peer looks up is never inserted, so nobody can
  * make it slow. */
-static uint32_t hash(const char *bytes, size_t length)
+static inline uint32_t hash(const char *bytes, size_t length)
 {
 	uint64_t begin = 0, end = 0;
 
@@ -140,70 +142,44 @@ void gs_resource_drop_last(struct gs_resource *resource)
 	resource->device_count--;
 }
 
-/* The number behind "::" without sign, blanks or leading zeros, as we write it; -1 if it is anything else. */
-static int64_t parse_replica(const char *digits, size_t length)
-{
-	int64_t number = 0;
-
-	if (!length || length > 9 || (length > 1 && *digits == '0'))
-		return -1;
-	for (size_t i = 0; i < length; i++) {
-		unsigned digit = (unsigned)(unsigned char)digits[i] - '0';
-		if (digit > 9)
-			return -1;
-		number = number * 10 + digit;
-	}
-	return number;
-}
-
-/* Whether the device's UUID is this one, whole. */
-static inline bool is_device(const struct gs_resource *resource, const struct gs_resource_device *device,
-			     const char *uuid, size_t length)
-{
-	return device->uuid_bytes == length && !memcmp(resource->shares[device->first_share].id, uuid, length);
-}
-
+/* The device with this UUID, or NULL. */
 static inline const struct gs_resource_device *find_device(const struct gs_resource *resource, const char *uuid,
-							   size_t length, uint32_t *hint)
+							   size_t length)
 {
-	if (*hint < resource->device_count && is_device(resource, &resource->devices[*hint], uuid, length))
-		return &resource->devices[*hint];
 	if (!resource->slots)
 		return NULL;
 	for (uint32_t slot = hash(uuid, length) & resource->slot_mask; resource->slots[slot];
 	     slot = (slot + 1) & resource->slot_mask) {
-		uint32_t which = resource->slots[slot] - 1;
-		if (!is_device(resource, &resource->devices[which], uuid, length))
-			continue;
-		*hint = which;
-		return &resource->devices[which];
+		const struct gs_resource_device *device = &resource->devices[resource->slots[slot] - 1];
+		if (device->uuid_bytes == length && !memcmp(resource->shares[device->first_share].id, uuid, length))
+			return device;
 	}
 	return NULL;
 }
 
-int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint)
+int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length)
 {
 	if (!length || length >= GS_SHARE_ID_SIZE)
 		return -1;
-	size_t uuid = length;
-	while (uuid && (unsigned)(unsigned char)id[uuid - 1] - '0' <= 9)
-		uuid--;
-	if (uuid < length && uuid > 2 && id[uuid - 1] == ':' && id[uuid - 2] == ':') {
-		const struct gs_resource_device *device = find_device(resource, id, uuid - 2, hint);
-		int64_t replica = parse_replica(id + uuid, length - uuid);
-		if (!device || !device->replicated || replica < device->first_replica ||
-		    replica - device->first_replica >= device->share_count)
-			return -1;
-		return device->first_share + (replica - device->first_replica);
+	/* The number at the end, from its last digit on; longer ones than a replica has are not looked at. */
+	const char *end = id + length, *at = end;
+	uint32_t number = 0;
+	for (uint32_t unit = 1, digit; at > id && (digit = (uint32_t)(uint8_t)at[-1] - '0') <= 9; unit *= 10) {
+		number += digit * unit;
+		at--;
 	}
-	const struct gs_resource_device *device = find_device(resource, id, length, hint);
-	return device && !device->replicated ? (int64_t)device->first_share : -1;
-}
-
-int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length)
-{
-	uint32_t hint = UINT32_MAX;
-	return gs_resource_find_near(resource, id, length, &hint);
+	size_t digits = (size_t)(end - at);
+	bool replicated = digits && at - id > 2 && at[-1] == ':' && at[-2] == ':';
+	const struct gs_resource_device *device =
+		find_device(resource, id, replicated ? (size_t)(at - id) - 2 : length);
+	if (!device || device->replicated != replicated)
+		return -1;
+	if (!replicated)
+		return device->first_share;
+	uint32_t replica = number - device->first_replica; /* huge when it is less */
+	if (replica >= device->share_count || digits > REPLICA_DIGITS_MAX || (digits > 1 && *at == '0'))
+		return -1; /* leading zeros: not as we write it */
+	return (int64_t)device->first_share + replica;
 }
 
 const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share)

@@ -147,9 +147,6 @@ void gs_resource_drop_last(struct gs_resource *resource);
 
 /* Position of the share with this id (any bytes, no NUL needed), or -1. Constant time. */
 int64_t gs_resource_find(const struct gs_resource *resource, const char *id, size_t length);
-/* The same for one of many ids: `hint` (UINT32_MAX at first) keeps the device of the last one, which is often that of
- * the next. */
-int64_t gs_resource_find_near(const struct gs_resource *resource, const char *id, size_t length, uint32_t *hint);
 /* The resource's device that a share lives on. */
 const struct gs_resource_device *gs_resource_device_of(const struct gs_resource *resource, uint32_t share);
 

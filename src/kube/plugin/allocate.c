@@ -184,8 +184,11 @@ static int edit_envvar(const struct request *request, struct gs_error *err)
 {
 	GS_AUTO_STRBUF struct gs_strbuf devices = {0}, channels = {0};
 
-	for (size_t i = 0; i < request->device_count; i++)
-		gs_strbuf_printf(&devices, "%s%s", i ? "," : "", device_name(request, i));
+	for (size_t i = 0; i < request->device_count; i++) {
+		if (i)
+			gs_strbuf_add_char(&devices, ',');
+		gs_strbuf_add(&devices, device_name(request, i));
+	}
 	gs_container_edit_env(request->edit, "NVIDIA_VISIBLE_DEVICES", devices.data);
 	for (size_t i = 0; i < request->config->imex_channel_count; i++) {
 		int use = use_imex_channel(request, request->config->imex_channel_ids[i], err);

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/vec.h"
+#include "kube/plugin/edit_message.h"
 #include "kube/plugin/plugin_internal.h"
 #include "kube/proto/deviceplugin.pb-c.h"
 #include "kube/plugin/wire.h"
@@ -116,28 +117,6 @@ static void list_and_watch_closed(struct rpc_call *call, void *user)
 
 /* --- Allocate --- */
 
-/* Looks up ids as shares of the resource; fails the call and returns -1 when one is unknown. */
-static int find_shares(struct kube_plugin *plugin, struct rpc_call *call, char *const *ids, size_t count,
-		       uint32_t *positions)
-{
-	if (count > plugin->view.resource->share_count) {
-		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request names more devices than this resource has");
-		return -1;
-	}
-	for (size_t i = 0; i < count; i++) {
-		int64_t position = gs_resource_find(plugin->view.resource, ids[i], strlen(ids[i]));
-		if (position < 0) {
-			GS_AUTO_FREE char *text =
-				gs_printf("%s has no device \"%.100s\"; the list may have changed since it was read",
-					  plugin->view.resource->name, ids[i]);
-			rpc_call_finish(call, RPC_INVALID_ARGUMENT, text);
-			return -1;
-		}
-		positions[i] = (uint32_t)position;
-	}
-	return 0;
-}
-
 /* Room for `count` positions, kept between calls. */
 static uint32_t *reserve_positions(struct kube_plugin *plugin, size_t count)
 {
@@ -148,66 +127,41 @@ static uint32_t *reserve_positions(struct kube_plugin *plugin, size_t count)
 	return plugin->positions;
 }
 
-/* protobuf-c wants an array of pointers for a repeated field. Makes `count` initialised messages in one block, and the
- * pointers to them; DROP frees both. */
-#define MAKE(response, field, count, initialise)                                          \
-	do {                                                                              \
-		(response)->n_##field = (count);                                          \
-		(response)->field = gs_calloc((count), sizeof *(response)->field);        \
-		__typeof__(*(response)->field) block = gs_calloc((count), sizeof *block); \
-		for (size_t made = 0; made < (count); made++) {                           \
-			initialise(&block[made]);                                         \
-			(response)->field[made] = &block[made];                           \
-		}                                                                         \
-		if ((count) == 0)                                                         \
-			free(block);                                                      \
-	} while (0)
-#define DROP(response, field)                       \
-	do {                                        \
-		if ((response)->n_##field > 0)      \
-			free((response)->field[0]); \
-		free((response)->field);            \
-	} while (0)
-
-/* Strings stay the edit's. */
-static void fill_response(V1beta1__ContainerAllocateResponse *response, const struct gs_container_edit *edit)
+/* Positions of the shares whose ids are the strings of a message's field 1, in plugin->positions. Ends the call and returns
+ * -1 when one is unknown, or when the bytes are no message; `name` is what it should be. */
+static int read_shares(struct kube_plugin *plugin, struct rpc_call *call, const uint8_t *bytes, size_t length,
+		       const char *name, size_t *count)
 {
-	v1beta1__container_allocate_response__init(response);
-	MAKE(response, envs, edit->env_count, v1beta1__container_allocate_response__envs_entry__init);
-	for (size_t i = 0; i < edit->env_count; i++) {
-		response->envs[i]->key = edit->env[i].key;
-		response->envs[i]->value = edit->env[i].value;
-	}
-	MAKE(response, annotations, edit->annotation_count,
-	     v1beta1__container_allocate_response__annotations_entry__init);
-	for (size_t i = 0; i < edit->annotation_count; i++) {
-		response->annotations[i]->key = edit->annotations[i].key;
-		response->annotations[i]->value = edit->annotations[i].value;
-	}
-	MAKE(response, mounts, edit->mount_count, v1beta1__mount__init);
-	for (size_t i = 0; i < edit->mount_count; i++) {
-		response->mounts[i]->container_path = edit->mounts[i].container_path;
-		response->mounts[i]->host_path = edit->mounts[i].host_path;
-		response->mounts[i]->read_only = edit->mounts[i].read_only;
-	}
-	MAKE(response, devices, edit->device_count, v1beta1__device_spec__init);
-	for (size_t i = 0; i < edit->device_count; i++) {
-		response->devices[i]->container_path = edit->devices[i].container_path;
-		response->devices[i]->host_path = edit->devices[i].host_path;
-		response->devices[i]->permissions = edit->devices[i].permissions;
-	}
-	MAKE(response, cdi_devices, edit->cdi_device_count, v1beta1__cdidevice__init);
-	for (size_t i = 0; i < edit->cdi_device_count; i++)
-		response->cdi_devices[i]->name = edit->cdi_devices[i];
-}
+	const struct gs_resource *resource = plugin->view.resource;
+	uint32_t *positions = reserve_positions(plugin, resource->share_count);
+	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	struct wire_field field;
 
-static void clear_response(V1beta1__ContainerAllocateResponse *response)
-{
-	DROP(response, envs);
-	DROP(response, annotations);
-	DROP(response, mounts);
-	DROP(response, devices);
-	DROP(response, cdi_devices);
+	*count = 0;
+	while (wire_next(&reader, &field)) {
+		if (field.number != 1 || field.type != 2)
+			continue;
+		if (*count == resource->share_count) {
+			rpc_call_finish(call, RPC_INVALID_ARGUMENT,
+					"the request names more devices than this resource has");
+			return -1;
+		}
+		int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
+		if (position < 0) {
+			GS_AUTO_FREE char *text =
+				gs_printf("%s has no device \"%.*s\"; the list may have changed since it was read",
+					  resource->name, field.length < 100 ? (int)field.length : 100,
+					  (const char *)field.bytes);
+			rpc_call_finish(call, RPC_INVALID_ARGUMENT, text);
+			return -1;
+		}
+		positions[(*count)++] = (uint32_t)position;
+	}
+	if (!reader.bad)
+		return 0;
+	GS_AUTO_FREE char *text = gs_printf("the request is not %s", name);
+	rpc_call_finish(call, RPC_INVALID_ARGUMENT, text);
+	return -1;
 }
 
 static enum rpc_status status_of(const struct gs_error *err)
@@ -225,79 +179,68 @@ static int refused(struct kube_plugin *plugin, enum rpc_status status)
 	return -1;
 }
 
-/* Edits for every container of the request, or the call is ended with the reason and -1 returned. */
-static int allocate_all(struct kube_plugin *plugin, struct rpc_call *call, const V1beta1__AllocateRequest *request,
-			struct gs_container_edit *edits)
-{
-	for (size_t i = 0; i < request->n_container_requests; i++) {
-		const V1beta1__ContainerAllocateRequest *container = request->container_requests[i];
-		uint32_t *positions = reserve_positions(plugin, plugin->view.resource->share_count);
-		if (find_shares(plugin, call, container->devices_ids, container->n_devices_ids, positions) < 0)
-			return refused(plugin, RPC_INVALID_ARGUMENT);
-		struct gs_error err;
-		if (plugin->owner.allocate(plugin->owner.user, &plugin->view, positions, container->n_devices_ids,
-					   &edits[i], &err) < 0) {
-			rpc_call_finish(call, status_of(&err), err.text);
-			return refused(plugin, status_of(&err));
-		}
-	}
-	for (size_t i = 0; i < request->n_container_requests; i++)
-		plugin->allocations.shares += request->container_requests[i]->n_devices_ids;
-	plugin->allocations.containers += request->n_container_requests;
-	return 0;
-}
-
-/* Before a request is unpacked: a few bytes can become a hundred. `containers_field` is the number of its container
- * requests, 0 without any. True when the call was ended with the reason. */
-static bool refuse_blown_up(struct rpc_call *call, const uint8_t *bytes, size_t length, uint32_t containers_field)
+/* Ends the call when the bytes are no AllocateRequest, or one with too many containers. */
+static int check_containers(struct rpc_call *call, const uint8_t *bytes, size_t length)
 {
 	struct wire_reader reader = {.at = bytes, .end = bytes + length};
 	struct wire_field field;
-	const char *reason = NULL;
-	if (wire_count(bytes, length, containers_field, PLUGIN_FIELDS_MAX) > PLUGIN_FIELDS_MAX)
-		reason = "the request has more fields than any node has devices";
-	for (size_t containers = 0; !reason && wire_next(&reader, &field);)
-		if (field.number == containers_field && ++containers > PLUGIN_CONTAINERS_MAX)
-			reason = "too many container requests in one message";
-	if (reason)
-		rpc_call_finish(call, RPC_INVALID_ARGUMENT, reason);
-	return reason != NULL;
+	const char *problem = NULL;
+
+	for (size_t containers = 0; !problem && wire_next(&reader, &field);)
+		if (field.number == 1 && field.type == 2 && ++containers > PLUGIN_CONTAINERS_MAX)
+			problem = "too many container requests in one message";
+	if (reader.bad)
+		problem = "the request is not an AllocateRequest";
+	if (problem)
+		rpc_call_finish(call, RPC_INVALID_ARGUMENT, problem);
+	return problem ? -1 : 0;
+}
+
+/* Appends the answer to one container request; or ends the call with the reason and returns -1. */
+static int allocate_container(struct kube_plugin *plugin, struct rpc_call *call, const struct wire_field *container,
+			      struct gs_strbuf *response, size_t *shares)
+{
+	struct gs_container_edit edit = {0};
+	struct gs_error err;
+	size_t count;
+
+	if (read_shares(plugin, call, container->bytes, container->length, "an AllocateRequest", &count) < 0)
+		return refused(plugin, RPC_INVALID_ARGUMENT);
+	if (plugin->owner.allocate(plugin->owner.user, &plugin->view, plugin->positions, count, &edit, &err) < 0) {
+		rpc_call_finish(call, status_of(&err), err.text);
+		return refused(plugin, status_of(&err));
+	}
+	kube_add_edit(response, &edit);
+	gs_container_edit_free(&edit);
+	*shares += count;
+	return 0;
 }
 
 static void allocate(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
 {
 	struct kube_plugin *plugin = user;
+	GS_AUTO_STRBUF struct gs_strbuf response = {0};
+	struct wire_reader reader = {.at = bytes, .end = bytes + length};
+	struct wire_field field;
+	size_t containers = 0, shares = 0;
+
 	if (refuse_when_stopping(plugin, call))
 		return;
-	if (refuse_blown_up(call, bytes, length, 1)) {
+	if (check_containers(call, bytes, length) < 0) {
 		refused(plugin, RPC_INVALID_ARGUMENT);
 		return;
 	}
-	V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, length, bytes);
-	if (!request) {
-		refused(plugin, RPC_INVALID_ARGUMENT);
-		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not an AllocateRequest");
-		return;
+	while (wire_next(&reader, &field)) {
+		if (field.number != 1 || field.type != 2)
+			continue;
+		if (allocate_container(plugin, call, &field, &response, &shares) < 0)
+			return;
+		containers++;
 	}
-	size_t count = request->n_container_requests;
-	GS_AUTO_FREE struct gs_container_edit *edits = gs_calloc(count, sizeof *edits);
-	if (allocate_all(plugin, call, request, edits) == 0) {
-		GS_AUTO_FREE V1beta1__ContainerAllocateResponse *containers = gs_calloc(count, sizeof *containers);
-		GS_AUTO_FREE V1beta1__ContainerAllocateResponse **list = gs_calloc(count, sizeof *list);
-		V1beta1__AllocateResponse response = V1BETA1__ALLOCATE_RESPONSE__INIT;
-		response.container_responses = list;
-		response.n_container_responses = count;
-		for (size_t i = 0; i < count; i++) {
-			fill_response(&containers[i], &edits[i]);
-			list[i] = &containers[i];
-		}
-		reply(call, &response.base);
-		for (size_t i = 0; i < count; i++)
-			clear_response(&containers[i]);
-	}
-	for (size_t i = 0; i < count; i++)
-		gs_container_edit_free(&edits[i]);
-	v1beta1__allocate_request__free_unpacked(request, NULL);
+	plugin->allocations.containers += containers;
+	plugin->allocations.shares += shares;
+	rpc_call_send(call, (const uint8_t *)response.data, response.length);
+	rpc_call_finish(call, RPC_OK, NULL);
 }
 
 /* --- GetPreferredAllocation --- */
@@ -320,13 +263,12 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 	*request = (struct preferred_request){.available = positions, .required = positions + resource->share_count};
 	struct wire_reader reader = {.at = container->bytes, .end = container->bytes + container->length};
 	struct wire_field field;
-	uint32_t hint = UINT32_MAX;
 	while (wire_next(&reader, &field)) {
 		if (field.number == 3 && field.type == 0)
 			request->size = (int32_t)field.value;
 		if (field.type != 2 || (field.number != 1 && field.number != 2))
 			continue;
-		int64_t position = gs_resource_find_near(resource, (const char *)field.bytes, field.length, &hint);
+		int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
 		if (position < 0 && field.number == 1) /* it may be gone since the kubelet last heard */
 			continue;
 		if (position < 0)
@@ -404,19 +346,12 @@ static void get_preferred(struct rpc_call *call, const uint8_t *bytes, size_t le
 static void pre_start(struct rpc_call *call, const uint8_t *bytes, size_t length, void *user)
 {
 	struct kube_plugin *plugin = user;
-	if (refuse_when_stopping(plugin, call) || refuse_blown_up(call, bytes, length, 0))
+	size_t count;
+	if (refuse_when_stopping(plugin, call) ||
+	    read_shares(plugin, call, bytes, length, "a PreStartContainerRequest", &count) < 0)
 		return;
-	V1beta1__PreStartContainerRequest *request = v1beta1__pre_start_container_request__unpack(NULL, length, bytes);
-	if (!request) {
-		rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the request is not a PreStartContainerRequest");
-		return;
-	}
-	uint32_t *positions = reserve_positions(plugin, plugin->view.resource->share_count);
-	if (find_shares(plugin, call, request->devices_ids, request->n_devices_ids, positions) == 0) {
-		V1beta1__PreStartContainerResponse response = V1BETA1__PRE_START_CONTAINER_RESPONSE__INIT;
-		reply(call, &response.base);
-	}
-	v1beta1__pre_start_container_request__free_unpacked(request, NULL);
+	V1beta1__PreStartContainerResponse response = V1BETA1__PRE_START_CONTAINER_RESPONSE__INIT;
+	reply(call, &response.base);
 }
 
 const struct rpc_method kube_plugin_methods[] = {

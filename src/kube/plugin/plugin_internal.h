@@ -10,7 +10,6 @@
 
 enum {
 	PLUGIN_STREAMS_MAX = 16,      /* ListAndWatch streams; the kubelet opens one */
-	PLUGIN_FIELDS_MAX = 131072,   /* in one message, those of its containers too: more than ids fit into one */
 	PLUGIN_CONTAINERS_MAX = 1024, /* container requests in one message; the kubelet sends one */
 };
 

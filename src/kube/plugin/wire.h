@@ -1,5 +1,5 @@
-/* Reads protobuf wire format in place (https://protobuf.dev/programming-guides/encoding), for the one request whose
- * thousands of ids would cost more to copy than to use. */
+/* Reads protobuf wire format in place (https://protobuf.dev/programming-guides/encoding), so that ids are not
+ * copied to be looked up, and a few bytes of a peer do not become many. */
 #ifndef GPUSHARE_KUBE_WIRE_H
 #define GPUSHARE_KUBE_WIRE_H
 
@@ -21,41 +21,31 @@ struct wire_field {
 	size_t length;
 };
 
-static inline bool wire_varint(struct wire_reader *reader, uint64_t *value)
+/* Moves `*at` past a varint; false when there is none. */
+static inline bool wire_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
 {
-	/* Nearly all tags and lengths are one byte. */
-	if (__builtin_expect(reader->at < reader->end && *reader->at < 0x80, 1)) {
-		*value = *reader->at++;
-		return true;
-	}
 	uint64_t result = 0;
-	for (unsigned shift = 0; shift < 64 && reader->at < reader->end; shift += 7) {
-		uint8_t byte = *reader->at++;
+	for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
+		uint8_t byte = *(*at)++;
 		result |= (uint64_t)(byte & 0x7f) << shift;
 		if (!(byte & 0x80)) {
 			*value = result;
 			return true;
 		}
 	}
-	reader->bad = true;
 	return false;
 }
 
-/* The next field, or false at the end (see `bad`). Groups, gone since proto3, count as bad. */
-static inline bool wire_next(struct wire_reader *reader, struct wire_field *field)
+/* The field at `at`, any field. Returns where the next one begins, or NULL when this is none. */
+static inline const uint8_t *wire_read(const uint8_t *at, const uint8_t *end, struct wire_field *field)
 {
-	uint64_t tag;
-	if (reader->bad || reader->at == reader->end || !wire_varint(reader, &tag))
-		return false;
+	uint64_t tag, size = 0;
+	if (!wire_varint(&at, end, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
+		return NULL;
 	*field = (struct wire_field){.number = (uint32_t)(tag >> 3), .type = (unsigned)(tag & 7)};
-	uint64_t size = 0;
-	if (field->number == 0 || tag > UINT32_MAX) {
-		reader->bad = true;
-		return false;
-	}
 	switch (field->type) {
 	case 0:
-		return wire_varint(reader, &field->value);
+		return wire_varint(&at, end, &field->value) ? at : NULL;
 	case 1:
 		size = 8;
 		break;
@@ -63,37 +53,41 @@ static inline bool wire_next(struct wire_reader *reader, struct wire_field *fiel
 		size = 4;
 		break;
 	case 2:
-		if (!wire_varint(reader, &size))
-			return false;
+		if (!wire_varint(&at, end, &size))
+			return NULL;
 		break;
 	default:
-		reader->bad = true;
-		return false;
+		return NULL;
 	}
-	if (size > (size_t)(reader->end - reader->at)) {
-		reader->bad = true;
-		return false;
-	}
-	field->bytes = reader->at;
+	if (size > (size_t)(end - at))
+		return NULL;
+	field->bytes = at;
 	field->length = (size_t)size;
-	reader->at += size;
-	return true;
+	return at + size;
 }
 
-/* How many fields a message has, and those in its messages of the field `nested` (0: none); counting stops above `most`. Bytes
- * that are no protobuf count as far as they go. An unpacked field takes many times the two bytes that it may be, so a
- * message from a peer is counted before it is unpacked. */
-static inline size_t wire_count(const uint8_t *bytes, size_t length, uint32_t nested, size_t most)
+/* The next field, or false at the end (see `bad`). Groups, gone since proto3, count as bad. */
+static inline __attribute__((always_inline)) bool wire_next(struct wire_reader *reader, struct wire_field *field)
 {
-	struct wire_reader reader = {.at = bytes, .end = bytes + length};
-	struct wire_field field;
-	size_t count = 0;
-	while (count <= most && wire_next(&reader, &field)) {
-		count++;
-		if (nested && field.number == nested && field.type == 2)
-			count += wire_count(field.bytes, field.length, 0, most - count < most ? most - count : 0);
+	const uint8_t *at = reader->at;
+	if (reader->bad || at == reader->end)
+		return false;
+	/* Nearly all fields are short strings, whose tag and length are a byte each. */
+	if (reader->end - at >= 2 && (*at & 0x87) == 2 && *at >= 8 && at[1] < 0x80 && at[1] <= reader->end - at - 2) {
+		*field = (struct wire_field){.number = *at >> 3, .type = 2, .bytes = at + 2, .length = at[1]};
+		reader->at = at + 2 + at[1];
+		return true;
 	}
-	return count;
+	/* By copies, so that a loop's reader and field can stay in registers. */
+	struct wire_field any;
+	at = wire_read(at, reader->end, &any);
+	if (!at) {
+		reader->bad = true;
+		return false;
+	}
+	*field = any;
+	reader->at = at;
+	return true;
 }
 
 #endif
