@@ -38,8 +38,3 @@ void rpc_http_begin(nghttp2_session *http, const nghttp2_settings_entry *more, s
 	    nghttp2_session_set_local_window_size(http, 0, 0, RPC_MESSAGE_MAX) != 0)
 		abort();
 }
-
-bool rpc_http_equals(const uint8_t *bytes, size_t length, const char *text, size_t text_length)
-{
-	return length == text_length && memcmp(bytes, text, length) == 0;
-}

@@ -69,6 +69,8 @@ static void send_output(struct rpc_link *link)
 		if (length == 0)
 			return;
 		ssize_t sent = send_some(link, buffer, length);
+		if (sent >= 0 && (size_t)sent == length && length < sizeof buffer)
+			return; /* there was room for more */
 		if (sent < 0 || (size_t)sent == length)
 			continue;
 		link->unsent_start = 0;
