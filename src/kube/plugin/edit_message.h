@@ -1,7 +1,7 @@
 /* A container edit as the device plugin's Allocate answers it. Written as bytes at once: a message's structs would cost an
  * Allocate more than all that it decides. */
-#ifndef GPUSHARE_KUBE_PLUGIN_EDIT_MESSAGE_H
-#define GPUSHARE_KUBE_PLUGIN_EDIT_MESSAGE_H
+#ifndef GPUSHARE_KUBE_EDIT_MESSAGE_H
+#define GPUSHARE_KUBE_EDIT_MESSAGE_H
 
 #include "base/strbuf.h"
 #include "core/share/container_edit.h"
