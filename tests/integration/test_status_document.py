@@ -1,11 +1,13 @@
 """`gpushare status -o json` is read by programs, so it stays byte for byte what it is: on nodes of each kind, what is printed is
 what a file in status/ holds. What no two runs have in common (times, process ids, what the sensors read) is written as a placeholder."""
+import json
 import os
 import pathlib
 import re
 import subprocess
 import tempfile
 
+import grpc
 import pytest
 
 from cuda_client import SUCCESS, Client
@@ -19,6 +21,7 @@ pytestmark = [pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare 
               pytest.mark.skipif(os.geteuid() != 0, reason="NVML lets only root change the compute mode and MIG layouts")]
 EXPECTED = pathlib.Path(__file__).parent / "status"
 PLAIN = "version: v1\n"
+DIVIDED = PLAIN + "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, rename: nvidia.com/part, devices: [0], replicas: 2}]}}\n"
 MIXED = "version: v1\nflags: {migStrategy: mixed}\nsharing: {timeSlicing: {resources: [{name: nvidia.com/mig-1g.10gb, replicas: 2}]}}\n"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -157,17 +160,51 @@ def test_a_missing_gpu(make):
     place.check("missing", lambda status: len(status["gpus"]) == 2 and status["missingGpus"] and status["gpus"][0]["shares"][0]["pods"])
 
 
+def test_what_is_wrong(make):
+    """A GPU that cannot be read, one that is lost, one that is withdrawn, and one that is divided under another name."""
+    place = make("4xA100-80GB", DIVIDED)
+    place.sim.inject("--gpu", "3", "nvml:nvmlDeviceGetName=4")
+    place.node.start().wait_listening()
+    gpus = wait_until(lambda: (lambda gpus: len(gpus) == 4 and gpus)(place.node.status()["gpus"]), "the GPUs")
+    place.client("held", gpus[0]["uuid"], [gpus[0]["uuid"] + "::1"], 100)
+    place.client("on a whole one", gpus[1]["uuid"], [gpus[1]["uuid"]], 100)
+    place.sim.inject("--gpu", gpus[1]["uuid"], "xid=79")
+    channel = grpc.insecure_channel("unix:" + place.node.socket)
+    request = json.dumps({"devices": [gpus[2]["uuid"]], "reason": "a test"}).encode()
+    withdrawal = channel.unary_stream("/gpushare.v1.Node/Withdraw")(request)  # for as long as it is kept
+    next(withdrawal)
+    place.check("wrong", lambda status: len(processes(status)) == 1 and len(status["problems"]) == 2 and
+                status["resources"][1]["healthy"] == 0)
+    channel.close()
+
+
 @pytest.fixture
 def mps(tmp_path):
-    world = World(tmp_path, config=MPS_CONFIG.replace("replicas: 10", "replicas: 2"), sim_options=("--seed", "7")).start()
-    pods = PodResources(world.node.kubelet_dir)
-    yield world, pods
-    pods.stop()
-    world.stop()
+    started = []
+
+    def begin(**options):
+        world = World(tmp_path, sim_options=("--seed", "7"), **options).start()
+        started.extend((world, PodResources(world.node.kubelet_dir)))
+        return started
+
+    yield begin
+    for one in reversed(started):
+        one.stop()
+
+
+def test_servers_of_shares(mps):
+    """MPS with a server for each share: a client is counted for its share's alone, and one without a share for none."""
+    world, _ = mps(spec="1xA100-80GB", config=MPS_CONFIG.replace("memoryLimit: 8Gi", "isolation: per-share").replace("replicas: 10", "replicas: 2"))
+    shares = healthy(world.ready(2))
+    clients = {"held": world.container(shares[1]).ready(), "stranger": world.container(shares[0], GPUSHARE_SHARES="").ready()}
+    wait_until(lambda: (lambda s: len(processes(s)) == 4 and all(daemon["servers"] for daemon in s["mps"]))(world.node.status()), "clients and servers")
+    pids = {name: client.pid for name, client in clients.items()}
+    compare({name: plain(printed(world.node, "mps", command), pids, {"root": world.root})
+             for name, command in (("mps-servers-status", "status"), ("mps-servers-clients", "clients"))})
 
 
 def test_mps(mps):
-    world, pods = mps
+    world, pods = mps(config=MPS_CONFIG.replace("replicas: 10", "replicas: 2"))
     shares = healthy(world.ready(4))
     first, second, third = shares[0], shares[1], shares[2]
     clients = {"held": world.container(first).ready(), "held too": world.container(third).ready(),
