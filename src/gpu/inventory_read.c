@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "gpu/inventory_mig.h"
 #include "gpu/links.h"
 
@@ -94,6 +95,7 @@ static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nv
 	gpu->memory_bytes = code == NVML_SUCCESS ? memory.total : 0;
 	gpu->uuid[sizeof gpu->uuid - 1] = '\0';
 	gpu->name[sizeof gpu->name - 1] = '\0';
+	gs_utf8_make_plain(gpu->name); /* else it could not be told of */
 	gpu->index = index;
 	return *gpu->uuid ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "kube/plugin/others.h"
 #include "node/handover.h"
 #include "node/mig_manager.h"
@@ -79,10 +80,13 @@ static char *describe(struct node_others *others, const struct kube_other *other
 	GS_AUTO_FREE char *process =
 		other->pid ? gs_printf(" (process %d, %s)", (int)other->pid, *other->process ? other->process : "?")
 			   : gs_strdup("");
-	return gs_printf("another device plugin serves %s at %s%s; while it does, nothing is served and nothing of the "
-			 "node is changed; remove it, as NVIDIA's from the gpu-operator with --set "
-			 "devicePlugin.enabled=false, or by itself with helm uninstall",
-			 resource ? resource : named, other->path, process);
+	char *text = gs_printf(
+		"another device plugin serves %s at %s%s; while it does, nothing is served and nothing of the "
+		"node is changed; remove it, as NVIDIA's from the gpu-operator with --set "
+		"devicePlugin.enabled=false, or by itself with helm uninstall",
+		resource ? resource : named, other->path, process);
+	gs_utf8_make_plain(text); /* a file may be called anything */
+	return text;
 }
 
 /* Serves nothing from now on. What runs goes on, and what was made for it stays. */

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -135,13 +136,27 @@ def test_nothing_is_changed_beside_it_and_everything_after_it(make):
     wait_until(lambda: world.node.status()["problems"] == [], "no problem")
 
 
-@pytest.mark.parametrize("socket", ["nvidiaGPU-1764421022.sock", "nvidia-mig-1g.10gb.sock"])
-def test_a_socket_of_another_name(make, socket):
+@pytest.mark.parametrize("name", ["nvidiaGPU-1764421022.sock", "nvidia-mig-1g.10gb.sock"])
+def test_a_socket_of_another_name(make, name):
     world = make(config=CONFIG_4)
-    other = world.other(["nvidia0"], socket=socket).start()
+    other = world.other(["nvidia0"], socket=name).start()
     world.node.start()
     world.wait_waiting()
     other.stop()
+    world.served("nvidia.com/gpu", 8)
+
+
+def test_a_socket_whose_name_is_no_text(make):
+    """Somebody serves there, and the status says so."""
+    world = make(config=CONFIG_4)
+    path = os.path.join(os.fsencode(world.node.plugin_dir), b"nvidia-\xff\n.sock")
+    os.makedirs(world.node.plugin_dir, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        world.node.start().wait_listening()
+        wait_until(lambda: any("another device plugin serves" in problem for problem in world.node.status()["problems"]), "the problem")
+    os.unlink(path)
     world.served("nvidia.com/gpu", 8)
 
 

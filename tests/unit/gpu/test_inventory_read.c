@@ -347,6 +347,16 @@ static void test_display_adapter_is_no_change(void **state)
 	gs_inventory_free(&inventory);
 }
 
+/* A status document, a label and a log line can't have it as it is. */
+static void test_name_that_is_no_text(void **state)
+{
+	struct gs_inventory inventory;
+	snprintf(fake.gpus[1].name, sizeof fake.gpus[1].name, "NVIDIA \xff\x1b[31m A100");
+	assert_int_equal(read_inventory(NULL, &inventory), 0);
+	assert_string_equal(inventory.gpus[1].name, "NVIDIA ??[31m A100");
+	gs_inventory_free(&inventory);
+}
+
 static void test_one_uuid_twice(void **state)
 {
 	struct gs_inventory inventory;
@@ -649,6 +659,7 @@ int main(void)
 		cmocka_unit_test_setup(test_lost_beside_one_that_was_never_read, setup),
 		cmocka_unit_test_setup(test_hot_plug, setup),
 		cmocka_unit_test_setup(test_display_adapter_is_no_change, setup),
+		cmocka_unit_test_setup(test_name_that_is_no_text, setup),
 		cmocka_unit_test_setup(test_one_uuid_twice, setup),
 		cmocka_unit_test_setup(test_old_drivers, setup),
 		cmocka_unit_test_setup(test_link_scores, setup),
