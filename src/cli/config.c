@@ -151,7 +151,7 @@ static void explain_here(const struct gs_config *config, struct gs_strbuf *words
 	gs_inventory_free(&inventory);
 }
 
-static int explain_file(const char *path, const char *entry, bool json)
+static int explain_file(const char *path, const char *entry, bool all, bool json)
 {
 	struct gs_config_source source;
 	struct gs_config config;
@@ -169,10 +169,10 @@ static int explain_file(const char *path, const char *entry, bool json)
 	if (result < 0)
 		return GS_EXIT_FAILURE;
 	if (json) {
-		result = gs_json_print(gs_config_explain_json(&config, origins, source.name));
+		result = gs_json_print(gs_config_explain_json(&config, origins, source.name, all));
 	} else {
 		GS_AUTO_STRBUF struct gs_strbuf words = {0};
-		gs_config_explain(&config, origins, source.name, &words);
+		gs_config_explain(&config, origins, source.name, all, &words);
 		explain_here(&config, &words);
 		result = fputs(words.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 	}
@@ -189,7 +189,8 @@ static int run_explain(const struct gs_arguments *arguments)
 		fputs("gpushare config explain: give one FILE, or - for standard input\n", stderr);
 		return GS_EXIT_USAGE;
 	}
-	return explain_file(arguments->operands[0], gs_option_value(arguments, "key"), json);
+	return explain_file(arguments->operands[0], gs_option_value(arguments, "key"),
+			    gs_option_value(arguments, "all") != NULL, json);
 }
 
 static int run_schema(const struct gs_arguments *arguments)
@@ -220,7 +221,12 @@ static int run_schema(const struct gs_arguments *arguments)
 		.help = "Print text or json", .complete = "text json"                      \
 	}
 
-static const struct gs_option file_options[] = {FORMAT_OPTION, KEY_OPTION, {.name = NULL}};
+static const struct gs_option explain_options[] = {
+	FORMAT_OPTION,
+	KEY_OPTION,
+	{.name = "all", .letter = 'a', .help = "Show also the values that nothing changes"},
+	{.name = NULL},
+};
 static const struct gs_option check_options[] = {
 	FORMAT_OPTION,
 	KEY_OPTION,
@@ -243,7 +249,7 @@ const struct gs_command gs_command_config_check = {
 	.synopsis = "FILE...",
 	.summary = "check configuration files and say everything that is wrong with them",
 	.description =
-		"Reads each FILE (- is standard input) as the node daemon would, without its gs_environment, and "
+		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and "
 		"prints "
 		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
 		"manifest "
@@ -267,15 +273,16 @@ const struct gs_command gs_command_config_explain = {
 	.name = "config explain",
 	.synopsis = "FILE",
 	.summary = "say in words what a configuration shares and how, and where each value comes from",
-	.description = "Reads FILE (- is standard input) with the environment variables of this shell over it, as the "
-		       "node daemon does, and "
-		       "prints what will be shared, then every value in force with its origin: a place in the file, an "
-		       "environment "
-		       "variable, or the default. Where there are GPUs to read, it ends with what comes of it on this "
-		       "machine, and what the file names and this machine does not have.",
+	.description =
+		"Reads FILE (- is standard input) with the environment variables of this shell over it, as the "
+		"node daemon does, and prints what will be shared, then each value that is set or is not the default, "
+		"with its origin: a place in the file or an environment variable. With --all it prints every value in "
+		"force. Where there are GPUs to read, it ends with what comes of it on this "
+		"machine, and what the file names and this machine does not have.",
 	.examples = "gpushare config explain config.yaml  # what will this do?\n"
+		    "gpushare config explain --all config.yaml  # and every default with it\n"
 		    "gpushare config explain -o json config.yaml  # the same for a program",
-	.options = file_options,
+	.options = explain_options,
 	.run = run_explain,
 };
 

@@ -134,13 +134,30 @@ def test_explain_says_where_values_come_from(tmp_path):
     assert result.returncode == 0
     assert "each GPU is advertised as 4 shares of nvidia.com/gpu by time-slicing" in result.stdout
     assert "memory and faults are not isolated" in result.stdout
-    values = {v["key"]: v for v in json.loads(config("explain", "-o", "json", path, env=env).stdout)["values"]}
+    values = {v["key"]: v for v in json.loads(config("explain", "--all", "-o", "json", path, env=env).stdout)["values"]}
     assert values["flags.failOnInitError"]["value"] == "true"
     assert values["flags.failOnInitError"]["origin"] == "environment"
     assert values["flags.failOnInitError"]["name"] == "FAIL_ON_INIT_ERROR"
     assert values["flags.mpsRoot"]["origin"] == "file" and values["flags.mpsRoot"]["line"] == 8
     assert values["flags.nvidiaDevRoot"]["value"] == "/run/driver"
     assert values["flags.migStrategy"] == {"key": "flags.migStrategy", "value": "none", "origin": "default"}
+
+
+def test_explain_shows_what_changes_and_all_on_request(tmp_path):
+    path = write(tmp_path, SAMPLE + "flags: {nvidiaDriverRoot: /run/driver, migStrategy: none}\n")
+    def keys(*arguments):
+        text, data = config("explain", *arguments, path), config("explain", "-o", "json", *arguments, path)
+        assert (text.returncode, data.returncode) == (0, 0), text.stderr + data.stderr
+        listed = [line.split()[0] for line in text.stdout.partition("\nValues ")[2].splitlines()[1:] if line.startswith("  ")]
+        assert listed == [value["key"] for value in json.loads(data.stdout)["values"]]
+        return listed
+    changed = keys()
+    # What the file says, were it the default, and what follows from it.
+    assert {"version", "flags.migStrategy", "flags.nvidiaDriverRoot", "flags.nvidiaDevRoot"} <= set(changed)
+    assert "flags.failOnInitError" not in changed and len(changed) < 8
+    everything = keys("--all")
+    assert set(changed) < set(everything) and "flags.failOnInitError" in everything
+    assert keys("-a") == everything
 
 
 def test_check_does_not_look_at_the_environment(tmp_path):

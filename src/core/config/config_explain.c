@@ -164,8 +164,49 @@ static bool is_relevant(const struct gs_config *config, const struct gs_config_k
 	return config->time_slicing.present || strncmp(key->path, "sharing.timeSlicing.", 20) != 0;
 }
 
+/* Whether a value is set, or follows from one that is (nvidiaDevRoot from nvidiaDriverRoot). */
+static bool is_changed(const struct gs_config *config, const struct gs_config *defaults,
+		       const struct gs_config_key *key, const struct gs_config_origin *origin)
+{
+	GS_AUTO_STRBUF struct gs_strbuf value = {0}, other = {0};
+	if (origin->kind != GS_ORIGIN_DEFAULT)
+		return true;
+	gs_value_format(key, config, &value);
+	gs_value_format(key, defaults, &other);
+	return strcmp(value.data ? value.data : "", other.data ? other.data : "") != 0;
+}
+
+/* Tells which keys are shown. */
+static void choose(const struct gs_config *config, const struct gs_config_origin *origins, bool all, bool *shown)
+{
+	struct gs_config defaults;
+	gs_config_init(&defaults);
+	for (size_t i = 0; i < gs_config_key_count; i++)
+		shown[i] = is_relevant(config, &gs_config_keys[i]) &&
+			   (all || is_changed(config, &defaults, &gs_config_keys[i], &origins[i]));
+	gs_config_free(&defaults);
+}
+
+static void explain_values(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
+			   bool all, struct gs_strbuf *text)
+{
+	GS_AUTO_FREE bool *shown = gs_calloc(gs_config_key_count, sizeof *shown);
+	choose(config, origins, all, shown);
+	gs_strbuf_add(text,
+		      all ? "\nValues in force\n" : "\nValues that are set; all others are the defaults (--all)\n");
+	for (size_t i = 0; i < gs_config_key_count; i++) {
+		GS_AUTO_STRBUF struct gs_strbuf value = {0};
+		if (!shown[i])
+			continue;
+		gs_value_format(&gs_config_keys[i], config, &value);
+		GS_AUTO_FREE char *origin = describe_origin(&origins[i], name);
+		gs_strbuf_printf(text, "  %-46s %-24s %s\n", gs_config_keys[i].path, value.length ? value.data : "-",
+				 origin);
+	}
+}
+
 void gs_config_explain(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
-		       struct gs_strbuf *text)
+		       bool all, struct gs_strbuf *text)
 {
 	gs_strbuf_add(text, "What is shared\n");
 	explain_section(config, &config->time_slicing, &time_slicing_words, name, text);
@@ -180,16 +221,7 @@ void gs_config_explain(const struct gs_config *config, const struct gs_config_or
 		explain_patterns(config->gpu_patterns, config->gpu_pattern_count, "GPUs", text);
 		explain_patterns(config->mig_patterns, config->mig_pattern_count, "MIG profiles", text);
 	}
-	gs_strbuf_add(text, "\nValues in force\n");
-	for (size_t i = 0; i < gs_config_key_count; i++) {
-		GS_AUTO_STRBUF struct gs_strbuf value = {0};
-		if (!is_relevant(config, &gs_config_keys[i]))
-			continue;
-		gs_value_format(&gs_config_keys[i], config, &value);
-		GS_AUTO_FREE char *origin = describe_origin(&origins[i], name);
-		gs_strbuf_printf(text, "  %-46s %-24s %s\n", gs_config_keys[i].path, value.length ? value.data : "-",
-				 origin);
-	}
+	explain_values(config, origins, name, all, text);
 }
 
 static json_t *selector_json(const struct gs_device_selector *devices)
@@ -244,15 +276,18 @@ static json_t *value_json(const struct gs_config *config, const struct gs_config
 	return object;
 }
 
-json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name)
+json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
+			       bool all)
 {
 	json_t *shares = json_array(), *names = json_array(), *values = json_array();
 	shares_json(config, shares, &config->time_slicing, &time_slicing_words);
 	shares_json(config, shares, &config->mps, &mps_words);
 	names_json(names, config->gpu_patterns, config->gpu_pattern_count, "gpu");
 	names_json(names, config->mig_patterns, config->mig_pattern_count, "mig");
+	GS_AUTO_FREE bool *shown = gs_calloc(gs_config_key_count, sizeof *shown);
+	choose(config, origins, all, shown);
 	for (size_t i = 0; i < gs_config_key_count; i++)
-		if (is_relevant(config, &gs_config_keys[i]))
+		if (shown[i])
 			json_array_append_new(values, value_json(config, &gs_config_keys[i], &origins[i]));
 	return json_pack("{s:o?, s:o, s:o, s:o}", "file", json_string(name), "shares", shares, "names", names, "values",
 			 values);

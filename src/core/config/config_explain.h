@@ -3,16 +3,18 @@
 #define GPUSHARE_CORE_CONFIG_EXPLAIN_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/strbuf.h"
 #include "core/config/config_parse.h"
 
-/* Paragraphs for a person: what is shared how, then every value in force and where it came from. */
+/* Paragraphs for a person: what is shared how, then each value that is set or is not the default, and where it came from;
+ * with `all` every value in force. */
 void gs_config_explain(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
-		       struct gs_strbuf *text);
+		       bool all, struct gs_strbuf *text);
 /* The same as an object: "shares", "names" and "values". The caller has the reference. */
-json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins,
-			       const char *name);
+json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
+			       bool all);
 
 /* A JSON Schema (draft 2020-12) of the file. The caller has the reference. */
 json_t *gs_config_json_schema(void);

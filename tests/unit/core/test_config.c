@@ -652,11 +652,11 @@ static void test_explain(void **state)
 	source.length = strlen(source.text);
 	assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
-	gs_config_explain(&config, origins, "f.yaml", &text);
+	gs_config_explain(&config, origins, "f.yaml", false, &text);
 	assert_non_null(strstr(text.data, "each GPU is advertised as 4 shares of nvidia.com/gpu by time-slicing"));
 	assert_non_null(strstr(text.data, "memory and faults are not isolated"));
 	assert_non_null(strstr(text.data, "f.yaml:4:7"));
-	json_t *json = gs_config_explain_json(&config, origins, "f.yaml");
+	json_t *json = gs_config_explain_json(&config, origins, "f.yaml", false);
 	const json_t *share = json_array_get(json_object_get(json, "shares"), 0);
 	assert_int_equal(json_integer_value(json_object_get(share, "replicas")), 4);
 	assert_string_equal(json_string_value(json_object_get(share, "publishedAs")), "nvidia.com/gpu");
@@ -687,7 +687,7 @@ static void test_explain_mps(void **state)
 		struct gs_config config;
 		GS_AUTO_STRBUF struct gs_strbuf text = {0};
 		assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
-		gs_config_explain(&config, origins, "f", &text);
+		gs_config_explain(&config, origins, "f", false, &text);
 		if (!strstr(text.data, cases[i].words))
 			fail_msg("\"%s\" is not in: %s", cases[i].words, text.data);
 		gs_config_free(&config);
