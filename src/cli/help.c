@@ -7,7 +7,8 @@
 
 enum { WIDTH = 80, INDENT = 2, OPTION_INDENT = 6 };
 
-static const char tagline[] = "share GPUs between workloads by time-slicing, with evidence of who uses what";
+static const char tagline[] =
+	"share GPUs between workloads by time-slicing, MPS and MIG, with evidence of who uses what";
 
 /* Words of one paragraph, wrapped. `column` is where the line stands. */
 static void wrap(FILE *out, const char *text, size_t length, int indent)

@@ -117,11 +117,11 @@ def test_mistyped_options(arguments, complaint):
 
 @pytest.fixture
 def told(tmp_path):
-    """A daemon that answers nothing but its status; a function that says which."""
+    """A daemon that gives one answer to what it is asked; a function that says which."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     status = {}
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: json.dumps(status).encode())
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("gpushare.v1.Node", {"Status": handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("gpushare.v1.Node", {"Status": handler, "Mps": handler}),))
     server.add_insecure_port(f"unix:{tmp_path}/socket")
     server.start()
 
@@ -134,9 +134,8 @@ def told(tmp_path):
 
 
 def test_names_of_clients_do_not_steer_a_terminal(told):
-    holder = {"pid": 7, "name": "\x1b[2J\x07evil\u009b", "memoryBytes": 1 << 30}
-    share = {"id": "GPU-1::0", "resource": "nvidia.com/gpu", "strategy": "mps", "holders": [holder]}
-    done = gpushare("mps", "clients", told({"gpus": [{"shares": [share]}]}))
+    client = {"pid": 7, "name": "\x1b[2J\x07evil\u009b", "memoryBytes": 1 << 30, "share": "GPU-1::0"}
+    done = gpushare("mps", "clients", told({"daemons": [], "clients": [client]}))
     assert done.returncode == 0, done.stderr
     assert "?[2J?evil??" in done.stdout
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
