@@ -12,7 +12,13 @@
 #include "base/utf8.h"
 #include "gpushare/abi.h"
 
-enum { ENVIRONMENT_BYTES_MAX = 128 * 1024, CGROUP_BYTES_MAX = 64 * 1024 };
+enum {
+	ENVIRONMENT_BYTES_MAX = 128 * 1024,
+	CGROUP_BYTES_MAX = 64 * 1024,
+	/* Of what processes say of their shares, for all of a GPU: then each may still name some. */
+	SHARES_BYTES_MAX = 1024 * 1024,
+	SHARES_BYTES_LEAST = 512,
+};
 
 char *gs_environment_value(const char *block, size_t length, const char *variable)
 {
@@ -162,6 +168,20 @@ static int by_pid(const void *a, const void *b)
 	return (x->pid > y->pid) - (x->pid < y->pid);
 }
 
+/* Its GPUSHARE_SHARES, without the names that do not fit into the room. */
+static char *read_shares(const char *proc, int pid, size_t room)
+{
+	char *shares = gs_process_environment(proc, pid, GPUSHARE_ENV_SHARES);
+	size_t length = strlen(shares);
+	if (length <= room)
+		return shares;
+	while (room > 0 && shares[room] != ',')
+		room--;
+	char *cut = gs_strndup(shares, room);
+	free(shares);
+	return cut;
+}
+
 static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const char *proc,
 			  struct gs_gpu_sample *sample)
 {
@@ -172,11 +192,15 @@ static void add_processes(const struct gs_nvml *nvml, nvmlDevice_t device, const
 	add_utilization(nvml, device, sample);
 	if (sample->process_count)
 		qsort(sample->processes, sample->process_count, sizeof *sample->processes, by_pid);
+	size_t room = SHARES_BYTES_MAX;
 	for (size_t i = 0; i < sample->process_count; i++) {
-		read_name(proc, &sample->processes[i]);
-		sample->processes[i].place = read_place(proc, sample->processes[i].pid);
-		sample->processes[i].shares =
-			gs_process_environment(proc, sample->processes[i].pid, GPUSHARE_ENV_SHARES);
+		struct gs_process_sample *process = &sample->processes[i];
+		read_name(proc, process);
+		process->place = read_place(proc, process->pid);
+		process->shares =
+			read_shares(proc, process->pid, room > SHARES_BYTES_LEAST ? room : SHARES_BYTES_LEAST);
+		size_t used = strlen(process->shares);
+		room -= used < room ? used : room;
 	}
 }
 

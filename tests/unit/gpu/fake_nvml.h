@@ -7,7 +7,7 @@
 
 #include "gpu/nvml.h"
 
-enum { FAKE_GPUS_MAX = 8, FAKE_LINKS = 4, FAKE_PROCESSES_MAX = 4, FAKE_EVENTS_MAX = 16, FAKE_MIGS_MAX = 7 };
+enum { FAKE_GPUS_MAX = 8, FAKE_LINKS = 4, FAKE_PROCESSES_MAX = 16, FAKE_EVENTS_MAX = 16, FAKE_MIGS_MAX = 7 };
 
 /* A place for a MIG device. */
 struct fake_mig {

@@ -10,11 +10,14 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
+#include "base/strbuf.h"
 #include "fake_nvml.h"
 #include "gpu/inventory_mig.h"
 #include "gpu/inventory_read.h"
 #include "gpu/probe.h"
 #include "gpu/sample.h"
+#include "gpushare/abi.h"
 
 static const struct gs_inventory_places nowhere = {.sysfs = "/nonexistent"};
 static const nvmlReturn_t codes[] = {NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_NOT_FOUND,
@@ -578,6 +581,44 @@ static void test_sample(void **state)
 	gs_sample_free(&sample);
 }
 
+/* What containers write into environments takes no more than its room; whoever comes last still names its share. */
+static void test_long_environments(void **state)
+{
+	char root[] = "/tmp/gpushare-test-XXXXXX", path[64];
+	enum { NAME_BYTES = 16, NAMES = 8000, PROCESSES = 12 };
+	struct gs_gpu_sample sample;
+	GS_AUTO_STRBUF struct gs_strbuf text = {0};
+	assert_non_null(mkdtemp(root));
+	gs_strbuf_add(&text, GPUSHARE_ENV_SHARES "=");
+	for (unsigned i = 0; i < NAMES; i++)
+		gs_strbuf_printf(&text, "GPU-share::%04u,", i);
+	fake.gpus[0].process_count = PROCESSES;
+	for (unsigned i = 0; i < PROCESSES; i++) {
+		fake.gpus[0].processes[i] = (nvmlProcessInfo_t){.pid = i + 1};
+		snprintf(path, sizeof path, "%s/%u", root, i + 1);
+		assert_int_equal(mkdir(path, 0700), 0);
+		snprintf(path, sizeof path, "%s/%u/environ", root, i + 1);
+		assert_int_equal(gs_write_file(path, text.data, text.length, 0600, NULL), 0);
+	}
+	gs_sample_read(&nvml, fake.gpus[0].uuid, root, &sample);
+	assert_int_equal(sample.process_count, PROCESSES);
+	size_t total = 0;
+	for (unsigned i = 0; i < PROCESSES; i++) {
+		const char *shares = sample.processes[i].shares;
+		size_t length = strlen(shares);
+		total += length;
+		assert_true(length >= 256);
+		assert_int_equal((length + 1) % NAME_BYTES * (length % NAME_BYTES), 0); /* no name is cut */
+		snprintf(path, sizeof path, "%s/%u/environ", root, i + 1);
+		unlink(path);
+		*strrchr(path, '/') = '\0';
+		rmdir(path);
+	}
+	gs_sample_free(&sample);
+	rmdir(root);
+	assert_in_range(total, 1024 * 1024 - NAME_BYTES, 1024 * 1024 + PROCESSES * 512);
+}
+
 static void test_sample_of_older_drivers(void **state)
 {
 	struct gs_gpu_sample sample;
@@ -667,6 +708,7 @@ int main(void)
 		cmocka_unit_test_setup(test_probe, setup),
 		cmocka_unit_test_setup(test_probe_each_call_failing, setup),
 		cmocka_unit_test_setup(test_sample, setup),
+		cmocka_unit_test_setup(test_long_environments, setup),
 		cmocka_unit_test_setup(test_sample_of_older_drivers, setup),
 		cmocka_unit_test_setup(test_sample_each_call_failing, setup),
 		cmocka_unit_test_setup(test_lists_that_lie_about_their_length, setup),
