@@ -169,10 +169,11 @@ static int explain_file(const char *path, const char *entry, bool all, bool json
 	if (result < 0)
 		return GS_EXIT_FAILURE;
 	if (json) {
-		result = gs_json_print(gs_config_explain_json(&config, origins, source.name, all));
+		result = gs_json_print(
+			gs_config_explain_json(&config, origins, source.name, gs_strategies, gs_strategy_count, all));
 	} else {
 		GS_AUTO_STRBUF struct gs_strbuf words = {0};
-		gs_config_explain(&config, origins, source.name, all, &words);
+		gs_config_explain(&config, origins, source.name, gs_strategies, gs_strategy_count, all, &words);
 		explain_here(&config, &words);
 		result = fputs(words.data, stdout) < 0 || fflush(stdout) ? GS_EXIT_FAILURE : GS_EXIT_OK;
 	}

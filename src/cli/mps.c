@@ -8,7 +8,6 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/driver_root.h"
 #include "base/file.h"
 #include "base/quantity.h"
 #include "base/strbuf.h"
@@ -16,11 +15,8 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/status_table.h"
-#include "gpu/hangs.h"
-#include "gpu/nvml.h"
 #include "client/client.h"
 #include "client/methods.h"
-#include "mps/mps_control.h"
 #include "mps/mps_end.h"
 
 enum { ANSWER_TIMEOUT_MS = 10000, GRACE_SECONDS_MAX = 3600 };
@@ -178,17 +174,11 @@ static int run_stop(const struct gs_arguments *arguments)
 	}
 	const char *driver_root = gs_option_value(arguments, "driver-root");
 	const char *const roots[] = {driver_root, "/driver-root", NULL};
-	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
-	struct gs_nvml *nvml = NULL;
 	struct gs_mps_ended ended;
-	if (gs_hangs_open(roots, &nvml, &err) < 0)
-		nvml = NULL;
-	int result = gs_mps_end(gs_option_value(arguments, "mps-root"), state_dir, program,
-				(unsigned)(grace_ns / 1000000000), nvml, &ended, &err);
+	int result = gs_mps_end(gs_option_value(arguments, "mps-root"), state_dir, roots,
+				(unsigned)(grace_ns / 1000000000), &ended, &err);
 	printf("%zu control daemon%s ended, %zu compute mode%s restored\n", ended.daemons,
 	       ended.daemons == 1 ? "" : "s", ended.modes, ended.modes == 1 ? "" : "s");
-	if (nvml)
-		gs_hangs_close(nvml);
 	if (result == 0)
 		return GS_EXIT_OK;
 	fprintf(stderr, "gpushare mps stop: %s\n", err.text);

@@ -171,6 +171,20 @@ struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t 
 				      .pipe_directory = daemon->pipe_directory};
 }
 
+json_t *gs_mps_status_json(const struct gs_mps_status *status)
+{
+	json_t *servers = json_array();
+	for (size_t i = 0; i < status->server_count; i++)
+		json_array_append_new(servers, json_integer(status->servers[i]));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id",
+			 status->spec->key, "device", status->spec->device, "gpu", status->spec->gpu, "state",
+			 gs_mps_state_name(status->state), "reason", status->reason, "pipeDirectory",
+			 status->pipe_directory, "pid", status->pid, "starts", (int)status->starts, "faults",
+			 (int)status->faults, "activeThreadPercentage", (int)status->spec->thread_percentage,
+			 "memoryLimitBytes", (json_int_t)status->spec->memory_bytes, "priority",
+			 (int)status->spec->priority, "multiUser", (int)status->multi_user, "servers", servers);
+}
+
 void mps_daemons_finish(struct gs_mps_daemons *all)
 {
 	void (*done)(void *) = all->done;

@@ -6,6 +6,7 @@
 #ifndef GPUSHARE_MPS_MPS_DAEMONS_H
 #define GPUSHARE_MPS_MPS_DAEMONS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -93,6 +94,8 @@ bool gs_mps_is_share_ready(const struct gs_mps_daemons *daemons, const char *key
 bool gs_mps_holds(const struct gs_mps_daemons *daemons, const char *device, const char *gpu);
 size_t gs_mps_count(const struct gs_mps_daemons *daemons);
 struct gs_mps_status gs_mps_status(const struct gs_mps_daemons *daemons, size_t which);
+/* As in the status document; a new reference. */
+json_t *gs_mps_status_json(const struct gs_mps_status *status);
 const char *gs_mps_state_name(enum gs_mps_state state);
 
 /* Stops watching and frees everything; the daemons go on. `done` runs last. */

@@ -11,7 +11,9 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/driver_root.h"
 #include "base/file.h"
+#include "gpu/hangs.h"
 #include "mps/mps_control.h"
 #include "mps/mps_daemons.h"
 #include "mps/mps_process.h"
@@ -178,14 +180,15 @@ char *gs_mps_recorded_root(const char *state_dir)
 	return recorded;
 }
 
-int gs_mps_end(const char *root, const char *state_dir, const char *program, unsigned grace_seconds,
-	       const struct gs_nvml *nvml, struct gs_mps_ended *ended, struct gs_error *err)
+int gs_mps_end(const char *root, const char *state_dir, const char *const *driver_roots, unsigned grace_seconds,
+	       struct gs_mps_ended *ended, struct gs_error *err)
 {
-	GS_AUTO_FREE char *given = gs_mps_root(root);
+	GS_AUTO_FREE char *given = gs_mps_root(root), *program = gs_driver_command(driver_roots, MPS_CONTROL_PROGRAM);
 	GS_AUTO_CLOSE int lock = -1;
 	struct ending ending = {.program = program, .grace_seconds = grace_seconds};
 	struct gs_mps_record record;
-	struct gs_error problem = {0};
+	struct gs_nvml *nvml = NULL;
+	struct gs_error problem = {0}, no_driver;
 	*ended = (struct gs_mps_ended){0};
 	signal(SIGPIPE, SIG_IGN); /* a control program that finds no daemon ends before it has read its command */
 	gs_mps_record_open(&record, state_dir, &problem);
@@ -196,8 +199,12 @@ int gs_mps_end(const char *root, const char *state_dir, const char *program, uns
 		return -1;
 	}
 	ended->daemons = end_daemons(&ending, given, &record);
+	if (gs_hangs_open(driver_roots, &nvml, &no_driver) < 0)
+		nvml = NULL;
 	if (restore_modes(&record, nvml, &ended->modes, err) < 0)
 		result = -1;
+	if (nvml)
+		gs_hangs_close(nvml);
 	gs_mps_record_free(&record);
 	return result;
 }

@@ -87,8 +87,7 @@ json_t *gs_active_details(const struct gs_active *active, const struct gs_usage 
 	return all;
 }
 
-void gs_active_clients(const struct gs_active *active, const struct gs_usage *usage, gs_strategy_client *tell,
-		       void *user)
+void gs_active_clients(const struct gs_active *active, const struct gs_usage *usage, gs_usage_client *tell, void *user)
 {
 	for (size_t i = 0; i < active->items.count; i++)
 		active->items.items[i].life->clients(active->items.items[i].instance, usage, tell, user);

@@ -23,8 +23,7 @@ void gs_active_problems(const struct gs_active *active, void (*say)(void *user, 
 void gs_active_status(const struct gs_active *active, json_t *status);
 /* Of all strategies: what they brought up, each with the number of its clients; and the clients. */
 json_t *gs_active_details(const struct gs_active *active, const struct gs_usage *usage);
-void gs_active_clients(const struct gs_active *active, const struct gs_usage *usage, gs_strategy_client *tell,
-		       void *user);
+void gs_active_clients(const struct gs_active *active, const struct gs_usage *usage, gs_usage_client *tell, void *user);
 /* Calls `begin` for each metric, with the instance to ask. */
 void gs_active_metrics(const struct gs_active *active,
 		       void (*begin)(void *user, const struct gs_strategy_metric *metric, const void *instance),

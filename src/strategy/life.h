@@ -39,9 +39,6 @@ struct gs_strategy_context {
 /* Labels are names and values in turn, ended by NULL. */
 typedef void gs_strategy_tell(void *user, const char *const *labels, double value);
 
-/* A process on a device of this strategy: each of the shares that it names, or NULL: it names none. */
-typedef void gs_strategy_client(void *user, const struct gs_usage_share *share, const struct gs_usage_process *process);
-
 struct gs_strategy_metric {
 	const char *name;
 	bool counter; /* else a gauge */
@@ -84,7 +81,8 @@ struct gs_strategy_life {
 	void (*problems)(const void *instance, void (*say)(void *user, const char *text), void *user);
 	/* What it brought up, for the status document: a list of objects. With `usage` each has the number of its `clients` too. */
 	json_t *(*status)(const void *instance, const struct gs_usage *usage);
-	void (*clients)(const void *instance, const struct gs_usage *usage, gs_strategy_client *tell, void *user);
+	/* The processes on devices of this strategy. */
+	void (*clients)(const void *instance, const struct gs_usage *usage, gs_usage_client *tell, void *user);
 	/* Nothing more is done for what it brought up, which goes on without this program. */
 	void (*stop)(void *instance);
 	/* Once the loop has nothing left to do. */

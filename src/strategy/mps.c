@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "base/quantity.h"
 #include "core/share/container_edit.h"
-#include "gpu/hangs.h"
+#include "mps/mps_clients.h"
 #include "mps/mps_control.h"
 #include "mps/mps_end.h"
 #include "mps/mps_modes.h"
@@ -44,9 +44,31 @@ struct mps {
 
 /* --- the plan --- */
 
-static const struct gs_sharing *section(const struct gs_config *config)
+static char *terms(const struct gs_sharing_resource *entry)
 {
-	return &config->mps;
+	char memory[48];
+	if (entry->memory_limit_bytes)
+		gs_format_quantity(entry->memory_limit_bytes, memory, sizeof memory);
+	else
+		snprintf(memory, sizeof memory, "1/%u of the device's memory", entry->replicas);
+	return gs_printf("%s; each process may have at most %s%s and %u %% of the multiprocessors%s; %s",
+			 entry->isolation == GS_MPS_PER_SHARE ? "shares take turns" : "work runs side by side", memory,
+			 entry->memory_limit_bytes ? " of memory" : "", gs_sharing_thread_percentage(entry),
+			 entry->priority ? ", at a priority below normal" : "",
+			 entry->isolation == GS_MPS_PER_SHARE ? "a fault stays within its share"
+							      : "faults are not isolated");
+}
+
+/* What is kept of an entry with each device that it shares. */
+struct kept {
+	bool own_servers, oversubscribe, overcommit;
+	unsigned priority;
+	int line;
+};
+
+static const struct kept *kept_of(const struct gs_resource_device *on)
+{
+	return on->kept;
 }
 
 unsigned gs_mps_clients_max(const struct gs_gpu *gpu, const struct gs_device *device, int cuda_version)
@@ -70,11 +92,15 @@ static void plan(const struct gs_sharing_resource *entry, const struct gs_invent
 		shares[i].compute_permille = gs_sharing_thread_percentage(entry) * 10;
 	}
 	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
-	added->priority = entry->priority;
-	added->own_servers = entry->isolation == GS_MPS_PER_SHARE;
-	added->oversubscribe = entry->oversubscribe;
-	added->overcommit = entry->overcommit || entry->oversubscribe;
-	added->line = entry->line;
+	struct kept *kept = gs_malloc(sizeof *kept);
+	*kept = (struct kept){
+		.priority = entry->priority,
+		.own_servers = entry->isolation == GS_MPS_PER_SHARE,
+		.oversubscribe = entry->oversubscribe,
+		.overcommit = entry->overcommit || entry->oversubscribe,
+		.line = entry->line,
+	};
+	added->kept = kept;
 }
 
 /* What the shares of one device come to, over all resources. */
@@ -98,7 +124,7 @@ static void check_limit(const struct gs_inventory *inventory, const struct gs_re
 	const struct gs_device *device = &inventory->devices[on->device];
 	uint64_t limit = resource->shares[on->first_share].memory_bytes;
 	char where[32], wanted[32], there[32];
-	place(where, on->line);
+	place(where, kept_of(on)->line);
 	gs_format_quantity((int64_t)limit, wanted, sizeof wanted);
 	gs_format_quantity((int64_t)(device->memory_bytes / MIB * MIB), there, sizeof there);
 	if (!limit && !device->memory_bytes)
@@ -177,10 +203,10 @@ static void check(const struct gs_inventory *inventory, struct gs_plan *whole)
 			sum->memory_bytes += resource->shares[on->first_share].memory_bytes * on->share_count;
 			sum->permille += (uint64_t)resource->shares[on->first_share].compute_permille * on->share_count;
 			sum->shares += on->share_count;
-			sum->oversubscribe |= on->oversubscribe;
-			sum->overcommit |= on->overcommit;
-			*(on->own_servers ? &sum->own_servers : &sum->shared_server) = true;
-			sum->line = on->line;
+			sum->oversubscribe |= kept_of(on)->oversubscribe;
+			sum->overcommit |= kept_of(on)->overcommit;
+			*(kept_of(on)->own_servers ? &sum->own_servers : &sum->shared_server) = true;
+			sum->line = kept_of(on)->line;
 		}
 	}
 	for (uint32_t i = 0; i < inventory->device_count; i++)
@@ -197,7 +223,7 @@ void gs_mps_key(const struct gs_inventory *inventory, const struct gs_resource_d
 	for (; uuid[used] && used < GS_UUID_SIZE - 1; used++)
 		key[used] = uuid[used] == '/' ? '_' : uuid[used];
 	key[used] = '\0';
-	if (on->own_servers)
+	if (kept_of(on)->own_servers)
 		snprintf(key + used, GS_MPS_KEY_SIZE - used, "-%u", share->replica);
 }
 
@@ -212,7 +238,7 @@ static int edit(const void *instance, const struct gs_config *config, const stru
 	char key[GS_MPS_KEY_SIZE], text[64];
 
 	for (size_t i = 0; i < count; i++) {
-		if (gs_resource_device_of(resource, shares[i]) != on || (i && on->own_servers))
+		if (gs_resource_device_of(resource, shares[i]) != on || (i && kept_of(on)->own_servers))
 			return gs_fail(
 				err, GS_ERROR_INPUT, 0,
 				"%zu shares of %s were asked for, and a process can be a client of one MPS server "
@@ -237,7 +263,7 @@ static int edit(const void *instance, const struct gs_config *config, const stru
 	}
 	snprintf(text, sizeof text, "%u", permille / 10 < 100 ? permille / 10 : 100);
 	gs_container_edit_env(edit, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", text);
-	if (on->priority)
+	if (kept_of(on)->priority)
 		gs_container_edit_env(edit, "CUDA_MPS_CLIENT_PRIORITY", "1");
 	return 0;
 }
@@ -256,7 +282,8 @@ static void want(struct gs_mps_specs *specs, const struct gs_inventory *inventor
 			spec = &specs->items[i];
 	if (!spec) {
 		spec = GS_VEC_PUSH(specs);
-		*spec = (struct gs_mps_spec){.priority = on->priority, .exclusive = !device->mig && !on->own_servers};
+		*spec = (struct gs_mps_spec){.priority = kept_of(on)->priority,
+					     .exclusive = !device->mig && !kept_of(on)->own_servers};
 		/* With MIG on, drivers refuse compute modes. */
 		spec->exclusive &= !inventory->gpus[device->gpu].mig_enabled;
 		/* Before Volta the driver refuses users other than root then (kubernetes-sigs/dra-driver-nvidia-gpu#1153). */
@@ -269,8 +296,8 @@ static void want(struct gs_mps_specs *specs, const struct gs_inventory *inventor
 		spec->thread_percentage = share->compute_permille / 10;
 	if (share->memory_bytes > spec->memory_bytes)
 		spec->memory_bytes = share->memory_bytes;
-	if (on->priority < spec->priority)
-		spec->priority = on->priority;
+	if (kept_of(on)->priority < spec->priority)
+		spec->priority = kept_of(on)->priority;
 }
 
 void gs_mps_specs_of(const struct gs_plan *whole, const struct gs_inventory *inventory, struct gs_mps_specs *specs)
@@ -282,7 +309,7 @@ void gs_mps_specs_of(const struct gs_plan *whole, const struct gs_inventory *inv
 			const struct gs_resource_device *on = &resource->devices[j];
 			for (uint32_t k = 0; on->strategy == &gs_strategy_mps && k < on->share_count; k++) {
 				want(specs, inventory, on, &resource->shares[on->first_share + k]);
-				if (!on->own_servers)
+				if (!kept_of(on)->own_servers)
 					break; /* all are alike */
 			}
 		}
@@ -350,14 +377,6 @@ static char *find_shared_memory(const char *root)
 	return is_below ? GS_STEAL(path) : gs_strdup("/dev/shm");
 }
 
-/* The program of the driver's release; owned by the caller. */
-static char *find_program(const struct gs_config *config)
-{
-	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
-				     NULL};
-	return gs_driver_command(roots, MPS_CONTROL_PROGRAM);
-}
-
 /* The control daemons. One node daemon has the root: another one would end what this one started. False when it has not. */
 static bool start_daemons(struct mps *mps, const struct gs_config *config)
 {
@@ -367,7 +386,9 @@ static bool start_daemons(struct mps *mps, const struct gs_config *config)
 	mps->root_lock = gs_try_lock_directory(mps->root, &err);
 	if (mps->root_lock < 0 && err.code == EWOULDBLOCK)
 		return false;
-	GS_AUTO_FREE char *program = find_program(config);
+	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
+				     NULL};
+	GS_AUTO_FREE char *program = gs_driver_command(roots, MPS_CONTROL_PROGRAM);
 	const struct gs_mps_record *record = gs_mps_modes_record(mps->modes);
 	size_t known_count;
 	struct gs_mps_known *known = gs_mps_record_known(record, &known_count);
@@ -524,7 +545,7 @@ static bool ready(const void *instance, const struct gs_strategy_context *contex
 		*reason = root_is_taken;
 		return !on;
 	}
-	if (on && !on->own_servers) { /* one server for all its shares */
+	if (on && !kept_of(on)->own_servers) { /* one server for all its shares */
 		*reason = "its MPS control daemon is being started";
 		return mps->daemons && gs_mps_is_ready(mps->daemons, device->uuid, reason);
 	}
@@ -541,7 +562,7 @@ static bool share_ready(const void *instance, const struct gs_strategy_context *
 {
 	const struct mps *mps = instance;
 	char key[GS_MPS_KEY_SIZE];
-	if (!on->own_servers)
+	if (!kept_of(on)->own_servers)
 		return true;
 	gs_mps_key(context->inventory, on, share, key);
 	return mps->daemons && gs_mps_is_share_ready(mps->daemons, key);
@@ -583,20 +604,6 @@ static void problems(const void *instance, void (*say)(void *user, const char *t
 	gs_mps_modes_each_unrestored(mps->modes, say_unrestored, &saying);
 }
 
-static json_t *daemon_json(const struct gs_mps_status *status)
-{
-	json_t *servers = json_array();
-	for (size_t i = 0; i < status->server_count; i++)
-		json_array_append_new(servers, json_integer(status->servers[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:i, s:b, s:o}", "id",
-			 status->spec->key, "device", status->spec->device, "gpu", status->spec->gpu, "state",
-			 gs_mps_state_name(status->state), "reason", status->reason, "pipeDirectory",
-			 status->pipe_directory, "pid", status->pid, "starts", (int)status->starts, "faults",
-			 (int)status->faults, "activeThreadPercentage", (int)status->spec->thread_percentage,
-			 "memoryLimitBytes", (json_int_t)status->spec->memory_bytes, "priority",
-			 (int)status->spec->priority, "multiUser", (int)status->multi_user, "servers", servers);
-}
-
 /* All control daemons; owned by the caller, and valid until the loop turns. */
 static struct gs_mps_status *list_daemons(const struct mps *mps, size_t *count)
 {
@@ -613,20 +620,21 @@ static json_t *status(const void *instance, const struct gs_usage *usage)
 	GS_AUTO_FREE struct gs_mps_status *daemons = list_daemons(instance, &count);
 	json_t *list = json_array();
 	for (size_t i = 0; i < count; i++) {
-		json_t *object = daemon_json(&daemons[i]);
+		json_t *object = gs_mps_status_json(&daemons[i]);
 		if (usage)
 			json_object_set_new(object, "clients",
-					    json_integer((json_int_t)gs_mps_client_count(usage, daemons, count, i)));
+					    json_integer((json_int_t)gs_mps_client_count(usage, &gs_strategy_mps,
+											 daemons, count, i)));
 		json_array_append_new(list, object);
 	}
 	return list;
 }
 
-static void clients(const void *instance, const struct gs_usage *usage, gs_strategy_client *tell, void *user)
+static void clients(const void *instance, const struct gs_usage *usage, gs_usage_client *tell, void *user)
 {
 	size_t count;
 	GS_AUTO_FREE struct gs_mps_status *daemons = list_daemons(instance, &count);
-	gs_mps_clients(usage, daemons, count, tell, user);
+	gs_mps_clients(usage, &gs_strategy_mps, daemons, count, tell, user);
 }
 
 /* One sample for each daemon; `value` NULL: 1, with its state. */
@@ -724,21 +732,15 @@ static void end_daemons(const struct gs_strategy_end *end)
 	const struct gs_config *config = end->config;
 	struct gs_error err;
 	struct gs_mps_ended ended;
-	struct gs_nvml *nvml = NULL;
 	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", end->state_dir);
 	if (access(record, F_OK) < 0 || !config->flags.mps_root)
 		return;
 	const char *const roots[] = {config->flags.plugin.container_driver_root, config->flags.nvidia_driver_root,
 				     NULL};
-	GS_AUTO_FREE char *program = find_program(config);
-	if (gs_hangs_open(roots, &nvml, &err) < 0)
-		nvml = NULL;
-	int result = gs_mps_end(config->flags.mps_root, end->state_dir, program, END_GRACE_SECONDS, nvml, &ended, &err);
+	int result = gs_mps_end(config->flags.mps_root, end->state_dir, roots, END_GRACE_SECONDS, &ended, &err);
 	GS_AUTO_FREE char *text =
 		gs_printf("ended %zu MPS control daemons, restored %zu compute modes", ended.daemons, ended.modes);
 	end->say(end->user, text);
-	if (nvml)
-		gs_hangs_close(nvml);
 	if (result < 0)
 		end->failed(end->user, &err);
 }
@@ -789,9 +791,10 @@ static const struct gs_strategy_life life = {
 
 const struct gs_strategy gs_strategy_mps = {
 	.name = "mps",
-	.section = section,
-	.one_share_per_request = true,
-	.several_entries = true,
+	.section = &gs_sharing_sections[GS_SECTION_MPS],
+	.by = "by MPS",
+	.terms = terms,
+	.several_shares = "gets the sum of their limits",
 	.sets_compute_mode = true,
 	.plan = plan,
 	.check = check,

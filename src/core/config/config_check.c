@@ -4,17 +4,12 @@
 #include <strings.h>
 #include <sys/un.h>
 
+#include "core/config/sharing.h"
+
 enum {
 	SHARED_SUFFIX_LENGTH = sizeof ".shared" - 1,
 	LISTED_MAX = 4096, /* devices in all lists: each is compared with each */
 };
-
-static const struct gs_sharing *section_of(const struct gs_config *config, int index)
-{
-	return index == 0 ? &config->time_slicing : &config->mps;
-}
-
-static const char *const section_names[] = {"sharing.timeSlicing", "sharing.mps"};
 
 static void check_name_lengths(const struct gs_sharing *sharing, const char *name, struct gs_diagnostics *diags)
 {
@@ -45,36 +40,54 @@ static const char *common_device(const struct gs_device_selector *a, const struc
 	return a->kind == GS_SELECT_COUNT && b->kind == GS_SELECT_COUNT ? "the first" : NULL;
 }
 
-/* Entries of MPS may divide a device when each has a name of its own. */
-static bool can_divide(const struct gs_sharing_resource *first, const struct gs_sharing_resource *second)
-{
-	const char *one = first->rename ? first->rename : "", *other = second->rename ? second->rename : "";
-	return strcmp(one, other) != 0;
-}
+/* An entry, and where it stands. */
+struct place {
+	const struct gs_sharing_section *section;
+	const struct gs_sharing *sharing;
+	const struct gs_sharing_resource *entry;
+};
 
-static void check_pair(const struct gs_sharing_resource *first, const char *first_section,
-		       const struct gs_sharing_resource *second, bool both_mps, const char *name,
+static void check_pair(const struct place *first, const struct place *second, const char *name,
 		       struct gs_diagnostics *diags)
 {
-	if (!first->name || !second->name || strcmp(first->name, second->name) != 0 ||
-	    (both_mps && can_divide(first, second)))
+	const struct gs_sharing_resource *a = first->entry, *b = second->entry;
+	bool divisible = first->section == second->section && first->section->several_entries;
+	if (!a->name || !b->name || strcmp(a->name, b->name) != 0 ||
+	    (divisible && gs_sharing_can_divide(first->section, first->sharing, a, b, a->name)))
 		return;
-	const char *common = common_device(&first->devices, &second->devices);
+	const char *common = common_device(&a->devices, &b->devices);
 	if (!common)
 		return;
-	gs_diagnostics_add(diags, false, name, second->line, second->column,
-			   "this entry shares %s (devices: %s) that the entry of %s on line %d column %d shares "
-			   "already; keep one, or give each its own `devices`%s",
-			   second->name, common, first_section, first->line, first->column,
-			   both_mps ? ", or a `rename` of its own to divide each device" : "");
+	gs_diagnostics_add(
+		diags, false, name, b->line, b->column,
+		"this entry shares %s (devices: %s) that the entry of sharing.%s on line %d column %d shares "
+		"already; keep one, or give each its own `devices`%s",
+		b->name, common, first->section->key, a->line, a->column,
+		divisible ? ", or a `rename` of its own to divide each device" : "");
+}
+
+/* With the entries before it in its section, and with those of the sections before. */
+static void check_entry(const struct gs_config *config, const struct place *place, const char *name,
+			struct gs_diagnostics *diags)
+{
+	struct place other = *place;
+	for (other.entry = place->sharing->resources; other.entry < place->entry; other.entry++)
+		check_pair(&other, place, name, diags);
+	for (other.section = gs_sharing_sections; other.section < place->section; other.section++) {
+		other.sharing = gs_sharing_of(config, other.section);
+		for (size_t i = 0; i < other.sharing->resource_count; i++) {
+			other.entry = &other.sharing->resources[i];
+			check_pair(&other, place, name, diags);
+		}
+	}
 }
 
 /* Whether comparing all lists is a bounded effort; adds an error when not. */
 static bool lists_are_bounded(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
 {
 	size_t listed = 0;
-	for (int s = 0; s < 2; s++) {
-		const struct gs_sharing *sharing = section_of(config, s);
+	for (size_t s = 0; s < GS_SECTION_COUNT; s++) {
+		const struct gs_sharing *sharing = gs_sharing_of(config, &gs_sharing_sections[s]);
 		for (size_t i = 0; i < sharing->resource_count; i++) {
 			listed += sharing->resources[i].devices.list_length;
 			if (listed <= LISTED_MAX)
@@ -91,16 +104,12 @@ static bool lists_are_bounded(const struct gs_config *config, const char *name, 
 void gs_config_check(const struct gs_config *config, const char *name, struct gs_diagnostics *diags)
 {
 	bool comparable = lists_are_bounded(config, name, diags);
-	for (int s = 0; s < 2; s++) {
-		const struct gs_sharing *sharing = section_of(config, s);
-		check_name_lengths(sharing, name, diags);
-		for (size_t i = 0; comparable && i < sharing->resource_count; i++) {
-			for (size_t j = 0; j < i; j++)
-				check_pair(&sharing->resources[j], section_names[s], &sharing->resources[i], s == 1,
-					   name, diags);
-			for (size_t j = 0; s == 1 && j < config->time_slicing.resource_count; j++)
-				check_pair(&config->time_slicing.resources[j], section_names[0], &sharing->resources[i],
-					   false, name, diags);
+	for (size_t s = 0; s < GS_SECTION_COUNT; s++) {
+		struct place place = {&gs_sharing_sections[s], gs_sharing_of(config, &gs_sharing_sections[s]), NULL};
+		check_name_lengths(place.sharing, name, diags);
+		for (size_t i = 0; comparable && i < place.sharing->resource_count; i++) {
+			place.entry = &place.sharing->resources[i];
+			check_entry(config, &place, name, diags);
 		}
 	}
 }

@@ -5,63 +5,13 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/quantity.h"
 #include "core/config/config_value.h"
+#include "core/config/sharing.h"
 
 static const char *const origin_names[] = {[GS_ORIGIN_DEFAULT] = "default",
 					   [GS_ORIGIN_FILE] = "file",
 					   [GS_ORIGIN_ENV] = "environment",
 					   [GS_ORIGIN_FLAG] = "flag"};
-
-/* One section of the config in words. */
-struct strategy_words {
-	const char *name;
-	const char *by;
-	/* What a share is; owned by the caller. */
-	char *(*terms)(const struct gs_sharing_resource *entry);
-	const char *several; /* what a container gets of several shares */
-	bool memory_isolated;
-	bool one_share_unless_said; /* what an unset failRequestsGreaterThanOne means */
-};
-
-static char *time_slicing_terms(const struct gs_sharing_resource *entry)
-{
-	return gs_strdup("workloads take turns; memory and faults are not isolated");
-}
-
-static char *mps_terms(const struct gs_sharing_resource *entry)
-{
-	char memory[48];
-	if (entry->memory_limit_bytes)
-		gs_format_quantity(entry->memory_limit_bytes, memory, sizeof memory);
-	else
-		snprintf(memory, sizeof memory, "1/%u of the device's memory", entry->replicas);
-	return gs_printf("%s; each process may have at most %s%s and %u %% of the multiprocessors%s; %s",
-			 entry->isolation == GS_MPS_PER_SHARE ? "shares take turns" : "work runs side by side", memory,
-			 entry->memory_limit_bytes ? " of memory" : "", gs_sharing_thread_percentage(entry),
-			 entry->priority ? ", at a priority below normal" : "",
-			 entry->isolation == GS_MPS_PER_SHARE ? "a fault stays within its share"
-							      : "faults are not isolated");
-}
-
-static const struct strategy_words time_slicing_words = {
-	"time-slicing", "by time-slicing", time_slicing_terms, "gets no more time for them", false, false};
-static const struct strategy_words mps_words = {"mps", "by MPS", mps_terms, "gets the sum of their limits",
-						false, true};
-
-static char *published_name(const struct gs_sharing *sharing, const struct gs_sharing_resource *entry)
-{
-	if (entry->rename)
-		return gs_strdup(entry->rename);
-	return gs_printf("%s%s", entry->name, sharing->rename_by_default ? ".shared" : "");
-}
-
-static bool one_share_per_request(const struct gs_sharing *sharing, const struct strategy_words *words)
-{
-	if (sharing->fail_requests_greater_than_one == GS_UNSET)
-		return words->one_share_unless_said;
-	return sharing->fail_requests_greater_than_one == GS_TRUE;
-}
 
 static bool names_mig(const struct gs_sharing_resource *entry)
 {
@@ -95,31 +45,34 @@ static bool is_given_to_mig(const struct gs_config *config, const char *name)
 	return false;
 }
 
-static char *describe_entry(const struct gs_config *config, const struct gs_sharing *sharing,
-			    const struct gs_sharing_resource *entry, const struct strategy_words *words)
+static char *describe_entry(const struct gs_config *config, const struct gs_strategy *strategy,
+			    const struct gs_sharing_resource *entry)
 {
-	GS_AUTO_FREE char *devices = describe_devices(entry), *published = published_name(sharing, entry);
+	const struct gs_sharing *sharing = gs_sharing_of(config, strategy->section);
+	GS_AUTO_FREE char *devices = describe_devices(entry),
+			  *published = gs_sharing_published_name(sharing, entry, entry->name);
 	if (names_mig(entry) && config->flags.mig_strategy == GS_MIG_NONE)
 		return gs_printf("nothing: migStrategy is none, so no MIG device is published as %s", published);
 	if (names_mig(entry) && config->flags.mig_strategy == GS_MIG_SINGLE && !is_given_to_mig(config, entry->name))
 		return gs_printf("nothing: migStrategy is single, so MIG devices are published as nvidia.com/gpu, not "
 				 "as %s",
 				 published);
-	GS_AUTO_FREE char *terms = words->terms(entry);
-	bool one = one_share_per_request(sharing, words);
+	GS_AUTO_FREE char *terms = strategy->terms(entry);
+	bool one = gs_sharing_fails_above_one(strategy->section, sharing);
 	return gs_printf("%s is advertised as %u share%s of %s %s; %s. %s%s.", devices, entry->replicas,
-			 entry->replicas == 1 ? "" : "s", published, words->by, terms,
+			 entry->replicas == 1 ? "" : "s", published, strategy->by, terms,
 			 one ? "A container that asks for more than one share is refused"
 			     : "A container may ask for several shares, and ",
-			 one ? "" : words->several);
+			 one ? "" : strategy->several_shares);
 }
 
-static void explain_section(const struct gs_config *config, const struct gs_sharing *sharing,
-			    const struct strategy_words *words, const char *name, struct gs_strbuf *text)
+static void explain_section(const struct gs_config *config, const struct gs_strategy *strategy, const char *name,
+			    struct gs_strbuf *text)
 {
+	const struct gs_sharing *sharing = gs_sharing_of(config, strategy->section);
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
-		GS_AUTO_FREE char *sentence = describe_entry(config, sharing, entry, words);
+		GS_AUTO_FREE char *sentence = describe_entry(config, strategy, entry);
 		gs_strbuf_printf(text, "  %s: %s\n    (%s:%d:%d)\n", entry->name, sentence, name, entry->line,
 				 entry->column);
 	}
@@ -154,14 +107,30 @@ static bool has_value(const struct gs_config_key *key)
 	       key->type != GS_KEY_LIST;
 }
 
+static bool is_of_section(const struct gs_config_key *key, const struct gs_sharing_section *section)
+{
+	size_t length = strlen(section->key);
+	return strncmp(key->path, "sharing.", 8) == 0 && strncmp(key->path + 8, section->key, length) == 0 &&
+	       key->path[8 + length] == '.';
+}
+
 /* Keys of a section that is not there say nothing. */
 static bool is_relevant(const struct gs_config *config, const struct gs_config_key *key)
 {
 	if (!has_value(key))
 		return false;
-	if (strncmp(key->path, "sharing.mps.", 12) == 0)
-		return config->mps.present;
-	return config->time_slicing.present || strncmp(key->path, "sharing.timeSlicing.", 20) != 0;
+	for (size_t i = 0; i < GS_SECTION_COUNT; i++)
+		if (is_of_section(key, &gs_sharing_sections[i]))
+			return gs_sharing_of(config, &gs_sharing_sections[i])->present;
+	return true;
+}
+
+static bool shares_anything(const struct gs_config *config)
+{
+	for (size_t i = 0; i < GS_SECTION_COUNT; i++)
+		if (gs_sharing_of(config, &gs_sharing_sections[i])->resource_count)
+			return true;
+	return false;
 }
 
 /* Whether a value is set, or follows from one that is (nvidiaDevRoot from nvidiaDriverRoot). */
@@ -206,12 +175,14 @@ static void explain_values(const struct gs_config *config, const struct gs_confi
 }
 
 void gs_config_explain(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
-		       bool all, struct gs_strbuf *text)
+		       const struct gs_strategy *const *strategies, size_t strategy_count, bool all,
+		       struct gs_strbuf *text)
 {
 	gs_strbuf_add(text, "What is shared\n");
-	explain_section(config, &config->time_slicing, &time_slicing_words, name, text);
-	explain_section(config, &config->mps, &mps_words, name, text);
-	if (config->time_slicing.resource_count + config->mps.resource_count == 0)
+	for (size_t i = 0; i < strategy_count; i++)
+		if (strategies[i]->section)
+			explain_section(config, strategies[i], name, text);
+	if (!shares_anything(config))
 		gs_strbuf_printf(text, "  nothing: each %s is published whole, to one container at a time\n",
 				 config->flags.mig_strategy == GS_MIG_NONE ? "GPU" : "GPU or MIG device");
 	else
@@ -236,20 +207,20 @@ static json_t *selector_json(const struct gs_device_selector *devices)
 	return list;
 }
 
-static void shares_json(const struct gs_config *config, json_t *list, const struct gs_sharing *sharing,
-			const struct strategy_words *words)
+static void shares_json(const struct gs_config *config, json_t *list, const struct gs_strategy *strategy)
 {
+	const struct gs_sharing *sharing = gs_sharing_of(config, strategy->section);
+	bool one = gs_sharing_fails_above_one(strategy->section, sharing);
 	for (size_t i = 0; i < sharing->resource_count; i++) {
 		const struct gs_sharing_resource *entry = &sharing->resources[i];
-		GS_AUTO_FREE char *published = published_name(sharing, entry),
-				  *sentence = describe_entry(config, sharing, entry, words);
+		GS_AUTO_FREE char *published = gs_sharing_published_name(sharing, entry, entry->name),
+				  *sentence = describe_entry(config, strategy, entry);
 		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:o, s:b, s:b, s:s, s:i, s:i}", "strategy",
-						      words->name, "resource", entry->name, "publishedAs", published,
+						      strategy->name, "resource", entry->name, "publishedAs", published,
 						      "replicas", (int)entry->replicas, "devices",
 						      selector_json(&entry->devices), "memoryIsolated",
-						      words->memory_isolated, "oneShareForEachContainer",
-						      one_share_per_request(sharing, words), "text", sentence, "line",
-						      entry->line, "column", entry->column));
+						      strategy->memory_isolated, "oneShareForEachContainer", one,
+						      "text", sentence, "line", entry->line, "column", entry->column));
 	}
 }
 
@@ -277,11 +248,12 @@ static json_t *value_json(const struct gs_config *config, const struct gs_config
 }
 
 json_t *gs_config_explain_json(const struct gs_config *config, const struct gs_config_origin *origins, const char *name,
-			       bool all)
+			       const struct gs_strategy *const *strategies, size_t strategy_count, bool all)
 {
 	json_t *shares = json_array(), *names = json_array(), *values = json_array();
-	shares_json(config, shares, &config->time_slicing, &time_slicing_words);
-	shares_json(config, shares, &config->mps, &mps_words);
+	for (size_t i = 0; i < strategy_count; i++)
+		if (strategies[i]->section)
+			shares_json(config, shares, strategies[i]);
 	names_json(names, config->gpu_patterns, config->gpu_pattern_count, "gpu");
 	names_json(names, config->mig_patterns, config->mig_pattern_count, "mig");
 	GS_AUTO_FREE bool *shown = gs_calloc(gs_config_key_count, sizeof *shown);

@@ -101,11 +101,14 @@ struct context {
 
 /* Whether a sharing entry publishes under this name without renaming: then the name alone does not tell that it is
  * shared. */
-static bool keeps_name(const struct gs_sharing *sharing, const char *resource)
+static bool keeps_name(const struct gs_config *config, const char *resource)
 {
-	for (size_t i = 0; sharing->present && i < sharing->resource_count; i++)
-		if (strcmp(sharing->resources[i].name, resource) == 0)
-			return true;
+	for (size_t s = 0; s < GS_SECTION_COUNT; s++) {
+		const struct gs_sharing *sharing = gs_sharing_of(config, &gs_sharing_sections[s]);
+		for (size_t i = 0; sharing->present && i < sharing->resource_count; i++)
+			if (strcmp(sharing->resources[i].name, resource) == 0)
+				return true;
+	}
 	return false;
 }
 
@@ -120,8 +123,7 @@ static struct sharing sharing_of_device(const struct context *context, uint32_t 
 			if (!planned->replicated || planned->share_count < 2)
 				return (struct sharing){"none", 1, false};
 			return (struct sharing){planned->strategy->name, planned->share_count,
-						keeps_name(&context->config->time_slicing, resource->name) ||
-							keeps_name(&context->config->mps, resource->name)};
+						keeps_name(context->config, resource->name)};
 		}
 	}
 	/* Not published: a GPU whose MIG devices are published in its place. */

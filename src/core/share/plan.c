@@ -15,34 +15,16 @@
 /* Who has a device. */
 struct claim {
 	const struct gs_strategy *strategy;
-	const struct gs_sharing *section;
+	const struct gs_sharing *sharing;
 	const struct gs_sharing_resource *entry; /* NULL: nobody so far */
 	struct claim *next;                      /* of another entry that has a part of the device; owned */
 };
 
-const struct plan_section plan_sections[PLAN_SECTIONS] = {
-	{"timeSlicing", offsetof(struct gs_config, time_slicing)},
-	{"mps", offsetof(struct gs_config, mps)},
-};
-
-const struct gs_sharing *plan_section_of(const struct gs_config *config, const struct plan_section *section)
+void plan_describe_entry(char *text, size_t size, const struct gs_config *config,
+			 const struct gs_sharing_section *section, const struct gs_sharing_resource *entry)
 {
-	return (const struct gs_sharing *)((const char *)config + section->offset);
-}
-
-static const char *section_key(const struct gs_config *config, const struct gs_sharing *sharing)
-{
-	for (size_t i = 0; i < PLAN_SECTIONS; i++)
-		if (plan_section_of(config, &plan_sections[i]) == sharing)
-			return plan_sections[i].key;
-	return "?";
-}
-
-void plan_describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
-			 const struct gs_sharing_resource *entry)
-{
-	int length = snprintf(text, size, "sharing.%s.resources[%zu]", section_key(config, sharing),
-			      (size_t)(entry - sharing->resources));
+	int length = snprintf(text, size, "sharing.%s.resources[%zu]", section->key,
+			      (size_t)(entry - gs_sharing_of(config, section)->resources));
 
 	if (entry->line && length >= 0 && (size_t)length < size)
 		snprintf(text + length, size - (size_t)length, " (line %d)", entry->line);
@@ -289,32 +271,23 @@ static bool entry_takes(const struct gs_sharing_resource *entry, const struct gs
 	return false;
 }
 
-/* Owned by the caller. */
-static char *published_name(const struct claim *claim, const char *base)
-{
-	if (claim->entry && claim->entry->rename)
-		return gs_strdup(claim->entry->rename);
-	return gs_printf("%s%s", base, claim->entry && claim->section->rename_by_default ? ".shared" : "");
-}
-
-/* Whether two entries can have parts of one device: only under two names can a container say which it wants. */
 static bool can_divide(const struct claim *a, const struct claim *b, const char *base)
 {
-	GS_AUTO_FREE char *one = published_name(a, base), *other = published_name(b, base);
-	return a->strategy == b->strategy && a->strategy->several_entries && strcmp(one, other) != 0;
+	return a->strategy == b->strategy &&
+	       gs_sharing_can_divide(a->strategy->section, a->sharing, a->entry, b->entry, base);
 }
 
 static void refuse_claim(const struct gs_config *config, const struct claim *theirs, const struct claim *ours,
 			 const struct gs_inventory *inventory, uint32_t device, struct gs_plan *plan)
 {
 	char first[96], second[96];
-	plan_describe_entry(first, sizeof first, config, theirs->section, theirs->entry);
-	plan_describe_entry(second, sizeof second, config, ours->section, ours->entry);
+	plan_describe_entry(first, sizeof first, config, theirs->strategy->section, theirs->entry);
+	plan_describe_entry(second, sizeof second, config, ours->strategy->section, ours->entry);
 	gs_plan_refuse(plan, inventory, device,
 		       "%s and %s both claim device %s (%s); a device can be in one entry only: list the devices of "
 		       "each with `devices`%s",
 		       first, second, inventory->devices[device].index, inventory->devices[device].uuid,
-		       theirs->strategy == ours->strategy && theirs->strategy->several_entries
+		       theirs->strategy == ours->strategy && theirs->strategy->section->several_entries
 			       ? ", or give each a name of its own with `rename` to divide the device"
 			       : "");
 }
@@ -343,11 +316,11 @@ static void claim_entry(const struct gs_config *config, const struct gs_inventor
 	}
 }
 
-static const struct gs_strategy *strategy_for(const struct gs_config *config, const struct gs_sharing *sharing,
+static const struct gs_strategy *strategy_for(const struct gs_sharing_section *section,
 					      const struct gs_strategy *const *strategies, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (strategies[i]->section && strategies[i]->section(config) == sharing)
+		if (strategies[i]->section == section)
 			return strategies[i];
 	return NULL;
 }
@@ -357,16 +330,17 @@ static int claim_devices(const struct gs_config *config, const struct gs_invento
 			 const struct plan_base_name *names, struct claim *claims, struct gs_plan *plan,
 			 struct gs_error *err)
 {
-	for (size_t i = 0; i < PLAN_SECTIONS; i++) {
-		const struct gs_sharing *sharing = plan_section_of(config, &plan_sections[i]);
+	for (size_t i = 0; i < GS_SECTION_COUNT; i++) {
+		const struct gs_sharing_section *section = &gs_sharing_sections[i];
+		const struct gs_sharing *sharing = gs_sharing_of(config, section);
 		if (!sharing->present)
 			continue;
-		const struct gs_strategy *strategy = strategy_for(config, sharing, strategies, strategy_count);
+		const struct gs_strategy *strategy = strategy_for(section, strategies, strategy_count);
 		if (!strategy)
 			return gs_fail(err, GS_ERROR_INPUT, 0,
 				       "sharing.%s: this version cannot run it yet; remove the section, or share these "
 				       "devices another way",
-				       plan_sections[i].key);
+				       section->key);
 		for (size_t j = 0; j < sharing->resource_count; j++) {
 			struct claim mine = {strategy, sharing, &sharing->resources[j]};
 			claim_entry(config, inventory, names, &mine, claims, plan);
@@ -389,6 +363,8 @@ static struct gs_resource *resource_named(struct gs_plan *plan, const char *name
 
 static void free_resource(struct gs_resource *resource)
 {
+	for (size_t i = 0; i < resource->device_count; i++)
+		free(resource->devices[i].kept);
 	free(resource->shares);
 	free(resource->devices);
 	free(resource->slots);
@@ -402,13 +378,6 @@ static void trim(struct gs_plan *plan)
 		resource->shares = gs_reallocarray(resource->shares, resource->share_count, sizeof *resource->shares);
 		resource->share_capacity = resource->share_count;
 	}
-}
-
-static bool fails_above_one(const struct claim *claim)
-{
-	if (claim->section->fail_requests_greater_than_one == GS_UNSET)
-		return claim->strategy->one_share_per_request;
-	return claim->section->fail_requests_greater_than_one == GS_TRUE;
 }
 
 /* What was planned last would make the list longer than a kubelet takes. */
@@ -429,7 +398,8 @@ static void leave_out(struct gs_plan *plan, struct gs_resource *resource, const 
 static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, uint32_t device, const char *base,
 		   const struct claim *claim, uint32_t *number_from, struct gs_error *err)
 {
-	GS_AUTO_FREE char *name = published_name(claim, base);
+	GS_AUTO_FREE char *name =
+		claim->entry ? gs_sharing_published_name(claim->sharing, claim->entry, base) : gs_strdup(base);
 
 	if (check_name(name, err))
 		return -1;
@@ -443,7 +413,8 @@ static int publish(struct gs_plan *plan, const struct gs_inventory *inventory, u
 	struct gs_resource_device *added = &resource->devices[resource->device_count - 1];
 	*number_from += added->share_count;
 	added->strategy = claim->strategy;
-	added->fail_requests_greater_than_one = claim->entry && fails_above_one(claim);
+	added->fail_requests_greater_than_one =
+		claim->entry && gs_sharing_fails_above_one(claim->strategy->section, claim->sharing);
 	return 0;
 }
 

@@ -15,19 +15,9 @@ struct plan_notes {
 	size_t count, capacity;
 };
 
-enum { PLAN_SECTIONS = 2 };
-
-/* The config's sections of sharing. */
-extern const struct plan_section {
-	const char *key;
-	size_t offset;
-} plan_sections[PLAN_SECTIONS];
-
-const struct gs_sharing *plan_section_of(const struct gs_config *config, const struct plan_section *section);
-
 /* "sharing.timeSlicing.resources[1] (line 12)" */
-void plan_describe_entry(char *text, size_t size, const struct gs_config *config, const struct gs_sharing *sharing,
-			 const struct gs_sharing_resource *entry);
+void plan_describe_entry(char *text, size_t size, const struct gs_config *config,
+			 const struct gs_sharing_section *section, const struct gs_sharing_resource *entry);
 
 /* A glob with * only. */
 bool plan_pattern_matches(const char *pattern, const char *text);

@@ -156,11 +156,12 @@ void plan_find_unmatched(const struct gs_config *config, const struct gs_invento
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(lists); i++)
 		for (size_t j = 0; j < lists[i].count; j++)
 			warn_pattern(&lists[i], j, inventory, unmatched);
-	for (size_t i = 0; i < PLAN_SECTIONS; i++) {
-		const struct gs_sharing *sharing = plan_section_of(config, &plan_sections[i]);
+	for (size_t i = 0; i < GS_SECTION_COUNT; i++) {
+		const struct gs_sharing *sharing = gs_sharing_of(config, &gs_sharing_sections[i]);
 		for (size_t j = 0; sharing->present && j < sharing->resource_count; j++) {
 			char where[96];
-			plan_describe_entry(where, sizeof where, config, sharing, &sharing->resources[j]);
+			plan_describe_entry(where, sizeof where, config, &gs_sharing_sections[i],
+					    &sharing->resources[j]);
 			warn_entry(&sharing->resources[j], where, inventory, names, unmatched);
 		}
 	}

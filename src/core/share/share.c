@@ -139,6 +139,7 @@ void gs_resource_drop_last(struct gs_resource *resource)
 	for (uint32_t i = 0; i < last->share_count; i++)
 		resource->list_bytes -= strlen(resource->shares[last->first_share + i].id) + LIST_ITEM_BYTES;
 	resource->share_count -= last->share_count;
+	free(last->kept);
 	resource->device_count--;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "core/config/config.h"
+#include "core/config/sharing.h"
 #include "core/share/inventory.h"
 
 enum {
@@ -37,10 +38,7 @@ struct gs_resource_device {
 	const struct gs_strategy *strategy;
 	bool replicated; /* ids end in "::<n>" */
 	bool fail_requests_greater_than_one;
-	/* What a strategy keeps of its entry. */
-	bool own_servers, oversubscribe, overcommit;
-	unsigned priority;
-	int line;
+	void *kept; /* what its strategy keeps of its entry, in one piece of memory; owned */
 };
 
 /* What is published under one name. Devices are in the inventory's order, shares by device, then replica. Owns its
@@ -76,13 +74,15 @@ struct gs_plan {
 struct gs_strategy {
 	const char *name; /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
 	/* The section of the config that selects it; NULL for exclusive. */
-	const struct gs_sharing *(*section)(const struct gs_config *config);
-	/* What an unset failRequestsGreaterThanOne means. */
-	bool one_share_per_request;
+	const struct gs_sharing_section *section;
+	/* For `config explain`, of a strategy with a section: "by MPS"; what one share of an entry is, owned by the caller; what a
+	 * container gets of several; whether one share's memory is safe from another. */
+	const char *by;
+	char *(*terms)(const struct gs_sharing_resource *entry);
+	const char *several_shares;
+	bool memory_isolated;
 	/* It sets the compute mode itself, as it needs it. */
 	bool sets_compute_mode;
-	/* Several entries may divide one device among them, under names of their own. */
-	bool several_entries;
 	/* Adds the shares of one device with one call of gs_resource_add_device, and may change their entitlements.
 	 * `entry` is NULL for exclusive. */
 	void (*plan)(const struct gs_sharing_resource *entry, const struct gs_inventory *inventory, uint32_t device,

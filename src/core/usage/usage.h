@@ -151,4 +151,7 @@ enum gs_usage_holder {
 };
 enum gs_usage_holder gs_usage_holder(const struct gs_usage *usage, const struct gs_usage_share *share);
 
+/* Takes a process, once for each share that it names, or with NULL: it names none. */
+typedef void gs_usage_client(void *user, const struct gs_usage_share *share, const struct gs_usage_process *process);
+
 #endif

@@ -17,6 +17,7 @@
 #include "core/config/config_parse.h"
 #include "core/config/config_tree.h"
 #include "core/config/config_value.h"
+#include "strategy/strategies.h"
 
 static int parse(const char *text, struct gs_config *config, struct gs_diagnostics *diags)
 {
@@ -298,6 +299,9 @@ static void test_refusals(void **state)
 		{"sharing:\n  timeSlicing: {resources: [{name: gpu, replicas: 4}]}\n  mps: {resources: [{name: gpu, "
 		 "replicas: 4}]}\n",
 		 "f:3:21:", "the entry of sharing.timeSlicing on line 2 column 29 shares already"},
+		{"sharing:\n  mps:\n    renameByDefault: true\n    resources:\n    - {name: gpu, replicas: 2}\n"
+		 "    - {name: gpu, rename: nvidia.com/gpu.shared, replicas: 2}\n",
+		 "f:6:7:", "`rename` of its own"},
 		{"flags: {}\nflags: {}\n", "f:2:1:", "the first is on line 1 column 1"},
 		{"a: [1", "f:2:1:", "this is not YAML"}, /* where the input ends */
 		{"flags:\n\tmigStrategy: none\n", "f:2:1:", "a tab is used"},
@@ -652,11 +656,11 @@ static void test_explain(void **state)
 	source.length = strlen(source.text);
 	assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
 	GS_AUTO_STRBUF struct gs_strbuf text = {0};
-	gs_config_explain(&config, origins, "f.yaml", false, &text);
+	gs_config_explain(&config, origins, "f.yaml", gs_strategies, gs_strategy_count, false, &text);
 	assert_non_null(strstr(text.data, "each GPU is advertised as 4 shares of nvidia.com/gpu by time-slicing"));
 	assert_non_null(strstr(text.data, "memory and faults are not isolated"));
 	assert_non_null(strstr(text.data, "f.yaml:4:7"));
-	json_t *json = gs_config_explain_json(&config, origins, "f.yaml", false);
+	json_t *json = gs_config_explain_json(&config, origins, "f.yaml", gs_strategies, gs_strategy_count, false);
 	const json_t *share = json_array_get(json_object_get(json, "shares"), 0);
 	assert_int_equal(json_integer_value(json_object_get(share, "replicas")), 4);
 	assert_string_equal(json_string_value(json_object_get(share, "publishedAs")), "nvidia.com/gpu");
@@ -687,7 +691,7 @@ static void test_explain_mps(void **state)
 		struct gs_config config;
 		GS_AUTO_STRBUF struct gs_strbuf text = {0};
 		assert_int_equal(gs_config_parse_origins(&source, NULL, NULL, NULL, 0, &config, origins, NULL), 0);
-		gs_config_explain(&config, origins, "f", false, &text);
+		gs_config_explain(&config, origins, "f", gs_strategies, gs_strategy_count, false, &text);
 		if (!strstr(text.data, cases[i].words))
 			fail_msg("\"%s\" is not in: %s", cases[i].words, text.data);
 		gs_config_free(&config);

@@ -2,7 +2,7 @@
 #include "base/strbuf.h"
 #include "core/usage/usage.h"
 #include "fixture.h"
-#include "strategy/mps.h"
+#include "mps/mps_clients.h"
 
 enum { CASES = 3000, SEED = 20261129, PROCESSES = 12, GPUS = 3 };
 
@@ -501,12 +501,12 @@ static void test_mps_clients(void **state)
 		{.spec = &specs[1]},
 		{.spec = &specs[2]},
 	};
-	gs_mps_clients(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), note_client, &text);
+	gs_mps_clients(&world.usage, &gs_strategy_mps, daemons, GS_ARRAY_LENGTH(daemons), note_client, &text);
 	assert_string_equal(text.data, "1:1 1002:0 1001:- ");
-	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 0), 2);
-	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 1), 1);
-	assert_int_equal(gs_mps_client_count(&world.usage, daemons, GS_ARRAY_LENGTH(daemons), 2), 0);
-	assert_null(gs_mps_group(&world.usage, GS_USAGE_NONE));
+	assert_int_equal(gs_mps_client_count(&world.usage, &gs_strategy_mps, daemons, GS_ARRAY_LENGTH(daemons), 0), 2);
+	assert_int_equal(gs_mps_client_count(&world.usage, &gs_strategy_mps, daemons, GS_ARRAY_LENGTH(daemons), 1), 1);
+	assert_int_equal(gs_mps_client_count(&world.usage, &gs_strategy_mps, daemons, GS_ARRAY_LENGTH(daemons), 2), 0);
+	assert_null(gs_mps_group(&world.usage, &gs_strategy_mps, GS_USAGE_NONE));
 	gs_strbuf_free(&text);
 	free_world(&world);
 }

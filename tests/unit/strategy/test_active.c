@@ -71,7 +71,7 @@ static json_t *fake_status(const void *instance, const struct gs_usage *usage)
 	return json_pack("[s]", usage ? "with use" : "plain");
 }
 
-static void fake_clients(const void *instance, const struct gs_usage *usage, gs_strategy_client *tell, void *user)
+static void fake_clients(const void *instance, const struct gs_usage *usage, gs_usage_client *tell, void *user)
 {
 	note("clients");
 }

@@ -1,19 +1,12 @@
-/* Who works by MPS: processes on what it shares, and the control daemon that serves each. Pure. */
+#include "mps/mps_clients.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "strategy/mps.h"
-#include "strategy/strategies.h"
-
-static bool is_mps(const struct gs_usage_group *group)
-{
-	return group->on->strategy == &gs_strategy_mps;
-}
-
-const struct gs_usage_group *gs_mps_group(const struct gs_usage *usage, uint32_t device)
+const struct gs_usage_group *gs_mps_group(const struct gs_usage *usage, const struct gs_strategy *mps, uint32_t device)
 {
 	for (size_t i = 0; i < usage->group_count; i++)
-		if (usage->groups[i].on->device == device && is_mps(&usage->groups[i]))
+		if (usage->groups[i].on->device == device && usage->groups[i].on->strategy == mps)
 			return &usage->groups[i];
 	return NULL;
 }
@@ -29,7 +22,7 @@ static bool is_server(const struct gs_mps_status *daemons, size_t count, const s
 	return strcmp(process->name, "nvidia-cuda-mps") == 0;
 }
 
-static void tell_group(const struct gs_usage *usage, const struct gs_usage_group *group, gs_strategy_client *tell,
+static void tell_group(const struct gs_usage *usage, const struct gs_usage_group *group, gs_usage_client *tell,
 		       void *user)
 {
 	for (uint32_t i = 0; i < group->on->share_count; i++) {
@@ -39,16 +32,16 @@ static void tell_group(const struct gs_usage *usage, const struct gs_usage_group
 	}
 }
 
-void gs_mps_clients(const struct gs_usage *usage, const struct gs_mps_status *daemons, size_t count,
-		    gs_strategy_client *tell, void *user)
+void gs_mps_clients(const struct gs_usage *usage, const struct gs_strategy *mps, const struct gs_mps_status *daemons,
+		    size_t count, gs_usage_client *tell, void *user)
 {
 	for (uint32_t gpu = 0; gpu < usage->inventory->gpu_count; gpu++)
 		for (size_t i = 0; i < usage->group_count; i++)
-			if (usage->groups[i].on->gpu == gpu && is_mps(&usage->groups[i]))
+			if (usage->groups[i].on->gpu == gpu && usage->groups[i].on->strategy == mps)
 				tell_group(usage, &usage->groups[i], tell, user);
 	for (size_t i = 0; i < usage->process_count; i++) {
 		const struct gs_usage_process *process = &usage->processes[i];
-		if (!process->claims && gs_mps_group(usage, process->device) &&
+		if (!process->claims && gs_mps_group(usage, mps, process->device) &&
 		    !is_server(daemons, count, process->sample))
 			tell(user, NULL, process);
 	}
@@ -79,8 +72,8 @@ static void count_client(void *user, const struct gs_usage_share *share, const s
 	counting->count += share ? serves : counting->alone;
 }
 
-size_t gs_mps_client_count(const struct gs_usage *usage, const struct gs_mps_status *daemons, size_t count,
-			   size_t which)
+size_t gs_mps_client_count(const struct gs_usage *usage, const struct gs_strategy *mps,
+			   const struct gs_mps_status *daemons, size_t count, size_t which)
 {
 	const struct gs_mps_spec *spec = daemons[which].spec;
 	struct counting counting = {.usage = usage, .device = spec->device, .replica = replica_of(spec)};
@@ -88,6 +81,6 @@ size_t gs_mps_client_count(const struct gs_usage *usage, const struct gs_mps_sta
 	for (size_t i = 0; i < count; i++)
 		on_device += strcmp(daemons[i].spec->device, spec->device) == 0;
 	counting.alone = on_device == 1;
-	gs_mps_clients(usage, daemons, count, count_client, &counting);
+	gs_mps_clients(usage, mps, daemons, count, count_client, &counting);
 	return counting.count;
 }
