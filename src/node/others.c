@@ -31,6 +31,7 @@ enum {
 struct asked {
 	dev_t device;
 	ino_t inode;
+	struct timespec changed;
 	bool has_gpus;
 };
 
@@ -220,12 +221,18 @@ static bool on_device(void *user, const uint8_t *resource, size_t resource_lengt
 
 static void ask_next_plugin(struct node_others *others);
 
+static bool is_socket_of(const struct asked *asked, const struct kube_other *other)
+{
+	return asked->inode == other->inode && asked->device == other->device &&
+	       asked->changed.tv_sec == other->changed.tv_sec && asked->changed.tv_nsec == other->changed.tv_nsec;
+}
+
 static void remember(struct node_others *others, const struct kube_other *other)
 {
 	if (others->asked.count == ASKED_MAX)
 		others->asked.count = 0;
-	*GS_VEC_PUSH(&others->asked) =
-		(struct asked){.device = other->device, .inode = other->inode, .has_gpus = others->hit};
+	*GS_VEC_PUSH(&others->asked) = (struct asked){
+		.device = other->device, .inode = other->inode, .changed = other->changed, .has_gpus = others->hit};
 }
 
 static void after_plugin(struct node_others *others)
@@ -264,8 +271,7 @@ static void ask_next_plugin(struct node_others *others)
 		const struct kube_other *other = &others->found.items.items[others->asking];
 		const struct asked *asked = NULL;
 		for (size_t i = 0; i < others->asked.count && !asked; i++)
-			if (others->asked.items[i].inode == other->inode &&
-			    others->asked.items[i].device == other->device)
+			if (is_socket_of(&others->asked.items[i], other))
 				asked = &others->asked.items[i];
 		if (asked && asked->has_gpus) {
 			decide(others, describe(others, other, NULL));

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -173,6 +174,19 @@ def test_a_name_that_tells_nothing_is_asked_about(make):
     other.stop()
     world.served("nvidia.com/gpu", 8)
     assert cards.watchers <= 1  # asked once: some plugins tell each change to one listener only
+
+
+def test_what_is_known_of_a_socket_is_known_of_its_file(make):
+    """File systems give the inode of one that was removed to the next one, and only its time is another."""
+    world = make(config=CONFIG_4)
+    cards = world.other(["fpga-0"], resource="example.com/fpga", socket="fpga.sock").start()
+    world.node.start()
+    uuid = healthy(world.served("nvidia.com/gpu", 8).latest)[0].split("::")[0]
+    wait_until(lambda: cards.watchers == 1, "the question")
+    cards.ids = [uuid + "-0"]
+    os.chmod(cards.path, 0o700)
+    world.node.process.send_signal(signal.SIGHUP)
+    world.wait_waiting()
 
 
 def test_the_kubelet_is_believed(make):

@@ -122,6 +122,7 @@ void kube_others_find(const char *folder, const char *kubelet, const char *proc,
 		}
 		other.device = about.st_dev;
 		other.inode = about.st_ino;
+		other.changed = about.st_ctim;
 		other.has_gpus = is_gpu_plugin_name(entry->d_name);
 		if (other.pid) {
 			read_name(proc, &other);

@@ -23,6 +23,7 @@ struct kube_other {
 	char process[64]; /* its name, for messages; "" */
 	dev_t device;
 	ino_t inode;
+	struct timespec changed; /* of the socket's file, since another one soon has its inode */
 };
 
 struct kube_others {
