@@ -259,26 +259,34 @@ static const char *decode_preferred(struct kube_plugin *plugin, const struct wir
 				    struct preferred_request *request)
 {
 	const struct gs_resource *resource = plugin->view.resource;
-	uint32_t *positions = reserve_positions(plugin, 2 * resource->share_count);
-	*request = (struct preferred_request){.available = positions, .required = positions + resource->share_count};
+	const size_t most = resource->share_count;
+	uint32_t *available = reserve_positions(plugin, 2 * most), *required = available + most;
+	size_t available_count = 0, required_count = 0;
+	int64_t size = 0;
 	struct wire_reader reader = {.at = container->bytes, .end = container->bytes + container->length};
 	struct wire_field field;
+
 	while (wire_next(&reader, &field)) {
-		if (field.number == 3 && field.type == 0)
-			request->size = (int32_t)field.value;
-		if (field.type != 2 || (field.number != 1 && field.number != 2))
-			continue;
-		int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
-		if (position < 0 && field.number == 1) /* it may be gone since the kubelet last heard */
-			continue;
-		if (position < 0)
-			return "the request names a device that this resource does not have; the list may have changed "
-			       "since it was read";
-		size_t *count = field.number == 1 ? &request->available_count : &request->required_count;
-		if (*count == resource->share_count)
-			return "the request names more devices than this resource has";
-		(field.number == 1 ? request->available : request->required)[(*count)++] = (uint32_t)position;
+		if (field.type == 2 && field.number == 1) {
+			int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
+			if (position < 0) /* it may be gone since the kubelet last heard */
+				continue;
+			if (available_count == most)
+				return "the request names more devices than this resource has";
+			available[available_count++] = (uint32_t)position;
+		} else if (field.type == 2 && field.number == 2) {
+			int64_t position = gs_resource_find(resource, (const char *)field.bytes, field.length);
+			if (position < 0)
+				return "the request names a device that this resource does not have; the list may have "
+				       "changed since it was read";
+			if (required_count == most)
+				return "the request names more devices than this resource has";
+			required[required_count++] = (uint32_t)position;
+		} else if (field.type == 0 && field.number == 3) {
+			size = (int32_t)field.value;
+		}
 	}
+	*request = (struct preferred_request){available, available_count, required, required_count, size};
 	return reader.bad ? "the request is not a PreferredAllocationRequest" : NULL;
 }
 
