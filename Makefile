@@ -85,8 +85,9 @@ fuzz:
 
 bench: build
 	@ninja -C $(BUILD) tests/bench/bench tests/bench/bench_mig tests/bench/bench_mps
-	@echo "== measuring on a simulated node (about a minute)"
+	@echo "== measuring on a simulated node (about two minutes)"
 	@BENCH_IDLE_SECONDS=$(BENCH_IDLE_SECONDS) $(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench $(BUILD)/gpushare
+	@GPUSHARE_BUILD=$(abspath $(BUILD)) $(BUILD)/gpushare sim 8xA100-80GB -- tests/bench/bench_grpc.py
 	@$(BUILD)/gpushare sim 8xA100-80GB --mig none -- $(BUILD)/tests/bench/bench_mig
 	@$(BUILD)/gpushare sim 8xA100-80GB -- $(BUILD)/tests/bench/bench_mps $(BUILD)/gpushare
 
