@@ -141,13 +141,14 @@ static void read_filter(struct parser *p, const struct gs_node *node, struct gs_
 {
 	struct gs_mig_filter *filter = &entry->filters[entry->filter_count];
 	const char *rest = node->kind == GS_NODE_SCALAR ? node->text : "";
+	rest += strspn(rest, " ");
 	bool good = take_pci_id(&rest, &filter->device);
 	filter->any_subsystem = *rest != ':';
 	if (good && *rest == ':') {
 		rest++;
 		good = take_pci_id(&rest, &filter->subsystem);
 	}
-	if (!good || *rest)
+	if (!good || rest[strspn(rest, " ")])
 		ERROR(p, node, "device-filter \"%.60s\" is no PCI device id; write one such as \"0x20B210DE\"",
 		      node->kind == GS_NODE_SCALAR ? node->text : "");
 	else

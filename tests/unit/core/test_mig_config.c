@@ -105,7 +105,7 @@ static void test_what_mig_parted_takes(void **state)
 		      "    - devices: all\n"
 		      "      mig-enabled: false\n"
 		      "  mixed:\n"
-		      "    - device-filter: [\"0x20B010DE\", \"0x20b210de:0x146310DE\"]\n"
+		      "    - device-filter: [\" 0x20B010DE\", \"0x20b210de:0x146310DE \"]\n"
 		      "      devices: [0,1]\n"
 		      "      mig-enabled: yes\n"
 		      "      mig-devices:\n"
