@@ -314,12 +314,41 @@ static void mps_waits_for_its_root_and_then_for_the_driver(void **state)
 	close_world(&world);
 }
 
+/* A mode that an earlier daemon set is restored though nothing is shared by MPS any more, and until then nobody gets the GPU. */
+static void mps_that_is_over_gives_the_mode_back(void **state)
+{
+	struct world world;
+	const char *reason;
+	open_world(&world, false);
+	const struct gs_strategy_context context = context_of(&world);
+	GS_AUTO_FREE char *path = gs_printf("%s/mps.json", world.folder);
+	GS_AUTO_FREE char *record =
+		gs_printf("{\"version\": 1, \"computeModes\": {\"%s\": 0}}", world.inventory.gpus[1].uuid);
+	FILE *file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(record, file);
+	fclose(file);
+	gs_active_activate(world.active, &context);
+	assert_called("work rescan ");
+	assert_true(changed);
+	assert_true(gs_active_ready(world.active, &context, 0, &reason));
+	assert_false(gs_active_ready(world.active, &context, 1, &reason));
+	assert_string_equal(reason, "the compute mode that it had before MPS could not be restored yet");
+	gs_active_problems(world.active, say, NULL);
+	assert_non_null(strstr(called.data, "had before MPS could not be restored: the NVIDIA driver is not there"));
+	gs_strbuf_free(&called);
+	gs_active_activate(world.active, &context); /* once is enough: it is tried again by itself */
+	assert_called("");
+	close_world(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_strategy_is_asked_by_its_interface_alone),
 		cmocka_unit_test(mps_that_nobody_wants_does_nothing),
 		cmocka_unit_test(mps_waits_for_its_root_and_then_for_the_driver),
+		cmocka_unit_test(mps_that_is_over_gives_the_mode_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
