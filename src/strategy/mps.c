@@ -791,6 +791,7 @@ static const struct gs_strategy_life life = {
 
 const struct gs_strategy gs_strategy_mps = {
 	.name = "mps",
+	.capable_label = "mps.capable",
 	.section = &gs_sharing_sections[GS_SECTION_MPS],
 	.by = "by MPS",
 	.terms = terms,

@@ -97,6 +97,7 @@ struct context {
 	const struct gs_plan *plan;
 	const struct gs_label_facts *facts;
 	const struct group *group;
+	const char *key; /* of the label, without its prefix */
 };
 
 /* Whether a sharing entry publishes under this name without renaming: then the name alone does not tell that it is
@@ -444,12 +445,15 @@ static bool mig_strategy(const struct context *context, struct gs_strbuf *out)
 	return strategy != GS_MIG_NONE && text(out, strategy == GS_MIG_SINGLE ? "single" : "mixed");
 }
 
-static bool mps_capable(const struct context *context, struct gs_strbuf *out)
+/* Whether a device is shared by the strategy that this label tells of. */
+static bool strategy_capable(const struct context *context, struct gs_strbuf *out)
 {
 	bool capable = false;
 	for (size_t i = 0; i < context->plan->resource_count; i++)
-		for (size_t j = 0; j < context->plan->resources[i].device_count; j++)
-			capable |= strcmp(context->plan->resources[i].devices[j].strategy->name, "mps") == 0;
+		for (size_t j = 0; j < context->plan->resources[i].device_count; j++) {
+			const char *label = context->plan->resources[i].devices[j].strategy->capable_label;
+			capable |= label && strcmp(label, context->key) == 0;
+		}
 	return text(out, capable ? "true" : "false");
 }
 
@@ -579,7 +583,7 @@ static const struct kind kinds[] = {
 	 "When the daemon started, in seconds since 1970; not with `flags.gfd.noTimestamp`", timestamp},
 	{OF_NODE, "mig.capable", "true", "Whether any GPU can be split with MIG", mig_capable},
 	{OF_NODE, "mig.strategy", "mixed", "`flags.migStrategy`: `single` or `mixed`; not with `none`", mig_strategy},
-	{OF_NODE, "mps.capable", "false", "Whether any device is shared with MPS", mps_capable},
+	{OF_NODE, "mps.capable", "false", "Whether any device is shared with MPS", strategy_capable},
 	{OF_NODE, "vgpu.present", "false", "Whether a hypervisor lends the node a virtual GPU", vgpu_present},
 	{OF_NODE, "vgpu.host-driver-version", "550.54.10", "The hypervisor's driver", vgpu_version},
 	{OF_NODE, "vgpu.host-driver-branch", "r550_40", "The branch of the hypervisor's driver", vgpu_branch},
@@ -628,6 +632,7 @@ static void add_labels(struct context context, unsigned of, const struct group *
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(kinds); i++) {
 		GS_AUTO_STRBUF struct gs_strbuf value = {0};
 		char key[2 * GS_LABEL_KEY_SIZE];
+		context.key = kinds[i].key;
 		if (!(kinds[i].of & of) || !kinds[i].value(&context, &value))
 			continue;
 		snprintf(key, sizeof key, "%s%s%s", group ? group->resource : PREFIX, group ? "." : "", kinds[i].key);

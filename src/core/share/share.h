@@ -73,6 +73,8 @@ struct gs_plan {
 /* A sharing strategy: one file implements one of these, and nothing else knows it. `plan`, `check` and `edit` are pure. */
 struct gs_strategy {
 	const char *name; /* "exclusive", "time-slicing", "mps": also the label value of gpu.sharing-strategy */
+	/* NVIDIA's node label, without its prefix, that tells whether a device is shared so: "mps.capable"; NULL: it has none. */
+	const char *capable_label;
 	/* The section of the config that selects it; NULL for exclusive. */
 	const struct gs_sharing_section *section;
 	/* For `config explain`, of a strategy with a section: "by MPS"; what one share of an entry is, owned by the caller; what a
