@@ -1,8 +1,12 @@
 """One daemon takes over from another while the kubelet goes on asking: no Allocate fails, no list is empty, no stream ends."""
+import contextlib
+import fcntl
 import os
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -202,17 +206,27 @@ def test_one_that_dies_is_followed(kubelet, daemons):
     assert following.status()["resources"][0]["registered"] is True
 
 
+def files_of(pid):
+    """What the descriptors of a process lead to; those that come and go meanwhile are left out."""
+    found = []
+    for number in os.listdir("/proc/%d/fd" % pid):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink("/proc/%d/fd/%s" % (pid, number)))
+    return found
+
+
 def test_what_is_no_connection_is_not_kept(kubelet, daemons):
     """A peer that says it is the next one may hand over anything."""
     current = daemons()
     kubelet.wait_registered()
     wait_until(lambda: os.path.exists(os.path.join(current.state, "handover.sock")), "the socket")
-    files = len(os.listdir("/proc/%d/fd" % current.process.pid))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer, open(__file__, encoding="utf-8") as file:
         peer.connect(os.path.join(current.state, "handover.sock"))
         for _ in range(10):
             socket.send_fds(peer, [b"here"], [file.fileno()] * 100)
-        wait_until(lambda: len(os.listdir("/proc/%d/fd" % current.process.pid)) == files + 1, "its files to be closed")
+        unread = lambda: struct.unpack("i", fcntl.ioctl(peer, termios.TIOCOUTQ, b"\0" * 4))[0]
+        wait_until(lambda: unread() == 0, "all to be read")
+        wait_until(lambda: __file__ not in files_of(current.process.pid), "its files to be closed")
     assert current.status()["resources"][0]["registered"] is True
 
 
