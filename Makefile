@@ -60,7 +60,7 @@ sanitize: build
 
 # The unit tests, and the integration tests in which the loop and worker threads meet; with the plain build's libraries, as above.
 # Address randomisation of new kernels is more than TSan of gcc 12 can take, so it is off where that is allowed.
-TSAN_INTEGRATION = $(addprefix tests/integration/test_,mps_node.py mps_hostile.py mig_node.py node_faults.py labels.py)
+TSAN_INTEGRATION = $(addprefix tests/integration/,mps/test_mps_node.py mps/test_mps_hostile.py mig/test_mig_node.py node/test_node_faults.py node/test_labels.py)
 tsan: build
 	@scripts/install-deps build test
 	@[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread
@@ -111,7 +111,7 @@ install: build
 
 # What an installed gpushare is and does, from a folder of its own.
 install-check: build
-	@tests/run --build $(BUILD) --suite integration tests/integration/test_install.py
+	@tests/run --build $(BUILD) --suite integration tests/integration/cli/test_install.py
 
 format:
 	@$(CLANG_FORMAT) -i $(FORMATTED)
@@ -132,7 +132,7 @@ help:
 	@echo "make run           install what is missing, build, and watch four workloads share a GPU (REAL=1: a real one)"
 	@echo "make test          install what is missing, build, and run all tests"
 	@echo "make unit          the unit tests only; TESTS='NAME...' some of them"
-	@echo "make integration   the integration tests only; TESTS='tests/integration/test_X.py' some of them"
+	@echo "make integration   the integration tests only; TESTS='tests/integration/mig' some of them"
 	@echo "make flaky         the tests of MPS, MIG, health and storms FLAKY_COUNT=$(FLAKY_COUNT) times in a row; TESTS='...' some of them"
 	@echo "make sanitize      all tests with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan          the unit tests, and integration tests with worker threads, with ThreadSanitizer"

@@ -1,13 +1,16 @@
 """What all integration tests share: an environment that does not depend on the shell they were started from."""
 import os
+import pathlib
 import shutil
+import sys
 
 import pytest
 
-from apiserver import ApiServer, Authority
-from kubelet import Kubelet
-from node import Node
-from pod_resources import PodResources
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lib"))
+from apiserver import ApiServer, Authority  # noqa: E402
+from kubelet import Kubelet  # noqa: E402
+from node import Node  # noqa: E402
+from pod_resources import PodResources  # noqa: E402
 
 KEPT = {"GPUSHARE_BUILD", "GPUSHARE_TALLY", "GPUSHARE_TEST_GO"}
 CONFIGURING = ("GPUSHARE_", "GFD_", "NVIDIA_", "CUDA_", "MIG_", "DEVICE_", "CDI_", "MPS_", "IMEX_", "KUBERNETES_")

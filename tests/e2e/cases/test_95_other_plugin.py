@@ -9,7 +9,7 @@ from deployment import DRIVER_GPUS
 from pods import manifest, wait_allocatable
 from tools import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tests" / "integration"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "integration" / "lib"))
 from foreign import SPEC, Foreign  # noqa: E402
 
 PLUGINS = pathlib.Path("/var/lib/kubelet/device-plugins")

@@ -187,7 +187,7 @@ class Control:
 
 @pytest.fixture(scope="module")
 def real_program():
-    subprocess.run([os.path.join(os.path.dirname(__file__), "..", "tools", "fetch-clients"), os.path.join(BUILD, "clients")], timeout=900,
+    subprocess.run([os.path.join(os.path.dirname(__file__), "..", "..", "tools", "fetch-clients"), os.path.join(BUILD, "clients")], timeout=900,
                    capture_output=True)
     if not os.access(REAL, os.X_OK):
         pytest.skip("NVIDIA's nvidia-cuda-mps-control could not be fetched")

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 GPUSHARE = str(BUILD / "gpushare")
 PACKAGES = BUILD / "venv-cuda"
@@ -212,7 +212,7 @@ def test_python_bindings_with_per_thread_streams(node, bindings):
 def program(tmp_path_factory):
     compiler = shutil.which("cc") or shutil.which("gcc") or pytest.skip("there is no C compiler")
     built = tmp_path_factory.mktemp("program") / "program"
-    subprocess.run([compiler, "-Wall", "-Werror", "-o", built, REPOSITORY / "tests/integration/cuda_program.c",
+    subprocess.run([compiler, "-Wall", "-Werror", "-o", built, REPOSITORY / "tests/integration/sim/cuda_program.c",
                     f"-I{REPOSITORY / 'include'}", f"-L{BUILD / 'sim/cuda'}", "-lcuda"], check=True, timeout=PATIENCE)
     return built
 

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 HOOK = BUILD / "src" / "hook" / "gpushare-cdi-hook"
 FOLDER = "/opt/driver/lib"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 PATIENCE = 120  # seconds; only ever reached when something hangs
 
 

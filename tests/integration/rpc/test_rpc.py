@@ -19,7 +19,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc", reason="python3-grpcio is not installed")
 
-BUILD = Path(os.environ.get("GPUSHARE_BUILD", Path(__file__).resolve().parents[2] / "build"))
+BUILD = Path(os.environ.get("GPUSHARE_BUILD", Path(__file__).resolve().parents[3] / "build"))
 PEER = BUILD / "tests/integration/rpc_peer"
 PATIENCE = 60  # seconds until a test that hangs is called failed
 

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 GPUSHARE = str(BUILD / "gpushare")
 CORPUS = REPOSITORY / "tests" / "fuzz" / "corpus" / "config"

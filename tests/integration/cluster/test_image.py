@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 PATIENCE = 900  # seconds for a cold build; only ever reached when something hangs
 BYTES_MAX = 30_000_000
 

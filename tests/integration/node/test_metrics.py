@@ -16,7 +16,7 @@ from node import GPUSHARE, Sim, healthy, wait_until
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")
 
-FETCH = os.path.join(os.path.dirname(__file__), "..", "tools", "fetch-clients")
+FETCH = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "fetch-clients")
 PROMTOOL = os.path.join(BUILD, "clients", "prometheus-bookworm", "run")
 SAMPLE = re.compile(r'([a-z_]+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'([A-Za-z_]+)="((?:[^"\\]|\\.)*)"(?:,|$)')

@@ -7,7 +7,7 @@ import pytest
 
 from node import GPUSHARE
 
-PAGE = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "nvidia-flags.md").read_text(encoding="utf-8")
+PAGE = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "nvidia-flags.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in PAGE.splitlines()
         if line.startswith("| ") and not line.startswith("| of ")]
 FLAGS = [(flag, here) for _, flag, _, here in ROWS if flag]

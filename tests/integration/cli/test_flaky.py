@@ -6,7 +6,7 @@ import pytest
 
 from kubelet import WAIT
 
-FLAKY = pathlib.Path(__file__).resolve().parents[1] / "flaky"
+FLAKY = pathlib.Path(__file__).resolve().parents[2] / "flaky"
 TEST = """
 import pathlib
 

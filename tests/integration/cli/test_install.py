@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 PATIENCE = 300  # seconds; only ever reached when something hangs
 STRIPPED_BYTES_MAX = 1_500_000

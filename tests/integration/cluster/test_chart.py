@@ -10,7 +10,7 @@ import pytest
 
 yaml = pytest.importorskip("yaml", reason="Python's yaml module is not installed")
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 CHART = REPOSITORY / "deploy" / "helm" / "gpushare"
 PATIENCE = 300  # seconds; only ever reached when something hangs
@@ -291,7 +291,7 @@ def test_metrics(helm):
 
 # --- every key of NVIDIA's charts ---
 
-NVIDIA_VALUES = REPOSITORY / "tests" / "integration" / "nvidia_values"
+NVIDIA_VALUES = REPOSITORY / "tests" / "integration" / "cluster" / "nvidia_values"
 NOTES = ["install", "gpushare", CHART, "--dry-run=client", "--namespace", "gpu-operator"]
 OWN_IMAGE = {"image": {"repository": "registry.example.com/gpushare"}}
 CONFIG = {"create": True, "name": "given", "data": {"config.yaml": "version: v1"}}

@@ -12,7 +12,7 @@ import pytest
 from kubelet import Kubelet
 from node import GPUSHARE, Node, Sim, healthy, sick, wait_until
 
-TOOL = str(pathlib.Path(__file__).parent / "nvml_mig.py")
+TOOL = str(pathlib.Path(__file__).resolve().parents[1] / "lib" / "nvml_mig.py")
 SMALL, MIDDLE, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb", "nvidia.com/mig-3g.40gb"
 
 pytestmark = [

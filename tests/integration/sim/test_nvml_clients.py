@@ -15,7 +15,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 CLIENTS = BUILD / "clients"
 BUSY_NODE = BUILD / "tests" / "tools" / "busy_node"

@@ -15,7 +15,7 @@ from concurrent import futures
 
 import grpc
 
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.environ.get("GPUSHARE_BUILD", os.path.join(REPO, "build"))
 WAIT = 60  # seconds anything may take on a busy machine before a test gives up
 

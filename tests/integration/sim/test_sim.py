@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("GPUSHARE_BUILD", REPOSITORY / "build")).resolve()
 GPUSHARE = str(BUILD / "gpushare")
 PATIENCE = 60  # seconds; only ever reached when something hangs

@@ -8,7 +8,7 @@ import pytest
 
 from node import CONFIG_4, GPUSHARE, Node, Sim, wait_until
 
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 ALONE = ["--kubelet-socket="]  # serves, and looks for no kubelet
 
 pytestmark = pytest.mark.skipif(not os.path.exists(GPUSHARE), reason="gpushare is not built")

@@ -10,7 +10,7 @@ import pytest
 
 from kubelet import WAIT
 
-FETCH = pathlib.Path(__file__).resolve().parents[1] / "tools" / "fetch-clients"
+FETCH = pathlib.Path(__file__).resolve().parents[2] / "tools" / "fetch-clients"
 PAST, FUTURE = "Sat, 01 Jan 2000 00:00:00 UTC", "Fri, 01 Jan 2100 00:00:00 UTC"
 # package, suite, area, the program in it
 CLIENTS = [("nvidia-smi", "bookworm", "non-free", "usr/lib/nvidia/current/nvidia-smi"),
