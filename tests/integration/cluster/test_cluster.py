@@ -208,7 +208,8 @@ def test_the_default_is_taken_when_the_server_is_away_at_the_first_start(daemon,
     assert daemon.status()["kubernetes"]["state"] == "Retrying"
     api.start()
     wait_shares(daemon, 10)
-    assert daemon.status()["kubernetes"]["state"] == "Watching"
+    # A write that was not answered is tried again in its own time.
+    wait_until(lambda: daemon.status()["kubernetes"]["state"] == "Watching", "the state Watching")
 
 
 @pytest.mark.parametrize("files, arguments, count", [
