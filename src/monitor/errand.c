@@ -5,7 +5,6 @@
 #include "monitor/gpus_internal.h"
 
 struct errand {
-	uv_work_t work;
 	struct gpus *gpus;
 	const struct gs_nvml *nvml;
 	gpus_work_run *run;
@@ -13,9 +12,9 @@ struct errand {
 	void *user;
 };
 
-static void run_errand(uv_work_t *work)
+static void run_errand(void *user)
 {
-	struct errand *errand = work->data;
+	struct errand *errand = user;
 	if (errand->nvml)
 		gs_nvml_hold(errand->nvml);
 	errand->run(errand->nvml, errand->user);
@@ -23,9 +22,9 @@ static void run_errand(uv_work_t *work)
 		gs_nvml_release(errand->nvml);
 }
 
-static void after_errand(uv_work_t *work, int status)
+static void after_errand(void *user)
 {
-	struct errand *errand = work->data;
+	struct errand *errand = user;
 	struct gpus *gpus = errand->gpus;
 	errand->done(errand->user);
 	free(errand);
@@ -34,11 +33,11 @@ static void after_errand(uv_work_t *work, int status)
 		gpus_free_when_stopped(gpus);
 }
 
-void gpus_work(struct gpus *gpus, gpus_work_run *run, void (*done)(void *user), void *user)
+void gpus_work(struct gpus *gpus, enum gpus_lane lane, gpus_work_run *run, void (*done)(void *user), void *user)
 {
 	struct errand *errand = gs_calloc(1, sizeof *errand);
 	*errand = (struct errand){.gpus = gpus, .nvml = gpus->nvml, .run = run, .done = done, .user = user};
-	errand->work.data = errand;
 	gpus->errands++;
-	uv_queue_work(gpus->loop, &errand->work, run_errand, after_errand);
+	lane_run(gpus->errand_lanes[lane],
+		 &(struct lane_work){.run = run_errand, .done = after_errand, .user = errand});
 }

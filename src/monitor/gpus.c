@@ -34,6 +34,9 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	gpus->look_timer.data = gpus->oversee.data = gpus->arrived.data = gpus;
 	gpus->sampler = sampler_new(loop);
 	gpus->look_lane = lane_new(loop, "gpu-looks");
+	static const char *const names[GPUS_LANES] = {[GPUS_LANE_MIG] = "mig-changes", [GPUS_LANE_MODES] = "gpu-modes"};
+	for (size_t i = 0; i < GPUS_LANES; i++)
+		gpus->errand_lanes[i] = lane_new(loop, names[i]);
 	gpus->handles = 5;
 	gpus->paused = options->paused;
 	if (options->paused)
@@ -58,6 +61,8 @@ void gpus_free_when_stopped(struct gpus *gpus)
 	}
 	if (gpus->look || gpus->errands > 0 || gpus->handles > 0)
 		return;
+	for (size_t i = 0; i < GPUS_LANES; i++)
+		lane_close(gpus->errand_lanes[i], NULL, NULL);
 	void (*stopped)(void *user) = gpus->stopped;
 	void *user = gpus->stopped_user;
 	uv_mutex_destroy(&gpus->lock);

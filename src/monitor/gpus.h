@@ -65,9 +65,11 @@ void gpus_sample(struct gpus *gpus, sampler_done *done, void *user);
 /* What was read last; NULL before the first reading. Valid until the loop turns. */
 const struct gs_inventory *gpus_inventory(const struct gpus *gpus);
 
-/* Has `run` called on a worker thread, with NVML (NULL: not there yet), then `done` on the loop's thread, also when the
+/* Kinds of work that need NVML, each with a lane of its own (base/lane.h). */
+enum gpus_lane { GPUS_LANE_MIG, GPUS_LANE_MODES, GPUS_LANES };
+/* Has `run` called on the lane's thread, with NVML (NULL: not there yet), then `done` on the loop's thread, also when the
  * daemon stops meanwhile. */
 typedef void gpus_work_run(const struct gs_nvml *nvml, void *user);
-void gpus_work(struct gpus *gpus, gpus_work_run *run, void (*done)(void *user), void *user);
+void gpus_work(struct gpus *gpus, enum gpus_lane lane, gpus_work_run *run, void (*done)(void *user), void *user);
 
 #endif

@@ -8,7 +8,7 @@
 #include "gpu/label_facts.h"
 #include "gpu/watch.h"
 #include "monitor/gpus.h"
-#include "monitor/lane.h"
+#include "base/lane.h"
 
 enum {
 	EVENTS_MAX = 128,     /* between the event thread and the loop; a flood beyond it forces a look at every GPU */
@@ -74,6 +74,7 @@ struct gpus {
 	bool tells_mig[GS_GPUS_MAX]; /* the watch tells changes of inventory.gpus[i]'s MIG layout */
 
 	struct lane *look_lane;
+	struct lane *errand_lanes[GPUS_LANES];
 	struct look *look; /* under way, or NULL */
 	bool again, rescan_due;
 	size_t reopened_for; /* GPUs of the driver for which NVML was opened anew; 0: none */

@@ -272,14 +272,7 @@ void gpus_look(struct gpus *gpus, bool rescan)
 	struct look *look = new_look(gpus, rescan);
 	const struct lane_work work = {.run = run_look, .done = after_look, .drop = drop_look, .user = look};
 	uv_timer_stop(&gpus->look_timer);
-	int failed = lane_run(gpus->look_lane, &work);
-	if (failed) {
-		gs_log(GS_LOG_ERROR, "cannot look at the GPUs", GS_STR("error", uv_strerror(failed)));
-		gpus_look_free(look);
-		gpus->rescan_due |= rescan;
-		look_in(gpus, RETRY_MOST_MS);
-		return;
-	}
+	lane_run(gpus->look_lane, &work);
 	gpus->look = look;
 	gpus->again = false;
 	gpus->rescan_due = false;

@@ -4,7 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "monitor/lane.h"
+#include "base/lane.h"
 
 enum { PATIENCE_MS = 2000 };
 
@@ -120,13 +120,7 @@ static void start(struct sampler *sampler, const struct gs_nvml *nvml, const str
 	gs_inventory_copy(&sampling->inventory, inventory);
 	sampling->samples = gs_calloc(inventory->gpu_count, sizeof *sampling->samples);
 	const struct lane_work work = {.run = run, .done = after_run, .drop = free_sampling, .user = sampling};
-	int failed = lane_run(sampler->lane, &work);
-	if (failed) {
-		gs_log(GS_LOG_WARNING, "cannot sample the GPUs", GS_STR("error", uv_strerror(failed)));
-		free_sampling(sampling);
-		uv_timer_start(&sampler->patience, on_out_of_patience, 0, 0);
-		return;
-	}
+	lane_run(sampler->lane, &work);
 	sampler->sampling = sampling;
 	uv_timer_start(&sampler->patience, on_out_of_patience, PATIENCE_MS, 0);
 }

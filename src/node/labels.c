@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "node/labels.h"
 #include "node/node_internal.h"
@@ -28,7 +29,7 @@ struct node_labels {
 	bool feature_refused;
 	uv_timer_t timer; /* the file is looked at again */
 
-	uv_work_t work;
+	struct lane *lane;
 	bool writing, again; /* `again`: the file should be another one by now */
 	bool stopping;
 	bool freed_handle;
@@ -114,9 +115,9 @@ bool node_feature_file_is_ours(const char *path, const char *state_dir)
 	return recorded && there && strcmp(recorded, there) == 0;
 }
 
-static void run_write(uv_work_t *work)
+static void run_write(void *user)
 {
-	struct node_labels *labels = work->data;
+	struct node_labels *labels = user;
 	labels->written = false;
 	labels->failed = directory_exists(labels->path) &&
 			 node_feature_file_write(labels->path, labels->text, &labels->written, &labels->err) < 0;
@@ -128,6 +129,7 @@ static void free_when_stopped(struct node_labels *labels)
 {
 	if (!labels->stopping || labels->writing || !labels->freed_handle)
 		return;
+	lane_close(labels->lane, NULL, NULL);
 	gs_labels_free(&labels->labels);
 	free(labels->namespace);
 	free(labels->path);
@@ -157,9 +159,9 @@ static bool is_forever(const struct gs_config *config)
 	return config->flags.gfd.oneshot || config->flags.gfd.sleep_interval_ns == INT64_MAX;
 }
 
-static void after_write(uv_work_t *work, int status)
+static void after_write(void *user)
 {
-	struct node_labels *labels = work->data;
+	struct node_labels *labels = user;
 	labels->writing = false;
 	if (labels->stopping) {
 		free_when_stopped(labels);
@@ -193,8 +195,8 @@ static void write_file(struct node_labels *labels)
 	free(labels->text);
 	labels->path = gs_strdup(path);
 	labels->text = gs_strbuf_take(&text);
-	labels->work.data = labels;
-	labels->writing = uv_queue_work(&labels->node->loop, &labels->work, run_write, after_write) == 0;
+	labels->writing = true;
+	lane_run(labels->lane, &(struct lane_work){.run = run_write, .done = after_write, .user = labels});
 }
 
 /* --- the Node object, or a NodeFeature --- */
@@ -290,6 +292,7 @@ void node_labels_start(struct node *node)
 {
 	node->labels = gs_calloc(1, sizeof *node->labels);
 	node->labels->node = node;
+	node->labels->lane = lane_new(&node->loop, "labels-file");
 	node->labels->namespace = node_own_namespace(node->config.kubernetes.service_account_dir);
 	uv_timer_init(&node->loop, &node->labels->timer);
 	node->labels->timer.data = node->labels;

@@ -314,7 +314,7 @@ static void start_attempt(struct node *node, struct withdrawal *withdrawal, void
 	 * among them by taking what is in use elsewhere. */
 	gs_mig_change_forget_allocated(change);
 	node_promises(node, NULL, add_promise, change);
-	gpus_work(node->gpus, run_change, on_attempted, manager);
+	gpus_work(node->gpus, GPUS_LANE_MIG, run_change, on_attempted, manager);
 }
 
 static void attempt(struct mig_manager *manager)

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "base/timestamp.h"
 #include "gpushare/abi.h"
@@ -27,9 +28,9 @@ struct missing {
 	char *path;
 	char *machine; /* "": a real one */
 	GS_VEC(struct expected) gpus;
-	bool changed; /* since it was last written */
-	uv_work_t work;
-	char *text; /* being written; NULL: no write is under way */
+	bool changed;      /* since it was last written */
+	struct lane *lane; /* NULL: it stops */
+	char *text;        /* being written; NULL: no write is under way */
 	int result;
 	struct gs_error error;
 	bool failed; /* said once, until a write works again */
@@ -99,12 +100,20 @@ struct missing *node_missing_open(struct node *node)
 	missing->node = node;
 	missing->path = gs_printf("%s/gpus.json", node->options->state_dir);
 	missing->machine = identify_machine();
-	missing->work.data = missing;
+	missing->lane = lane_new(&node->loop, "gpus-file");
 	if (read_file(missing, &err) < 0 && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT)) {
 		gs_set_aside(missing->path, &err);
 		gs_log(GS_LOG_WARNING, "what GPUs this node should have could not be read", GS_STR("error", err.text));
 	}
 	return missing;
+}
+
+void node_missing_stop(struct missing *missing)
+{
+	if (!missing || !missing->lane)
+		return;
+	lane_close(missing->lane, NULL, NULL);
+	missing->lane = NULL;
 }
 
 void node_missing_free(struct missing *missing)
@@ -136,17 +145,17 @@ static char *render(const struct missing *missing)
 	return text;
 }
 
-static void write_text(uv_work_t *work)
+static void write_text(void *user)
 {
-	struct missing *missing = work->data;
+	struct missing *missing = user;
 	missing->result = gs_write_file(missing->path, missing->text, strlen(missing->text), 0600, &missing->error);
 }
 
 static void save(struct missing *missing);
 
-static void on_written(uv_work_t *work, int status)
+static void on_written(void *user)
 {
-	struct missing *missing = work->data;
+	struct missing *missing = user;
 	free(missing->text);
 	missing->text = NULL;
 	bool failed = missing->result < 0;
@@ -162,13 +171,13 @@ static void on_written(uv_work_t *work, int status)
 /* On a worker thread, because a disk can be slow. One that fails is tried again at the next look. */
 static void save(struct missing *missing)
 {
-	if (!missing->changed || missing->text)
+	if (!missing->changed || missing->text || !missing->lane)
 		return;
 	missing->text = render(missing);
 	if (!missing->text)
 		return;
 	missing->changed = false;
-	uv_queue_work(&missing->node->loop, &missing->work, write_text, on_written);
+	lane_run(missing->lane, &(struct lane_work){.run = write_text, .done = on_written, .user = missing});
 }
 
 /* --- what is missing --- */

@@ -12,6 +12,8 @@ struct missing;
 
 /* Reads what is remembered. A file that can't be understood is moved aside to gpus.json.corrupt, and logged. */
 struct missing *node_missing_open(struct node *node);
+/* Nothing is written any more, once a write under way is over. NULL is fine. */
+void node_missing_stop(struct missing *missing);
 void node_missing_free(struct missing *missing);
 /* The GPUs were read: what is there is remembered, and what is not there is missed. */
 void node_missing_update(struct node *node, const struct gs_inventory *inventory);

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "node/handover.h"
 #include "node/mig_manager.h"
@@ -66,6 +67,10 @@ static void stop_services(struct node *node)
 	/* While it is being written, the writer's end saves what came since. */
 	if (node->ledger && !node->ledger_text && ledger_save(node->ledger, &err) < 0)
 		gs_log(GS_LOG_WARNING, "allocations can't be kept for the next start", GS_STR("error", err.text));
+	if (node->ledger_lane)
+		lane_close(node->ledger_lane, NULL, NULL);
+	node->ledger_lane = NULL;
+	node_missing_stop(node->missing);
 	node_others_stop(node);
 	node_specs_stop(node);
 	node_withdrawals_stop(node);
@@ -325,6 +330,7 @@ static int start_services(struct node *node, struct gs_error *err)
 	*err = (struct gs_error){0};
 	node_state_tidy(options, &node->config);
 	node->ledger = ledger_open(options->state_dir, err);
+	node->ledger_lane = lane_new(&node->loop, "allocations");
 	if (*err->text)
 		gs_log(GS_LOG_WARNING, "the record of allocations could not be read", GS_STR("error", err->text));
 	node->missing = node_missing_open(node);
@@ -436,8 +442,6 @@ int node_run(const struct node_options *options, struct gs_error *err)
 			      .plugin_dir_lock = -1,
 			      .state_dir_lock = -1};
 	signal(SIGPIPE, SIG_IGN);
-	/* One thread each for MIG, compute modes and the disk, CDI specs and sockets, and to spare: a call that hangs holds up its own kind only. */
-	setenv("UV_THREADPOOL_SIZE", "7", 1);
 	int failed = node_config_load(node, err) < 0 ? -1 : 0;
 	if (!failed && (failed = uv_loop_init(&node->loop)))
 		gs_fail(err, GS_ERROR_SYSTEM, -failed, "cannot make an event loop: %s", uv_strerror(failed));

@@ -66,8 +66,8 @@ struct node {
 	struct node_others *others;   /* others.h; NULL: not started, or stopping */
 	struct gs_active *strategies; /* NULL: not started */
 	struct ledger *ledger;
-	uv_work_t ledger_work;
-	char *ledger_text; /* being written; NULL: no write is under way */
+	struct lane *ledger_lane; /* NULL: not started, or stopping */
+	char *ledger_text;        /* being written; NULL: no write is under way */
 	int ledger_result;
 	struct gs_error ledger_error;
 	bool ledger_failed;       /* said once, until a save works again */

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "kube/plugin/others.h"
@@ -44,7 +45,7 @@ struct node_others {
 	uint64_t absent_ms; /* since when it serves nothing, by the loop's time; 0: it serves */
 
 	bool looking, again, stopping;
-	uv_work_t work;
+	struct lane *lane;
 	struct kube_others found;
 	bool kubelet_tells; /* its socket is there */
 	bool suspected;     /* the kubelet named somebody at the last look; what it says may be a moment old */
@@ -327,6 +328,7 @@ static const struct kube_other *proven(const struct node_others *others)
 
 static void free_others(struct node_others *others)
 {
+	lane_close(others->lane, NULL, NULL);
 	kube_others_free(&others->found);
 	GS_VEC_FREE(&others->asked);
 	free(others->reason);
@@ -334,15 +336,14 @@ static void free_others(struct node_others *others)
 	free(others);
 }
 
-static void run_find(uv_work_t *work)
+static void run_find(void *user)
 {
-	find(work->data);
+	find(user);
 }
 
-static void after_find(uv_work_t *work, int status)
+static void after_find(void *user)
 {
-	struct node_others *others = work->data;
-	work->data = NULL;
+	struct node_others *others = user;
 	if (others->stopping) {
 		free_others(others);
 		return;
@@ -366,8 +367,8 @@ static void look(struct node_others *others)
 		others->again = true;
 		return;
 	}
-	others->work.data = others;
-	others->looking = uv_queue_work(&others->node->loop, &others->work, run_find, after_find) == 0;
+	others->looking = true;
+	lane_run(others->lane, &(struct lane_work){.run = run_find, .done = after_find, .user = others});
 }
 
 void node_others_look(struct node *node)
@@ -399,6 +400,7 @@ bool node_others_start(struct node *node)
 {
 	struct node_others *others = gs_calloc(1, sizeof *others);
 	others->node = node;
+	others->lane = lane_new(&node->loop, "other-plugins");
 	node->others = others;
 	others->known = !node->options->device_plugin; /* then this one is meant to run beside another */
 	if (others->known)
@@ -420,6 +422,6 @@ void node_others_stop(struct node *node)
 		return;
 	end_question(others);
 	others->stopping = true;
-	if (!others->work.data)
+	if (!lane_is_busy(others->lane))
 		free_others(others);
 }

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "kube/plugin/allocate.h"
 #include "kube/cdi/cdi.h"
@@ -27,15 +28,15 @@ enum { LEDGER_DELAY_MS = 1000, LEDGER_RETRY_MS = 30000 };
 
 static void on_ledger_timer(uv_timer_t *timer);
 
-static void write_ledger(uv_work_t *work)
+static void write_ledger(void *user)
 {
-	struct node *node = work->data;
+	struct node *node = user;
 	node->ledger_result = ledger_write(node->ledger, node->ledger_text, &node->ledger_error);
 }
 
-static void on_ledger_written(uv_work_t *work, int status)
+static void on_ledger_written(void *user)
 {
-	struct node *node = work->data;
+	struct node *node = user;
 	free(node->ledger_text);
 	node->ledger_text = NULL;
 	if (node->ledger_result < 0) {
@@ -60,9 +61,9 @@ static void on_ledger_timer(uv_timer_t *timer)
 		return;
 	}
 	node->ledger_text = ledger_render(node->ledger);
-	node->ledger_work.data = node;
 	if (node->ledger_text)
-		uv_queue_work(&node->loop, &node->ledger_work, write_ledger, on_ledger_written);
+		lane_run(node->ledger_lane,
+			 &(struct lane_work){.run = write_ledger, .done = on_ledger_written, .user = node});
 }
 
 /* Whether a device node exists under the dev root, as this process sees the host. */

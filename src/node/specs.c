@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/lane.h"
 #include "base/log.h"
 #include "gpushare/abi.h"
 #include "kube/cdi/cdi.h"
@@ -39,7 +40,7 @@ struct job {
 
 struct node_specs {
 	struct node *node;
-	uv_work_t work;
+	struct lane *lane;
 	struct job *job;     /* NULL: none is under way */
 	bool again, discard; /* what comes of the job does not count */
 	bool stopping;
@@ -152,9 +153,9 @@ static void make_specs(const struct node *node, struct job *job)
 		note_entries(job, &check);
 }
 
-static void run(uv_work_t *work)
+static void run(void *user)
 {
-	struct node_specs *specs = work->data;
+	struct node_specs *specs = user;
 	make_specs(specs->node, specs->job);
 }
 
@@ -240,12 +241,13 @@ static void free_specs(struct node_specs *specs)
 	free(specs->driver_root);
 	free(specs->driver_said);
 	free(specs->hook_said);
+	lane_close(specs->lane, NULL, NULL);
 	free(specs);
 }
 
-static void after_run(uv_work_t *work, int status)
+static void after_run(void *user)
 {
-	struct node_specs *specs = work->data;
+	struct node_specs *specs = user;
 	struct job *job = specs->job;
 	specs->job = NULL;
 	if (!specs->stopping && !specs->discard && !specs->again)
@@ -273,8 +275,7 @@ void node_specs_look(struct node *node)
 	specs->job->hook_seen = specs->hook_seen;
 	specs->job->version = gs_strdup(gpus_driver_version(node->gpus));
 	specs->job->driver_root = specs->driver_root ? gs_strdup(specs->driver_root) : NULL;
-	specs->work.data = specs;
-	uv_queue_work(&node->loop, &specs->work, run, after_run);
+	lane_run(specs->lane, &(struct lane_work){.run = run, .done = after_run, .user = specs});
 }
 
 void node_specs_renew(struct node *node)
@@ -341,6 +342,7 @@ void node_specs_start(struct node *node)
 {
 	node->specs = gs_calloc(1, sizeof *node->specs);
 	node->specs->node = node;
+	node->specs->lane = lane_new(&node->loop, "cdi-specs");
 }
 
 void node_specs_stop(struct node *node)

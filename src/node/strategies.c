@@ -5,7 +5,7 @@
 static void work(void *user, void (*run)(const struct gs_nvml *nvml, void *of), void (*done)(void *of), void *of)
 {
 	const struct node *node = user;
-	gpus_work(node->gpus, run, done, of);
+	gpus_work(node->gpus, GPUS_LANE_MODES, run, done, of);
 }
 
 static void on_changed(void *user)
