@@ -20,7 +20,7 @@ enum {
 	REGISTER_TIMEOUT_MS = 15000,
 	/* A kubelet that dropped the stream is often restarting: its new socket triggers a registration sooner. */
 	STREAM_LOST_RETRY_MS = 1000,
-	/* Between the deletion of our socket and the making of another plugin's. */
+	/* Between the deletion of our socket and the moment in which another plugin listens at its own. */
 	AWAY_MS = 500,
 };
 
@@ -234,10 +234,18 @@ void kube_plugin_register(struct kube_plugin *plugin)
 					       REGISTER_TIMEOUT_MS, NULL, on_register_done, plugin);
 }
 
+static bool is_ours(const struct kube_plugin *plugin, const struct stat *now)
+{
+	return now->st_ino == plugin->socket_stat.st_ino && now->st_dev == plugin->socket_stat.st_dev;
+}
+
 bool kube_plugin_is_away(struct kube_plugin *plugin)
 {
 	struct stat now;
-	if (!plugin->server || lstat(plugin->socket_path, &now) == 0 || errno != ENOENT) {
+	bool there = lstat(plugin->socket_path, &now) == 0;
+	/* Between bind and listen, the socket of a plugin that starts refuses connections as one of a dead plugin does. */
+	if (!plugin->server || (there && is_ours(plugin, &now)) || (!there && errno != ENOENT) ||
+	    (there && gs_socket_try(plugin->socket_path, SOCK_STREAM) == 0)) {
 		plugin->away_since_ms = 0;
 		return false;
 	}
@@ -250,8 +258,7 @@ bool kube_plugin_is_away(struct kube_plugin *plugin)
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err)
 {
 	struct stat now;
-	if (plugin->server && stat(plugin->socket_path, &now) == 0 && now.st_ino == plugin->socket_stat.st_ino &&
-	    now.st_dev == plugin->socket_stat.st_dev)
+	if (plugin->server && stat(plugin->socket_path, &now) == 0 && is_ours(plugin, &now))
 		return 0;
 	plugin->away_since_ms = 0;
 	stop_server(plugin);

@@ -58,7 +58,7 @@ void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view
  * exists a moment before it listens, 10 s at most. */
 void kube_plugin_register(struct kube_plugin *plugin);
 
-/* Whether our socket's file was deleted a moment ago and nothing has taken its place yet, as when another plugin is about to
+/* Whether our socket's file was deleted a moment ago and nobody listens in its place yet, as when another plugin is about to
  * make its own there. Half a second later it is not. */
 bool kube_plugin_is_away(struct kube_plugin *plugin);
 

@@ -22,6 +22,7 @@ class Foreign:
         self.ended = threading.Event()
         self.watchers = 0
         self.server = None
+        self.known = None  # how the kubelet knows it
 
     def start(self):
         os.makedirs(self.directory, exist_ok=True)
@@ -44,6 +45,7 @@ class Foreign:
         with grpc.insecure_channel("unix:" + kubelet.socket) as channel:
             channel.unary_unary("/v1beta1.Registration/Register", pb.RegisterRequest.SerializeToString, pb.Empty.FromString)(
                 pb.RegisterRequest(version="v1beta1", endpoint=self.endpoint, resource_name=self.resource), timeout=WAIT)
+        self.known = kubelet.plugins[self.resource]
         return self
 
     def _allocate(self, request, _):
@@ -63,3 +65,6 @@ class Foreign:
         if self.server:
             self.server.stop(0).wait()
             self.server = None
+        if self.known:  # the kubelet sees it go, too
+            self.known.ended.wait(WAIT)
+            self.known = None

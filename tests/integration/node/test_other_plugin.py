@@ -239,6 +239,24 @@ def test_who_deletes_our_socket_gets_its_place(make):
     world.served("nvidia.com/gpu", 8)
 
 
+def test_a_plugin_that_is_about_to_listen_keeps_its_place(make):
+    """Between bind and listen its socket refuses connections, as that of a dead plugin does."""
+    world = make(config=CONFIG_4)
+    world.node.start()
+    world.served("nvidia.com/gpu", 8)
+    path = world.other().path
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(path)
+        inode = os.stat(path).st_ino
+        time.sleep(0.1)  # well within the moment that it is given
+        theirs.listen()
+        time.sleep(1.5)  # a look later
+        assert os.stat(path).st_ino == inode
+    os.unlink(path)
+    world.served("nvidia.com/gpu", 8)
+
+
 def test_labels_of_others_stay_while_it_is_alive(make):
     world = make(config=CONFIG_4)
     world.node.start()
