@@ -53,6 +53,10 @@ static void on_lane_closed(void *user)
 	gpus_free_when_stopped(gpus);
 }
 
+/* The watch's thread may be inside NVML for some seconds more after the end, as may be those that hang, so NVML stays open until
+ * the process ends. It is kept here, where a leak checker finds it. */
+static struct gs_nvml *volatile left_open;
+
 void gpus_free_when_stopped(struct gpus *gpus)
 {
 	if (gpus->look_lane && !gpus->look) {
@@ -76,9 +80,9 @@ void gpus_free_when_stopped(struct gpus *gpus)
 	free(gpus->unsettled);
 	free(gpus->waiting_reason);
 	free(gpus->hang);
-	/* The watch's thread may be inside NVML for some seconds more, as may be those that hang, so NVML stays open until
-	 * the process ends. */
-	if (!gpus->watch && !gpus->left_behind)
+	if (gpus->watch || gpus->left_behind)
+		left_open = gpus->nvml;
+	else
 		gs_nvml_close(gpus->nvml);
 	free(gpus);
 	stopped(user);
