@@ -258,8 +258,7 @@ static int own_directory(const char *dir, struct gs_error *err)
 		if (attempt == 10)
 			return gs_fail(err, GS_ERROR_SYSTEM, EBUSY,
 				       "a simulated node is already running in %s; join it with 'gpushare sim --join "
-				       "%s', or give "
-				       "another directory",
+				       "%s', or give another directory",
 				       dir, dir);
 		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 	}
@@ -382,8 +381,7 @@ static int check_state(const struct sim_state *state, const char *dir, struct gs
 	if (state->version != SIM_STATE_VERSION || state->size != sizeof *state)
 		return gs_fail(err, GS_ERROR_INPUT, EINVAL,
 			       "%s/state has version %u (size %u), this gpushare reads version %d (size %zu); use the "
-			       "gpushare that "
-			       "made it",
+			       "gpushare that made it",
 			       dir, state->version, state->size, SIM_STATE_VERSION, sizeof *state);
 	bool sane = state->gpu_count <= SIM_GPUS_MAX &&
 		    memchr(state->driver_version, 0, sizeof state->driver_version) != NULL;

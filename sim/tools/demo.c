@@ -462,8 +462,7 @@ const struct gs_command gs_command_demo = {
 		       "GPU, a stand-in for the kubelet, and four workloads that hold memory and keep one GPU busy. "
 		       "Then prints what "
 		       "`gpushare status` shows, again and again on a terminal, once when steady otherwise. Ctrl-C "
-		       "ends it; nothing is left "
-		       "behind.",
+		       "ends it; nothing is left behind.",
 	.examples = "gpushare demo  # on a simulated node\n"
 		    "gpushare demo --real  # on this machine's GPUs",
 	.options = options,

@@ -524,8 +524,7 @@ const struct gs_command gs_command_sim_inject = {
 		"unplug: the GPU vanishes\n\n"
 		"plug MODEL: a GPU more (no --gpu)\n\n"
 		"fault=PID: the work of a process fails with an illegal memory access (no --gpu); who shares an MPS "
-		"server with "
-		"it on that GPU fails too\n\n"
+		"server with it on that GPU fails too\n\n"
 		"nvml:FUNCTION=CODE[:COUNT]: the next COUNT calls (default: all) of an NVML function return CODE; CODE "
 		"0 ends it. With --gpu only those that ask about that GPU",
 	.examples = "gpushare sim inject --gpu 0 xid=79  # GPU 0 falls off the bus\n"

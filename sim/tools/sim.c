@@ -367,13 +367,12 @@ const struct gs_command gs_command_sim = {
 	.summary = "run a command on a simulated GPU node",
 	.description =
 		"Runs COMMAND, or a shell, on a node whose GPUs are simulated, and exits with its status (128 + N when "
-		"signal N "
-		"killed it). COMMAND and all it starts find a libnvidia-ml.so.1 and a libcuda.so.1 that simulate the "
-		"GPUs, so "
-		"nvidia-smi, gpushare itself and programs of the CUDA driver API run unmodified.\n\n"
+		"signal N killed it). COMMAND and all it starts find a libnvidia-ml.so.1 and a libcuda.so.1 that "
+		"simulate the GPUs, so nvidia-smi, gpushare itself and programs of the CUDA driver API run "
+		"unmodified.\n\n"
 		"SPEC is [N x]MODEL[,...] as in 8xA100-80GB or 2xH100-80GB,1xT4, or the path of a YAML file. 'gpushare "
-		"sim models' "
-		"lists the models. COMMAND sees GPUSHARE_SIM=DIR; processes with the same DIR see the same GPUs.",
+		"sim models' lists the models. COMMAND sees GPUSHARE_SIM=DIR; processes with the same DIR see the same "
+		"GPUs.",
 	.examples =
 		"gpushare sim 8xA100-80GB -- nvidia-smi  # what nvidia-smi shows on an eight-GPU server\n"
 		"gpushare sim 2xH100-80GB,1xT4 --state /tmp/node  # a shell on a node that others can join\n"

@@ -269,8 +269,7 @@ const struct gs_command gs_command_completion = {
 	.description =
 		"SHELL is bash, fish or zsh. The script asks gpushare itself what fits (gpushare __complete), so it is "
 		"right for each version. An installed gpushare brings these files along; the command is for one that "
-		"was "
-		"not installed.",
+		"was not installed.",
 	.examples = "source <(gpushare completion bash)  # in this shell, from now on\n"
 		    "gpushare completion fish > ~/.config/fish/completions/gpushare.fish  # in every fish",
 	.complete = "bash fish zsh",

@@ -250,14 +250,11 @@ const struct gs_command gs_command_config_check = {
 	.synopsis = "FILE...",
 	.summary = "check configuration files and say everything that is wrong with them",
 	.description =
-		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and "
-		"prints "
+		"Reads each FILE (- is standard input) as the node daemon would, without its environment, and prints "
 		"\"FILE: ok\" or every error as FILE:LINE:COLUMN: what is wrong; how to fix it. A Kubernetes ConfigMap "
-		"manifest "
-		"that holds configurations is accepted; all of them are checked.\n\n"
+		"manifest that holds configurations is accepted; all of them are checked.\n\n"
 		"With --gpus the GPUs of this machine are read too, and what a configuration wants of them must be "
-		"there: "
-		"memory for the limits of MPS, no more clients than they take, names within bounds. Devices and "
+		"there: memory for the limits of MPS, no more clients than they take, names within bounds. Devices and "
 		"resources that it names and "
 		"this machine lacks are warnings. Of several in a manifest that is done for the one that would be "
 		"used.\n\n"

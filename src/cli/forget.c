@@ -71,13 +71,11 @@ const struct gs_command gs_command_forget = {
 	.summary = "say that a GPU which the daemon misses was taken out for good",
 	.description =
 		"The node daemon remembers which GPUs its machine had, also when it is restarted, and misses those "
-		"that are "
-		"not there any more: in `gpushare status`, its metrics, and the node's condition and events. This "
-		"command "
-		"ends that for GPUs that will not come back. One that comes back all the same is remembered again.\n\n"
+		"that are not there any more: in `gpushare status`, its metrics, and the node's condition and events. "
+		"This command ends that for GPUs that will not come back. One that comes back all the same is "
+		"remembered again.\n\n"
 		"A GPU that was swapped for another one in the same slot is forgotten by itself. GPUs that are there "
-		"are not "
-		"forgotten: they are remembered because they are there.",
+		"are not forgotten: they are remembered because they are there.",
 	.examples = "gpushare forget GPU-5f0e9c0a-32f8-4a2c-9a1c-6b6c4d9a3f11  # this one\n"
 		    "gpushare forget --all  # all that are missing",
 	.options = options,

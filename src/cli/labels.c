@@ -139,8 +139,7 @@ static const struct gs_option options[] = {
 	{"key", 0, "NAME", NULL, NULL, "which data key of a ConfigMap manifest is meant, when it has several", NULL},
 	{"output", 'o', "FORMAT", NULL, "text",
 	 "how to print: text (as Node Feature Discovery's file), json, yaml, or markdown (a table of every label there "
-	 "can "
-	 "be)",
+	 "can be)",
 	 "text json yaml markdown"},
 	{NULL},
 };

@@ -186,8 +186,8 @@ const struct gs_command gs_command_mig_list = {
 	.description = "Draws each GPU's memory slices with the instances on them; dots are free. Below, a line for "
 		       "each compute "
 		       "instance: GI and CI are its ids, and USED BY is the process that runs on it, with its pod, "
-		       "container or "
-		       "share where that is known, or who was given it by the node daemon and has no process yet.\n\n"
+		       "container or share where that is known, or who was given it by the node daemon and has no "
+		       "process yet.\n\n"
 		       "Listing instances takes root, as with nvidia-smi.",
 	.examples = "gpushare mig list  # all GPUs\n"
 		    "gpushare mig list -i 0 -o json  # one, for a program",
@@ -202,8 +202,7 @@ const struct gs_command gs_command_mig_list_profiles = {
 	.description = "Asks the driver, so names, ids and sizes are those of this GPU: id 9 is 3g.40gb on an A100 "
 		       "with 80 GB, "
 		       "and 1g.10gb has another id on one with 40 GB. FREE is how many more fit now, of how many at "
-		       "most; 0 while "
-		       "MIG is off. SLICES is how many memory slices one takes, and where it can begin.",
+		       "most; 0 while MIG is off. SLICES is how many memory slices one takes, and where it can begin.",
 	.examples = "gpushare mig list-profiles -i 0  # what GPU 0 offers",
 	.options = show_options,
 	.run = run_list_profiles,

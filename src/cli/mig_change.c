@@ -352,9 +352,8 @@ const struct gs_command gs_command_mig_create = {
 	.summary = "add MIG instances to a GPU, beside those that it has",
 	.description =
 		"PROFILES are names (1g.10gb) or ids (19) with commas, each with :START behind it for a place of its "
-		"own. "
-		"Each gets a compute instance that takes all of it; 1c.3g.40gb is a compute instance with one of the "
-		"slices of a 3g.40gb, and several share one. Places are chosen so that most stays possible "
+		"own. Each gets a compute instance that takes all of it; 1c.3g.40gb is a compute instance with one of "
+		"the slices of a 3g.40gb, and several share one. Places are chosen so that most stays possible "
 		"afterwards." ALL_OR_NOTHING,
 	.examples = "gpushare mig create -i 0 1g.10gb,1g.10gb,3g.40gb  # three instances\n"
 		    "gpushare mig create -i 0 3g.40gb --at 4  # on memory slices 4 to 7\n"
@@ -384,8 +383,7 @@ const struct gs_command gs_command_mig_enable = {
 	.description = "Touches only GPUs on which MIG is off. Nothing may run on them, unless --at-restart is given. "
 		       "From Hopper on the mode changes at once; "
 		       "older GPUs may need a reset, which the driver says, and which --reset does with nvidia-smi for "
-		       "those GPUs "
-		       "alone." ALL_OR_NOTHING,
+		       "those GPUs alone." ALL_OR_NOTHING,
 	.examples = "gpushare mig enable -i 0  # one GPU\n"
 		    "gpushare mig enable -i all --reset  # all, with a reset where one is needed",
 	.options = mode_options,
@@ -423,8 +421,7 @@ const struct gs_command gs_command_mig_apply = {
 	.summary = "divide GPUs as a configuration says",
 	.description =
 		"The GPUs get exactly the instances of the configuration: what fits stays as it is, running or not, "
-		"and as "
-		"little as possible is destroyed. FILE is as for NVIDIA's mig-parted. Without one, NAME is a "
+		"and as little as possible is destroyed. FILE is as for NVIDIA's mig-parted. Without one, NAME is a "
 		"configuration "
 		"made from the hardware: all-disabled, all-enabled, all-balanced, or all-PROFILE; gpushare mig export "
 		"--generated prints them. With PROFILES, as in gpushare mig create, the GPUs of -i get just "

@@ -168,8 +168,7 @@ static int run_stop(const struct gs_arguments *arguments)
 	}
 	if (node_runs(state_dir)) {
 		fprintf(stderr, "gpushare mps stop: gpushare node is running and would start them again; stop it "
-				"first, or take "
-				"sharing.mps out of its config\n");
+				"first, or take sharing.mps out of its config\n");
 		return GS_EXIT_FAILURE;
 	}
 	const char *driver_root = gs_option_value(arguments, "driver-root");
@@ -200,10 +199,8 @@ const struct gs_command gs_command_mps_status = {
 	.description =
 		"One for each device that is shared by MPS, or for each share with isolation: per-share. MEMORY and "
 		"THREADS are the most that a client may have; a container's own limits may be lower. CLIENTS counts "
-		"the "
-		"processes that hold its shares, and those without a share on its device when no other daemon is "
-		"there. In the state Fault a client's work has failed, and with it that of "
-		"all "
+		"the processes that hold its shares, and those without a share on its device when no other daemon is "
+		"there. In the state Fault a client's work has failed, and with it that of all "
 		"clients on the device; no new ones are taken until those are gone. Quarantined: that happened too "
 		"often. Draining: clients of a control daemon that died still have the device.",
 	.examples = "gpushare mps status  # a table\n"
@@ -241,8 +238,7 @@ const struct gs_command gs_command_mps_stop = {
 	.description = "The node daemon lets its control daemons go on when it ends, so that its restart ends no "
 		       "client. This ends them "
 		       "for good: each is asked to quit, those that still have clients after the grace time are ended "
-		       "with them, and "
-		       "GPUs get the compute mode back that they had before.",
+		       "with them, and GPUs get the compute mode back that they had before.",
 	.examples = "gpushare mps stop --grace 30s  # after `systemctl stop gpushare`",
 	.options = stop_options,
 	.run = run_stop,

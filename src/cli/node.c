@@ -31,14 +31,12 @@ static const struct gs_option options[] = {
 	{"node-label", 0, "KEY", "NODE_LABEL", SELECTION_LABEL, "of --config-dir: the node's label that chooses", NULL},
 	{"fallback-strategies", 0, "LIST", "FALLBACK_STRATEGIES", SELECTION_FALLBACKS,
 	 "without label and default, the first that applies: named (the config \"default\"), single (the only one "
-	 "there "
-	 "is), empty (none: every GPU is published whole)",
+	 "there is), empty (none: every GPU is published whole)",
 	 "named single empty"},
 	{"trust-config", 0, "[BOOL]", "GPUSHARE_TRUST_CONFIG", NULL,
 	 "the config may name files and programs of the node, as this command line does; without the option, one may "
-	 "not "
-	 "in a pod or with --config-dir, since who can edit a ConfigMap need not be root on nodes, and a plain file "
-	 "may",
+	 "not in a pod or with --config-dir, since who can edit a ConfigMap need not be root on nodes, and a plain "
+	 "file may",
 	 "true false"},
 	{"kubelet-dir", 0, "DIR", NULL, NODE_DEFAULT_KUBELET_DIR,
 	 "the kubelet's --root-dir: below it, in pod-resources, the kubelet tells which pod holds what", "dir"},
@@ -50,8 +48,7 @@ static const struct gs_option options[] = {
 	 "file"},
 	{"pod-resources-socket", 0, "PATH", "GPUSHARE_POD_RESOURCES_SOCKET", NULL,
 	 "where the kubelet tells which pod holds what, if not pod-resources/kubelet.sock below --kubelet-dir; empty: "
-	 "do "
-	 "not ask",
+	 "do not ask",
 	 "file"},
 	{"state-dir", 0, "DIR", "GPUSHARE_STATE_DIR", NODE_DEFAULT_STATE_DIR, "what is kept from run to run", "dir"},
 	{"socket", 0, "PATH", "GPUSHARE_SOCKET", NODE_DEFAULT_SOCKET, "where gpushare status asks", "file"},
@@ -63,8 +60,7 @@ static const struct gs_option options[] = {
 	 "update-application-profile all"},
 	{"mig-config", 0, "FILE", "MIG_CONFIG_FILE", NULL,
 	 "mig-parted's configurations, of which the node's label nvidia.com/mig.config chooses; those that the "
-	 "hardware "
-	 "gives (all-balanced, all-1g.10gb) are there in any case",
+	 "hardware gives (all-balanced, all-1g.10gb) are there in any case",
 	 "file"},
 	{"host-cgroups", 0, "DIR", "GPUSHARE_HOST_CGROUPS", NULL,
 	 "in a container: where the node's cgroups are mounted, so that MPS control daemons outlive it", "dir"},
@@ -296,22 +292,18 @@ const struct gs_command gs_command_node = {
 		"(v1beta1). It needs no restart when GPUs come or go, fall sick or recover, when the kubelet restarts, "
 		"or when the config "
 		"file is edited; a config that is not valid is reported and the last good one stays in force. SIGHUP "
-		"reads the config and "
-		"looks at the GPUs again. SIGTERM stops it; workloads go on.\n\n"
+		"reads the config and looks at the GPUs again. SIGTERM stops it; workloads go on.\n\n"
 		"Without a driver it waits for one. One daemon runs per state directory and device plugin "
 		"directory; with --take-over, the next one takes its place.\n\n"
 		"For each setting the command line wins over the environment, that over the file, and that over the "
 		"default. The variables "
 		"are those of NVIDIA's device plugin; one that is set but empty counts as set. DP_DISABLE_HEALTHCHECKS "
-		"and "
-		"DP_ENABLE_HEALTHCHECKS choose which XIDs make a GPU unhealthy (all, xids, or numbers with commas; "
+		"and DP_ENABLE_HEALTHCHECKS choose which XIDs make a GPU unhealthy (all, xids, or numbers with commas; "
 		"enable wins).\n\n"
 		"The option --uninstall is refused while a daemon runs. The chart's daemons uninstall themselves when "
-		"their "
-		"DaemonSet is deleted; upgrades and restarts leave everything in place.\n\n"
+		"their DaemonSet is deleted; upgrades and restarts leave everything in place.\n\n"
 		"Time-slicing isolates neither memory nor faults: any of the workloads that share a GPU can use all "
-		"its memory, and one that "
-		"crashes the GPU crashes it for all.",
+		"its memory, and one that crashes the GPU crashes it for all.",
 	.examples = "gpushare node --config config.yaml  # on a Kubernetes node, as root\n"
 		    "gpushare sim 8xA100-80GB -- gpushare node --kubelet-socket= --state-dir /tmp/s --socket "
 		    "/tmp/s/sock --kubelet-dir /tmp/s/k --device-plugin-dir /tmp/s/k/device-plugins  # "

@@ -95,8 +95,7 @@ const struct gs_command gs_command_status = {
 		"Asks the node daemon on this machine. A process is a share's holder when it uses the share's GPU and "
 		"its environment "
 		"names the share in GPUSHARE_SHARES, which the device plugin sets in every container it prepares. "
-		"Processes that "
-		"use a GPU without a share are listed too.\n\n"
+		"Processes that use a GPU without a share are listed too.\n\n"
 		"Memory and utilisation are what NVML reports; a dash stands for what the GPU or driver does not tell.",
 	.examples = "gpushare status  # a table\n"
 		    "gpushare status -o json  # for programs\n"

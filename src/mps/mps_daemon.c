@@ -241,8 +241,7 @@ static void start_process(struct mps_daemon *daemon)
 		char reason[512];
 		snprintf(reason, sizeof reason,
 			 "MPS works for all users below %s, and only some can enter %s; run chmod o+x %s, or name "
-			 "another "
-			 "directory with flags.mpsRoot",
+			 "another directory with flags.mpsRoot",
 			 daemon->root, closed, closed);
 		fail(daemon, reason);
 		return;

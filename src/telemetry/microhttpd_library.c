@@ -28,8 +28,7 @@ const struct gs_microhttpd *gs_microhttpd_open(struct gs_error *err)
 	if (!library) {
 		gs_fail(err, GS_ERROR_SYSTEM, 0,
 			"libmicrohttpd, which serves HTTP, cannot be loaded (%s); install it (Debian: "
-			"libmicrohttpd12), or "
-			"leave --metrics-address out",
+			"libmicrohttpd12), or leave --metrics-address out",
 			dlerror());
 		return NULL;
 	}

@@ -180,8 +180,7 @@ const struct gs_config_key gs_config_keys[] = {
 	 .fallback = "false", .env = {"GFD_NO_TIMESTAMP"}, .flags = {"no-timestamp"}, .since = "0.1.0"},
 	{"flags.gfd.sleepInterval", GS_KEY_DURATION,
 	 "How often the labels' file is looked at and mended: 60s, a number of nanoseconds, or infinite, which is as "
-	 "oneshot; "
-	 "changes are published at once",
+	 "oneshot; changes are published at once",
 	 FLAG_PLACE(gfd.sleep_interval_ns), .fallback = "60s", .env = {"GFD_SLEEP_INTERVAL"},
 	 .flags = {"sleep-interval"}, .since = "0.1.0"},
 	{"flags.gfd.outputFile", GS_KEY_PATH,

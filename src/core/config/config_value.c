@@ -235,8 +235,7 @@ static char *gs_resource_name_full(const char *name, struct gs_error *err)
 	else if (!is_dns1123_subdomain(part))
 		FAIL(err,
 		     "resource name \"%.80s\" is not allowed in Kubernetes; after nvidia.com/ use lower-case letters, "
-		     "digits, - "
-		     "and ., and begin and end with a letter or digit",
+		     "digits, - and ., and begin and end with a letter or digit",
 		     name);
 	else if (length > GS_RESOURCE_NAME_MAX)
 		FAIL(err, "resource name \"%s%.80s\" has %zu characters; at most %d are allowed", prefix, part, length,

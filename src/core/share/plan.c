@@ -226,8 +226,7 @@ static void note_gpus(const struct gs_config *config, const struct gs_inventory 
 		else if (empty)
 			*GS_VEC_PUSH(notes) =
 				gs_printf("GPU %u has MIG enabled but no MIG devices, so migStrategy %s publishes "
-					  "nothing of it%s; "
-					  "create some, or disable MIG on it",
+					  "nothing of it%s; create some, or disable MIG on it",
 					  inventory->gpus[i].index, strategy_names[strategy],
 					  strategy == GS_MIG_SINGLE ? " (NVIDIA's device plugin would exit)" : "");
 	}

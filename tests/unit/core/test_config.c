@@ -676,8 +676,7 @@ static void test_explain_mps(void **state)
 	} cases[] = {
 		{"replicas: 10, memoryLimit: 8Gi",
 		 "as 10 shares of nvidia.com/gpu by MPS; work runs side by side; each process may have at most 8Gi of "
-		 "memory and "
-		 "10 % of the multiprocessors; faults are not isolated. A container that asks for more"},
+		 "memory and 10 % of the multiprocessors; faults are not isolated. A container that asks for more"},
 		{"replicas: 3", "at most 1/3 of the device's memory and 33 % of the multiprocessors"},
 		{"replicas: 2, activeThreadPercentage: 70, priority: 1",
 		 "70 % of the multiprocessors, at a priority below normal"},

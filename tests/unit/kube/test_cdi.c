@@ -72,11 +72,9 @@ static void test_whole_gpus(void **state)
 	assert_json(gs_cdi_render(&config, &inventory, "gpu", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gpu\", \"devices\": ["
 		    "{\"name\": \"ID-0\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
-		    "\"permissions\": "
-		    "\"rw\"}]}},"
+		    "\"permissions\": \"rw\"}]}},"
 		    "{\"name\": \"ID-1\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia5\", "
-		    "\"permissions\": "
-		    "\"rw\"}]}},"
+		    "\"permissions\": \"rw\"}]}},"
 		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/nvidia0\", "
 		    "\"permissions\": \"rw\"}, {\"path\": \"/dev/nvidia5\", \"permissions\": \"rw\"}]}}],"
 		    "\"containerEdits\": {\"env\": [\"NVIDIA_VISIBLE_DEVICES=void\"], \"deviceNodes\": ["
@@ -190,8 +188,7 @@ static void test_other_classes(void **state)
 	assert_json(gs_cdi_render(&config, &inventory, "gdrcopy", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gdrcopy\", \"devices\": ["
 		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": [{\"path\": \"/dev/gdrdrv\", "
-		    "\"permissions\": "
-		    "\"rw\"}]}}]}");
+		    "\"permissions\": \"rw\"}]}}]}");
 	assert_json(gs_cdi_render(&config, &inventory, "gds", &check, NULL),
 		    "{\"cdiVersion\": \"0.5.0\", \"kind\": \"k8s.device-plugin.nvidia.com/gds\", \"devices\": ["
 		    "{\"name\": \"all\", \"containerEdits\": {\"deviceNodes\": ["
