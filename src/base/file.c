@@ -110,7 +110,7 @@ static int write_all(int fd, const char *bytes, size_t length)
 int gs_write_file(const char *path, const void *bytes, size_t length, mode_t mode, struct gs_error *err)
 {
 	GS_AUTO_FREE char *temporary = gs_printf("%s.tmp-%d", path, (int)getpid());
-	unlink(temporary); /* of a writer with this number that was killed, or put there by somebody else */
+	unlink(temporary); /* left by a killed writer with this pid, or made by another program */
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return gs_fail_errno(err, "cannot write %s", path);

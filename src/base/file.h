@@ -27,18 +27,18 @@ int gs_make_directories(const char *path, mode_t mode, struct gs_error *err);
  * the caller. NULL: they can enter all of them, or one of them is not there. Links are followed. */
 char *gs_find_closed_directory(const char *path);
 
-/* Puts a file that can't be used under another name, PATH.corrupt, or PATH.corrupt.2 to .9 where there is one already, so that
- * it can be looked at and stands in nobody's way. `err` (what is wrong with it) then begins with where it is, or with why
- * it is still there. False in that case. */
+/* Puts a file that can't be used under another name, PATH.corrupt, or PATH.corrupt.2 to .9 where there is one already,
+ * so that a person can look at it and no later writer trips over it. `err` (what is wrong with it) then begins with
+ * where it is, or with why it is still there. False in that case. */
 bool gs_set_aside(const char *path, struct gs_error *err);
 
 /* Removes what writers of these files that were killed left in a folder: NAME.tmp-<pid>, where no such process lives. `names`
  * ends with NULL. How many there were. */
 size_t gs_remove_unfinished(const char *folder, const char *const *names);
 
-/* Locks a directory: no file to leave behind, and the lock dies with its holder. A holder that ends now may keep it for a
- * moment longer (a child that was forked and has not run its program yet), so this waits for up to a second. The
- * descriptor that holds the lock, or -1: somebody else does when err->code is EWOULDBLOCK. */
+/* Locks a directory: no file to leave behind, and the lock dies with its holder. A holder that ends now may keep it for
+ * a moment longer (a child that was forked and has not run its program yet), so this waits for up to a second. The
+ * descriptor that holds the lock, or -1. err->code is EWOULDBLOCK when another process holds it. */
 int gs_lock_directory(const char *path, struct gs_error *err);
 /* The same without a wait. */
 int gs_try_lock_directory(const char *path, struct gs_error *err);

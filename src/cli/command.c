@@ -86,8 +86,9 @@ static int unknown_command(int argc, char **argv)
 	return usage_error("");
 }
 
-/* A program that is started without one of these would get another file in its place, and write its errors there. What is
- * written on the stand-in for standard output fails as it would without: what nobody gets was not done. */
+/* A program that is started without one of these would get another file in its place, and write its errors there. A
+ * write to the stand-in for standard output fails as one to a closed descriptor does: the command must not report a
+ * success whose output was lost. */
 static bool open_standard_files(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -217,7 +218,7 @@ static bool value_is_optional(const struct gs_option *option)
 	return option->argument && option->argument[0] == '[';
 }
 
-/* Takes a flag of somebody else's that is no option here. */
+/* Takes a flag of another program that is no option here. */
 static bool take_alias(const struct gs_command *command, const struct gs_alias *alias, int argc, char **argv, int *at,
 		       struct gs_arguments *arguments)
 {

@@ -19,7 +19,7 @@ struct gs_option {
 	const char *complete; /* completion: "file", "dir", or a space separated word list; NULL: nothing */
 };
 
-/* Another name, which somebody else's program has for an option, or a name of theirs that means nothing here. */
+/* A name that another program (NVIDIA's) has for one of our options, or a flag of it that means nothing here. */
 struct gs_alias {
 	const char *name;   /* long option; NULL: none */
 	const char *env;    /* variable; NULL: none. Of an option: read after the option's own */
@@ -42,7 +42,7 @@ struct gs_command {
 	const struct gs_alias *aliases;  /* ends with an empty one; NULL: none */
 	/* Gets the command line parsed and checked. Returns an exit code. */
 	int (*run)(const struct gs_arguments *arguments);
-	bool rest_is_command; /* parsing stops at the first operand: the rest is somebody else's command line */
+	bool rest_is_command; /* parsing stops at the first operand: the rest is another program's command line */
 };
 
 /* Ends with NULL. The program has it (src/main/commands.c), for some commands are of rooms above this one. */

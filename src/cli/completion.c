@@ -9,7 +9,7 @@
 
 #include "cli/commands.h"
 
-/* What is being typed: `word` comes after `given`, which stays as it is ("--output="). */
+/* The word that the user types: `word` comes after `given`, which stays as it is ("--output="). */
 struct typed {
 	const char *given, *word;
 	int given_length;

@@ -28,7 +28,7 @@ static int say_unreadable(const struct mig_call *call)
 	return GS_EXIT_FAILURE;
 }
 
-/* What has no process yet is in use too. */
+/* A device that is allocated and has no process yet is in use too. */
 static void show_allocated(struct mig_call *call)
 {
 	struct gs_mig_change *change = &call->change;

@@ -61,7 +61,8 @@ enum mig_outcome mig_read_list(const struct mig_call *call, const struct gs_mig_
 			       struct gs_mig_wish *wish);
 mig_planner mig_plan_create, mig_plan_destroy;
 
-/* Reads, plans, and does it (or only says what would be done); with --wait again until nobody is in the way. */
+/* Reads, plans, and does it (or only says what would be done); with --wait, tries again until no process and no pod is
+ * in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
 /* Asks the daemon at --socket what it has given to containers; where there is no daemon, nothing. */
 void mig_ask_allocated(struct mig_call *call);

@@ -242,8 +242,8 @@ static int reset_gpu(const struct gs_mig_board *board, void *user, struct gs_err
 	return gs_mig_reset_by_smi(board, user, err);
 }
 
-/* Has the daemon withdraw what the change says now, instead of what it said before. Where there is none, nobody hands
- * devices out. */
+/* Has the daemon withhold the devices that the change names now, instead of those that it named before. Where no daemon
+ * runs, no device is handed out. */
 static int withdraw(struct mig_call *call, struct gs_error *err)
 {
 	const struct gs_mig_change *change = &call->change;
@@ -254,7 +254,7 @@ static int withdraw(struct mig_call *call, struct gs_error *err)
 	if (node_client_withdraw(mig_option(call, "socket"), (const char *const *)change->withdrawn.items,
 				 change->withdrawn.count, reason, DAEMON_TIMEOUT_MS, &withdrawal, err) < 0)
 		return -1;
-	/* The new one first, so that what is in both never comes free. */
+	/* Takes the new one first, so that a device in both is never handed out in between. */
 	node_client_restore(call->withdrawal);
 	call->withdrawal = withdrawal;
 	return 0;
@@ -313,7 +313,7 @@ static enum gs_mig_outcome plan(struct gs_mig_change *change, void *user)
 	return change->text ? change->outcome : GS_MIG_CHANGE_REFUSED;
 }
 
-/* Attempts until there is nothing more to withdraw for it. */
+/* Attempts until no further device has to be withheld. */
 static int attempt(struct mig_call *call, struct gs_error *err)
 {
 	struct gs_mig_change *change = &call->change;

@@ -158,7 +158,7 @@ static enum mig_outcome targets_of_config(struct mig_call *call, const struct gs
 	return outcome;
 }
 
-/* GPUs that can't be looked at can't be promised anything. */
+/* A change of a GPU that NVML can't read can't be planned. */
 static bool all_readable(const struct mig_call *call)
 {
 	for (size_t i = 0; i < call->change.boards.count; i++) {

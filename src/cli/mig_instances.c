@@ -137,7 +137,7 @@ static enum mig_outcome plan_create_in(struct mig_call *call, struct gs_mig_task
 	return MIG_DONE;
 }
 
-/* What is there stays, so nobody's end would help. */
+/* Instances that exist stay, so the end of a process would not help. */
 static enum mig_outcome refuse_to_add(const struct mig_call *call, const struct gs_mig_task *task)
 {
 	mig_fail(call, "GPU %u: %s; nothing was changed", task->board->index, task->plan.reason);
@@ -170,7 +170,8 @@ enum mig_outcome mig_plan_create(struct mig_call *call, struct gs_mig_task *task
 /* destroy
  * ---- */
 
-/* Adds the step; `compute` is a position, or -1 for the whole GPU instance. Refuses what is in use, or named before. */
+/* Adds the step; `compute` is a position, or -1 for the whole GPU instance. Refuses an instance that is in use, or that
+ * the command line named before. */
 static enum mig_outcome add_destroy(struct mig_call *call, struct gs_mig_task *task, size_t position, int compute,
 				    struct gs_strbuf *reason)
 {

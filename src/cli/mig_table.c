@@ -264,7 +264,7 @@ void mig_table_task(const struct gs_mig_task *task, bool done, struct gs_strbuf 
 /* JSON
  * ---- */
 
-/* What processes and drivers call themselves need not be UTF-8. */
+/* The names of processes and drivers need not be UTF-8. */
 static json_t *text_json(const char *text)
 {
 	json_t *value = json_string(text);

@@ -1,5 +1,6 @@
-/* Flags and variables of NVIDIA's programs that the node daemon takes the place of, beyond those that are its own by the same
- * name. What has a meaning here is another name of an option; what has none is accepted, and said. */
+/* Flags and variables of NVIDIA's programs that the node daemon takes the place of, beyond those that are its own by
+ * the same name. A flag that has a meaning here is another name of an option. One that has none is accepted, and a
+ * message says so. */
 #ifndef GPUSHARE_CLI_NVIDIA_SETTINGS_H
 #define GPUSHARE_CLI_NVIDIA_SETTINGS_H
 

@@ -20,7 +20,7 @@ enum { CELL_SIZE = 64 };
 /* At these widths a row has 98 characters with what is between the columns. */
 static const int width_limits[COLUMNS] = {[SHARE] = 11, [RESOURCE] = 33, [PROCESS] = 23};
 
-/* What is printed, and how wide each column has to be for what was added to it. */
+/* The rows to print, and how wide each column has to be for them. */
 struct table {
 	struct gs_strbuf *out;
 	int widths[COLUMNS];
@@ -147,8 +147,8 @@ static void add_holder(struct table *table, const json_t *holder, const char *ma
 	add_row(table, share, resource, process, memory, busy, pods);
 }
 
-/* What there is to say of a share that nobody holds. Where the kubelet does not tell which pods there are, a share that was
- * given out once may be free again or not. */
+/* The state of a share that no pod is known to hold. Where the kubelet does not tell which pods there are, a share that
+ * was once allocated may be free again or not. */
 static const char *idle_text(const json_t *share)
 {
 	if (strcmp(gs_json_text(share, "state"), "Unhealthy") == 0)

@@ -6,13 +6,13 @@
 
 #include "base/strbuf.h"
 
-/* Adds a table of at most 98 columns, fewer where its names are short: the daemon's problems, the resources, and below each
- * GPU a row a process that holds a share and a row for shares in sequence that nobody holds. Any JSON is accepted; what is
- * missing is shown as a dash. */
+/* Adds a table of at most 98 columns, fewer where its names are short: the daemon's problems, the resources, and below
+ * each GPU a row a process that holds a share and a row for consecutive free shares. Any JSON is accepted; a missing
+ * value is shown as a dash. */
 void gs_status_table(const json_t *status, struct gs_strbuf *out);
 
-/* "NAMESPACE/POD/CONTAINER" of each pod in share.pods, with ", " between them; "" when there are none, or nobody tells.
- * Owned by the caller. */
+/* "NAMESPACE/POD/CONTAINER" of each pod in share.pods, with ", " between them; "" when there are none, or the kubelet
+ * does not tell. Owned by the caller. */
 char *gs_status_pods(const json_t *share);
 
 /* Shows a text on the terminal in place of what is there, as much of it from its beginning as the terminal has room for. */

@@ -228,7 +228,7 @@ int node_client_withdraw(const char *socket_path, const char *const *uuids, size
 		*ret = withdrawal;
 		return 0;
 	}
-	/* A socket that a daemon left behind when it was killed: nobody listens. */
+	/* A killed daemon left its socket behind: no process listens. */
 	bool nobody = question->status == RPC_UNAVAILABLE && gs_socket_try(socket_path, SOCK_STREAM) == ECONNREFUSED;
 	if (!nobody)
 		explain(question, socket_path, err);

@@ -30,17 +30,17 @@ struct node_promises {
 	size_t count;
 };
 
-/* What of all devices the daemon has handed out, whether or not a process shows it; nothing where no daemon runs. -1: a daemon
- * is there and cannot be asked. */
+/* The shares of all devices that the daemon has allocated, whether or not a process uses them; none where no daemon
+ * runs. -1: a daemon is there and cannot be asked. */
 int node_client_allocations(const char *socket_path, unsigned timeout_ms, struct node_promises *promises,
 			    struct gs_error *err);
 void node_promises_free(struct node_promises *promises);
 
-/* 0: in force, or `*withdrawal` is NULL because no daemon runs here, so that there is nobody who hands devices out. -1: a
- * daemon is there and cannot be asked, so it is not safe to go on. `reason` is shown to users: "mig apply all-balanced". */
+/* 0: in force, or `*withdrawal` is NULL because no daemon runs here, so that no device is handed out. -1: a daemon is
+ * there and cannot be asked, so it is not safe to go on. `reason` is shown to users: "mig apply all-balanced". */
 int node_client_withdraw(const char *socket_path, const char *const *uuids, size_t count, const char *reason,
 			 unsigned timeout_ms, struct node_withdrawal **withdrawal, struct gs_error *err);
-/* The daemon looks at the GPUs anew and hands out what is there then. NULL is fine. */
+/* The daemon reads the GPUs anew and hands out the devices that exist then. NULL is fine. */
 void node_client_restore(struct node_withdrawal *withdrawal);
 
 #endif

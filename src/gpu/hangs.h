@@ -1,7 +1,7 @@
 /* GPUs on which the driver hangs. A call into the driver can't be given up, but the thread that makes it can be left
- * behind: each GPU is touched on a thread of its own before anything else asks about it, and one that does not come back
- * is barred. Until it does, whoever asks a guarded table for its handle is told TIMEOUT at once, so that everything that
- * reads GPUs one after the other (inventory, probes, samples, MIG, compute modes, events) goes on with the others.
+ * behind: each GPU is touched on a thread of its own before anything else asks about it, and one that does not come
+ * back is barred. Until it does, a guarded table answers each request for its handle with TIMEOUT at once, so that
+ * every reader of all GPUs (inventory, probes, samples, MIG, compute modes, events) goes on with the others.
  *
  * As NVML is one library a process, so is this one state a process. All functions may be called from any thread, but
  * gs_hangs_look from one at a time. */

@@ -100,15 +100,16 @@ static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nv
 	return *gpu->uuid ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }
 
-/* As it was where it can't be read: nothing depends on it but what is said. */
+/* Where NVML can't read it, the old value stays: only messages depend on it. */
 static int read_compute_mode(const struct gs_nvml *nvml, nvmlDevice_t device, int known)
 {
 	nvmlComputeMode_t mode;
 	return GS_NVML(nvml, DeviceGetComputeMode, device, &mode) == NVML_SUCCESS ? (int)mode : known;
 }
 
-/* The rest. What the driver does not offer stays unknown; what fails for now stays as it was in `known` (the same GPU
- * earlier, or NULL), so that a passing failure does not change what is published. The first failure's code and call. */
+/* The rest. A value that the driver does not offer stays unknown. One whose call fails for now stays as in `known` (the
+ * same GPU earlier, or NULL), so that a passing failure does not change the published devices. The first failure's code
+ * and call. */
 static nvmlReturn_t read_details(const struct gs_nvml *nvml, const char *sysfs, nvmlDevice_t device,
 				 const struct gs_gpu *known, struct gs_gpu *gpu, const char **call)
 {

@@ -117,7 +117,7 @@ int gs_nvml_reopen(const struct gs_nvml *nvml, struct gs_error *err)
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += REOPEN_PATIENCE_S;
-	/* A call that hangs must not keep who would go on listening to events. */
+	/* A call that hangs must not stop the thread that listens to events. */
 	if (nvml->open && pthread_rwlock_timedwrlock(nvml->open, &until) != 0)
 		return gs_fail(err, GS_ERROR_SYSTEM, EBUSY, "NVML can't be opened anew while a call to it hangs");
 	(void)GS_NVML(nvml, Shutdown);

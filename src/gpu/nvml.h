@@ -122,8 +122,9 @@ void gs_nvml_hold(const struct gs_nvml *nvml);
 void gs_nvml_release(const struct gs_nvml *nvml);
 /* Whether the driver (PROC/driver/nvidia/gpus) has another number of GPUs than NVML, and which. */
 bool gs_nvml_is_stale(const struct gs_nvml *nvml, const char *proc, size_t *driver_count);
-/* Shuts down and initialises again, when nobody holds it. All handles and event sets are void. On failure NVML is not
- * initialised, and this can be tried again; EBUSY (GS_ERROR_SYSTEM): somebody holds it for seconds, and it is as it was. */
+/* Shuts down and initialises again, when no thread holds it. All handles and event sets are void. On failure NVML is
+ * not initialised, and this can be tried again; EBUSY (GS_ERROR_SYSTEM): another thread held it for seconds, and NVML
+ * is as it was. */
 int gs_nvml_reopen(const struct gs_nvml *nvml, struct gs_error *err);
 
 /* Fills `err` with "CALL: NVML's words (code)"; returns -1. */

@@ -94,8 +94,8 @@ static bool is_library(int root, const char *folder, const char *name)
 	return size > 0 && ldcache_is_library(head, (size_t)size);
 }
 
-/* What was mounted into a folder, under all its names; a folder that is missing has nothing. An image can hold any
- * number of files: -1 with more than can be looked at. */
+/* The files mounted into a folder, under all their names; none for a missing folder. An image can hold any number of
+ * files: -1 with more than can be looked at. */
 static int scan(int root, const char *folder, struct found *found)
 {
 	int fd = root_open(root, folder, O_RDONLY | O_DIRECTORY);
@@ -213,7 +213,7 @@ static int run(const struct command *command, int argc, char **argv)
 	return command->run(root, values, count) < 0;
 }
 
-/* What is done for an image is bounded step by step. This holds whatever a step forgot. */
+/* Each step bounds its own work for an image. This limit holds where a step has no bound. */
 static void bound_work(void)
 {
 	const struct rlimit seconds = {CPU_SECONDS_MAX, CPU_SECONDS_MAX};

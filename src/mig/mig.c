@@ -334,7 +334,7 @@ static int try_read_layout(const struct gs_nvml *nvml, nvmlDevice_t device, bool
 	return 0;
 }
 
-/* Somebody may destroy an instance between two calls about it, and then the second is refused. */
+/* Another process may destroy an instance between two calls about it. NVML then refuses the second. */
 static int read_layout(const struct gs_nvml *nvml, nvmlDevice_t device, bool uuids, struct gs_mig_board *board,
 		       struct gs_error *err)
 {

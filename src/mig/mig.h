@@ -61,7 +61,7 @@ int gs_mig_read_layout(const struct gs_nvml *nvml, nvmlDevice_t device, struct g
 void gs_mig_read_processes(const struct gs_nvml *nvml, const char *proc, nvmlDevice_t device,
 			   struct gs_mig_board *board);
 
-/* Whether modes and instances are the same, whoever runs on them. */
+/* Whether modes and instances are the same; processes do not count. */
 bool gs_mig_same_layout(const struct gs_mig_board *a, const struct gs_mig_board *b);
 
 /* Marks the instance with this UUID as in use by `who`, besides what runs there: allocated to a container, say. A GPU's UUID

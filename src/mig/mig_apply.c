@@ -47,7 +47,7 @@ static int take_lock(const char *state_dir, struct gs_error *err)
 	return -1;
 }
 
-/* The change under way is over: what is left on disk is what could not be settled. */
+/* The change is over: the record on disk keeps only the GPUs that could not be settled. */
 static int forget_change(const struct gs_mig_session *session, struct gs_error *err)
 {
 	if (session->pending.count)
@@ -55,8 +55,8 @@ static int forget_change(const struct gs_mig_session *session, struct gs_error *
 	return gs_mig_record_remove(session->state_dir, err);
 }
 
-/* A record that is of no use is put away, so that it stands in nobody's way; it must not get lost either. `unsettled` says
- * why something stays pending. */
+/* A record that can't be read is moved aside, so that it blocks no later change. It is kept for a person to read.
+ * `unsettled` says why something stays pending. */
 static int recover(struct gs_mig_session *session, char **recovered, struct gs_error *unsettled, struct gs_error *err)
 {
 	struct gs_mig_record record;
@@ -143,8 +143,7 @@ int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char
 	return left ? gs_fail(err, unsettled.source, unsettled.code, "%s", unsettled.text) : 0;
 }
 
-/* What is to be done, as values
- * ---- */
+/* The tasks, as values ---- */
 
 bool gs_mig_task_is_left(const struct gs_mig_task *task)
 {
@@ -272,7 +271,7 @@ static int do_step(const struct gs_nvml *nvml, nvmlDevice_t device, const struct
 	return gs_fail(err, GS_ERROR_INTERNAL, 0, "a step of unknown kind");
 }
 
-/* The driver only says that somebody uses the instance. */
+/* NVML says only that a process uses the instance, not which. */
 static void add_user(const struct gs_mig_session *session, nvmlDevice_t device, const struct gs_mig_board *board,
 		     uint32_t instance, struct gs_error *err)
 {
@@ -426,7 +425,7 @@ static bool is_pending(const struct gs_mig_session *session, const char *uuid)
 	return false;
 }
 
-/* On disk beside what is still pending. */
+/* Written to disk beside the changes that are still pending. */
 static int write_change(const struct gs_mig_session *session, const struct gs_mig_record *change, struct gs_error *err)
 {
 	size_t old = session->pending.count;

@@ -7,9 +7,9 @@
  *             gs_mig_end(&session);
  *     }
  *
- * What is about to be done is on disk before the first step. A step that fails, or an instance that turns out to have been
- * changed by somebody else, has all steps undone; a process that dies half-way has its change undone, or where somebody
- * uses what it made, finished, by the next gs_mig_begin. Instances that others made meanwhile are never touched. */
+ * The plan is on disk before the first step. When a step fails, or another program has changed an instance, all steps
+ * are undone. When the process dies half-way, the next gs_mig_begin undoes its change, or finishes it where a process
+ * uses an instance that it made. Instances that others made meanwhile are never touched. */
 #ifndef GPUSHARE_GPU_MIG_APPLY_H
 #define GPUSHARE_GPU_MIG_APPLY_H
 
@@ -48,10 +48,10 @@ struct gs_mig_task {
 	const struct gs_mig_board *board; /* as it was when the plan was made */
 	bool enabled;                     /* the MIG mode that it should have; where off, no step creates anything */
 	bool keeps_mode; /* a mode that waits for a reset stays as it is, and `enabled` is what the board has now */
-	/* A mode that needs a reset may stay pending, where there is nobody to reset the GPU or the reset is refused; while
-	 * it does, nothing is created. */
+	/* A mode that needs a reset may stay pending, where this process can't reset the GPU or the reset is refused;
+	 * while it does, nothing is created. */
 	bool when_restarted;
-	bool even_in_use; /* the same where somebody runs on the GPU; then there are no steps */
+	bool even_in_use; /* the same where a process runs on the GPU; then there are no steps */
 	struct gs_mig_plan plan;
 };
 
@@ -59,7 +59,7 @@ struct gs_mig_task {
 struct gs_mig_task gs_mig_task_idle(const struct gs_mig_board *board);
 /* Fills a task with what makes its board as the target says. -1: impossible; the plan has blockers and reason. */
 int gs_mig_task_plan(struct gs_mig_task *task, const struct gs_mig_target *target);
-/* Whether its mode is left to the next restart because somebody runs on the GPU. */
+/* Whether its mode is left to the next restart because a process runs on the GPU. */
 bool gs_mig_task_is_left(const struct gs_mig_task *task);
 /* Whether there is nothing to do. */
 bool gs_mig_task_is_done(const struct gs_mig_task *task);

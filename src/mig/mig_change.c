@@ -142,7 +142,7 @@ static bool can_reset(const struct gs_mig_change *change)
 	return change->reset && !change->refused;
 }
 
-/* Who keeps the mode of a GPU from being changed; NULL: nobody. */
+/* The process that keeps the mode of a GPU from being changed; NULL: none. */
 static const char *mode_holder(const struct gs_mig_change *change, const struct gs_mig_board *board)
 {
 	if (board->process_count)
@@ -178,7 +178,7 @@ static enum gs_mig_outcome check_modes(struct gs_mig_change *change)
 	return GS_MIG_CHANGE_DONE;
 }
 
-/* Whether all that goes is withdrawn; else `devices` says what must be. */
+/* Whether every device that goes is withheld; else `devices` lists those that must be. */
 static bool all_withdrawn(struct gs_mig_change *change)
 {
 	for (size_t i = 0; i < change->boards.count; i++) {

@@ -1,9 +1,9 @@
-/* The one engine that changes the node's MIG layout, for `gpushare mig` and for the daemon's label: one attempt that reads, plans
- * around what is in use, and does all of it or nothing. Blocks.
+/* The one engine that changes the node's MIG layout, for `gpushare mig` and for the daemon's label: one attempt that
+ * reads, plans around what is in use, and does all of it or nothing. Blocks.
  *
  * Devices that would go must not be handed out meanwhile, and only the caller can see to that: an attempt ends with
- * GS_MIG_CHANGE_NEEDS and `devices`, the caller has them withdrawn (gs_mig_change_withdraw_more), asks anew what is allocated, and
- * tries again. What is withdrawn grows, so there are no more rounds than devices. */
+ * GS_MIG_CHANGE_NEEDS and `devices`, the caller has them withheld (gs_mig_change_withdraw_more), asks anew which shares
+ * are allocated, and tries again. The set of withheld devices only grows, so there are no more rounds than devices. */
 #ifndef GPUSHARE_MIG_MIG_CHANGE_H
 #define GPUSHARE_MIG_MIG_CHANGE_H
 
@@ -13,7 +13,7 @@
 enum gs_mig_outcome {
 	GS_MIG_CHANGE_DONE, /* the GPUs are as planned; tasks[].when_restarted is true where a mode waits for a restart */
 	GS_MIG_CHANGE_WAITS,   /* the same, and there are such: `devices`, and `text` names them */
-	GS_MIG_CHANGE_NEEDS,   /* nothing was changed: `devices` must be withdrawn first */
+	GS_MIG_CHANGE_NEEDS,   /* nothing was changed: `devices` must be withheld first */
 	GS_MIG_CHANGE_BLOCKED, /* nothing was changed: `text` says who is in the way, `devices` are what they hold */
 	GS_MIG_CHANGE_FAILED,  /* everything is as it was, as `text` says; trying again may help */
 	GS_MIG_CHANGE_REFUSED, /* nothing was changed, and trying again is no use before something else changes */

@@ -53,8 +53,7 @@ static enum gs_mig_outcome load(struct gs_mig_change *change, const struct gs_mi
 	GS_AUTO_FREE char *text = gs_read_file_again(by_name->config_path, CONFIG_BYTES_MAX, &length, &err);
 	if (!text)
 		return gs_mig_change_stop(change, GS_MIG_CHANGE_FAILED, "%s", err.text);
-	/* Nobody can say whether a file that is not valid has something of its own by that name, so it is refused whatever the
-	 * name is. */
+	/* A file that is not valid may define a configuration by that name, so it is refused whatever the name is. */
 	if (gs_mig_config_parse(by_name->config_path, text, length, file, &diags) < 0)
 		return refuse_by(change, &diags);
 	gs_diagnostics_free(&diags);

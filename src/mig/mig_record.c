@@ -17,7 +17,7 @@ enum { RECORD_BYTES_MAX = 1024 * 1024, LINE_MAX_BYTES = 256 };
 
 static const char header[] = "gpushare mig change 1\n";
 
-/* FNV-1a: against torn and damaged files, not against anybody. */
+/* FNV-1a: finds torn and damaged files; it is no protection against forgery. */
 static uint64_t checksum(const char *text, size_t length)
 {
 	uint64_t sum = UINT64_C(14695981039346656037);

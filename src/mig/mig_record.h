@@ -1,5 +1,5 @@
-/* What a change of MIG layouts sets out to do, on disk before it begins, so that a change that is cut off can be undone
- * or finished by whoever looks next. */
+/* The record of a change of MIG layouts, written to disk before the change begins. After a crash the next process
+ * undoes or finishes the change by it. */
 #ifndef GPUSHARE_GPU_MIG_RECORD_H
 #define GPUSHARE_GPU_MIG_RECORD_H
 

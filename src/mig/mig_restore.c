@@ -107,7 +107,7 @@ static int restore_instances(const struct gs_nvml *nvml, nvmlDevice_t device, co
 	return 0;
 }
 
-/* Who resets a GPU whose mode needs it; NULL: nobody. */
+/* The function that resets a GPU whose mode needs it; NULL: none. */
 struct resetter {
 	gs_mig_reset *reset;
 	void *user;
@@ -169,7 +169,7 @@ int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *g
 struct prospect {
 	bool gone;    /* the node does not have it any more */
 	bool sick;    /* it can't be read: `why` */
-	bool held[2]; /* by direction: somebody uses what would have to go: `why` */
+	bool held[2]; /* by direction: a process uses an instance that would have to go: `why` */
 	struct gs_error why;
 };
 
@@ -230,7 +230,8 @@ static int settle_gpu(const struct gs_nvml *nvml, const struct gs_mig_record_gpu
 		}
 		if (direction == GS_MIG_UNDO)
 			outcome->undo_failed = *err;
-		/* Any other failure than somebody on it would be that of the other direction too, and touch more. */
+		/* Only a process on the GPU makes one direction fail alone. After any other failure the other direction
+		 * would fail too, and touch more. */
 		if (err->code != NVML_ERROR_IN_USE)
 			return -1;
 	}

@@ -14,16 +14,17 @@ enum gs_mig_direction {
 };
 
 /* Looks at what is there now, so it makes no difference where the change was cut off, or whether this is done twice.
- * Destroys only what the change made, and creates what it destroyed; what neither side of the record knows is somebody
- * else's and stays. `lost` is how many instances could not come back since such a one has taken their place, which
- * is no failure. Tries a few times. `reset` is called when the mode needs it; NULL: that is a failure. */
+ * Destroys only what the change made, and creates what it destroyed; an instance that neither side of the record names
+ * is another program's and stays. `lost` is how many instances could not come back since such a one has taken their
+ * place, which is no failure. Tries a few times. `reset` is called when the mode needs it; NULL: that is a failure. */
 int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu, enum gs_mig_direction direction,
 		   gs_mig_reset *reset, void *user, uint32_t *lost, struct gs_error *err);
 
-/* The GPUs of a record that a process left which died, each for itself: undone, or where that is impossible, because
- * somebody runs on what it made, finished; one that can be neither is not touched. All go in the same direction if they can.
- * The record keeps those that are not settled: 0 when none is left, else -1 with the first reason. GPUs that the node does
- * not have any more are settled. `told` says what was done, for a person (NULL: nothing); the caller frees it. */
+/* The GPUs of a record that a process left which died, each for itself: undone, or where that is impossible, because a
+ * process runs on an instance that it made, finished; one that can be neither is not touched. All go in the same
+ * direction if they can. The record keeps those that are not settled: 0 when none is left, else -1 with the first
+ * reason. GPUs that the node does not have any more are settled. `told` says what was done, for a person (NULL:
+ * nothing); the caller frees it. */
 int gs_mig_settle(const struct gs_nvml *nvml, const char *proc, struct gs_mig_record *record, char **told,
 		  struct gs_error *err);
 

@@ -1,4 +1,4 @@
-/* Around carrying a plan out: what is to be done, what it takes away, and how a GPU is reset. */
+/* Helpers for carrying a plan out: the task, the devices that it takes away, and the reset of a GPU. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* What a look found: the inventory, and the health of what is in it. */
+/* The result of a look: the inventory, and the health of its devices. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,7 +105,7 @@ static void adopt_probes(struct gpus *gpus, const struct look *look)
 		gpus->owner.health(gpus->owner.user);
 }
 
-/* What can't be read is tried again every few seconds, and said when it changes. */
+/* A GPU that can't be read is tried again every few seconds, and logged when the reason changes. */
 static void tell_problems(struct gpus *gpus, struct look *look)
 {
 	bool same = look->problems.count == gpus->problems.count;
@@ -129,5 +129,5 @@ void gpus_adopt_look(struct gpus *gpus, struct look *look)
 		look->facts = (struct gs_label_facts){0};
 		adopt_inventory(gpus, &look->inventory);
 	}
-	adopt_probes(gpus, look); /* after it: what is gone is not sick */
+	adopt_probes(gpus, look); /* after it: a GPU that is gone is not sick */
 }

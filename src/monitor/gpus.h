@@ -21,7 +21,8 @@ struct gpus_owner {
 	void (*health)(void *user);
 	/* Something happened on this GPU (its UUID), whatever it means for its health. */
 	void (*event)(void *user, const char *gpu);
-	/* A look at the GPUs has ended, and what it found was told; one that gpus_rescan asked for began after that. */
+	/* A look at the GPUs has ended, and the callbacks above have told its results. A look that gpus_rescan asked
+	 * for began after that call. */
 	void (*looked)(void *user);
 };
 
@@ -38,7 +39,7 @@ int gpus_start(uv_loop_t *loop, const struct gpus_options *options, const struct
 	       struct gs_error *err);
 /* Frees everything after the threads have ended; `done` runs last. */
 void gpus_stop(struct gpus *gpus, void (*done)(void *user), void *user);
-/* Whether a change of MIG layouts that was cut off is left as it is: the GPUs are somebody else's. */
+/* Whether a change of MIG layouts that was cut off is left as it is: the GPUs are another program's. */
 void gpus_leave_mig(struct gpus *gpus, bool leave);
 /* Looks again now, for instance on SIGHUP. */
 void gpus_rescan(struct gpus *gpus);
@@ -62,7 +63,7 @@ bool gpus_healthy(const struct gpus *gpus, const char *uuid, const char **reason
 /* Samples every GPU; see sampler_ask. processes' shares are filled in. */
 void gpus_sample(struct gpus *gpus, sampler_done *done, void *user);
 
-/* What was read last; NULL before the first reading. Valid until the loop turns. */
+/* The inventory that was read last; NULL before the first reading. Valid until the loop turns. */
 const struct gs_inventory *gpus_inventory(const struct gpus *gpus);
 
 /* Kinds of work that need NVML, each with a lane of its own (base/lane.h). */

@@ -16,7 +16,7 @@ enum {
 	RETRY_MOST_MS = 5000,
 };
 
-/* Where a look is: what it asks of decides what can be done when it does not come on. */
+/* The stage of a look: it decides what the loop thread can do when the look makes no progress. */
 enum look_place {
 	LOOK_AT_DRIVER, /* calls that name no GPU */
 	LOOK_AT_EACH,   /* each GPU is touched on a thread of its own, which has a limit of its own */

@@ -9,12 +9,12 @@
 #include "monitor/gpus_internal.h"
 
 enum {
-	OVERSEE_MS = 5000, /* whether a look comes on */
-	STANDSTILLS = 3,   /* so often in a row it has not: the driver hangs */
+	OVERSEE_MS = 5000, /* how often the loop checks that a look makes progress */
+	STANDSTILLS = 3,   /* checks in a row without progress: the driver hangs */
 	ABANDONED_MAX = 4, /* looks in a row that are left behind, until another one would hang as well */
 };
 
-/* The devices that hang are not given out; all of them, when the driver hangs as a whole. */
+/* Makes the devices that hang unhealthy; all of them, when the driver hangs as a whole. */
 static void make_unhealthy(struct gpus *gpus, bool all)
 {
 	bool changed = false;

@@ -161,7 +161,8 @@ static void tell_settled(struct gpus *gpus, struct look *look)
 		gs_log(GS_LOG_ERROR, "cannot settle a MIG change", GS_STR("error", look->unsettled));
 	if (!look->settle)
 		return;
-	/* What is tried may itself be an event that brings the next look. */
+	/* Settling changes instances, which may be an event that starts the next look: the pause keeps that from
+	 * looping. */
 	gpus->settle_ns = gpus_now_ns();
 	if (look->unsettled)
 		gpus->settle_ns +=

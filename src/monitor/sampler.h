@@ -1,5 +1,5 @@
 /* Samples of the GPUs for those who ask: one sampling at a time serves all who ask meanwhile, on a thread of its own. A
- * driver that hangs keeps that thread, and nobody waiting. */
+ * driver that hangs keeps that thread; no caller waits for it. */
 #ifndef GPUSHARE_NODE_SAMPLER_H
 #define GPUSHARE_NODE_SAMPLER_H
 

@@ -1,4 +1,5 @@
-/* What nvidia-cuda-mps-control answers, as R550 prints it. Whoever listens at the socket may answer anything. */
+/* What nvidia-cuda-mps-control answers, as R550 prints it. Another program may listen at the socket and answer
+ * anything. */
 #ifndef GPUSHARE_MPS_ANSWER_H
 #define GPUSHARE_MPS_ANSWER_H
 

@@ -394,7 +394,8 @@ static void release(struct mps_daemon *daemon)
 static void take_start(struct mps_daemon *daemon, int exit_status, const char *output)
 {
 	char line[200], reason[300];
-	/* It failed where one runs already: somebody was faster, or its control socket was removed. */
+	/* The start failed because one runs already: another program started it first, or its control socket was
+	 * removed. */
 	if (!find_process(daemon) && exit_status != 0)
 		mps_search_daemons(daemon->root, adopt_if_its, daemon);
 	if (daemon->death) {
@@ -457,7 +458,7 @@ static void on_run_done(void *user, int exit_status, const char *output, const s
 		daemon->step = MPS_STEP_NONE;
 		wait_for(daemon, MPS_FAULT_LOOK_MS);
 	}
-	/* What was asked for meanwhile. */
+	/* Requests that came meanwhile. */
 	if (daemon->step == MPS_STEP_NONE &&
 	    (daemon->facts.settings_due || daemon->look_due || !daemon->facts.wanted) &&
 	    daemon->facts.state != GS_MPS_FAILED)
@@ -639,7 +640,7 @@ void mps_daemon_look(struct mps_daemon *daemon)
 	wait_for(daemon, mps_look_delay(&daemon->facts, now_ms(daemon)));
 }
 
-/* The servers' log tells of clients that came, went and failed; what it says is not relied on. */
+/* The servers' log tells of clients that came, went and failed; no decision relies on it. */
 static void on_log(uv_fs_event_t *event, const char *name, int events, int status)
 {
 	if (!name || strcmp(name, "server.log") == 0)

@@ -66,7 +66,7 @@ struct gs_mps_daemons {
 struct mps_daemon *mps_daemon_add(struct gs_mps_daemons *all, const char *root, const struct gs_mps_spec *spec);
 /* Its process is this one, which runs already. Takes over the descriptor. */
 void mps_daemon_adopt(struct mps_daemon *daemon, pid_t pid, int pidfd);
-/* Sees to what is due, soon, unless it is busy: it looks then what it should do next. */
+/* Takes the next step that is due, soon. A busy one decides on its next step once it is done. */
 void mps_daemon_wake(struct mps_daemon *daemon);
 /* Something happened that a client's fault may have caused. */
 void mps_daemon_look(struct mps_daemon *daemon);

@@ -32,7 +32,7 @@ struct gs_mps_spec {
 enum gs_mps_state {
 	GS_MPS_STARTING,    /* not ready yet */
 	GS_MPS_READY,       /* it answered, with the settings it should have */
-	GS_MPS_FAULT,       /* a client's fault: its server takes nobody until those that are there are gone */
+	GS_MPS_FAULT,       /* a client's fault: its server takes no new client until the present ones are gone */
 	GS_MPS_FAILED,      /* it does not come up, or died; started again after a pause */
 	GS_MPS_QUARANTINED, /* faults in a loop: left alone for a while */
 	GS_MPS_DRAINING,    /* clients of a control daemon that died still have the GPU */
@@ -77,8 +77,8 @@ struct gs_mps_options {
 
 /* Those of options.known go with the first gs_mps_want that does not name them. */
 struct gs_mps_daemons *gs_mps_new(uv_loop_t *loop, const struct gs_mps_options *options);
-/* What there should be, from now on: starts what is missing, changes settings of what runs without ending clients, and lets
- * what is no longer wanted quit once its clients are gone, or after a grace period. */
+/* The daemons that should run from now on. Starts missing ones, changes settings of running ones without ending
+ * clients, and lets those that are no longer wanted quit once their clients are gone, or after a grace period. */
 void gs_mps_want(struct gs_mps_daemons *daemons, const struct gs_mps_spec *specs, size_t count);
 /* The answer to set_mode; `err` NULL: done. */
 void gs_mps_mode_set(struct gs_mps_daemons *daemons, const char *gpu, const struct gs_error *err);

@@ -91,7 +91,7 @@ static void end_folder(struct ending *ending, const char *root, const char *key,
 	add_servers(&ending->victims, root, key);
 }
 
-/* Whoever is left when the time is over is killed. */
+/* A process that is left when the time is over is killed. */
 static void end_victims(struct victims *victims, uint64_t deadline_ns)
 {
 	for (size_t i = 0; i < victims->count; i++) {
@@ -105,7 +105,7 @@ static void end_victims(struct victims *victims, uint64_t deadline_ns)
 	}
 }
 
-/* Those below the root that nobody has a record of. */
+/* Control daemons below the root that are in no record. */
 static void end_unrecorded(struct ending *ending, const char *root)
 {
 	DIR *directory = opendir(root);

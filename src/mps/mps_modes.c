@@ -154,7 +154,7 @@ void gs_mps_modes_keep(struct gs_mps_modes *modes, const char *directory, const 
 	add_request(modes, request);
 }
 
-/* --- what is to be restored --- */
+/* --- modes to restore --- */
 
 /* Each request may be carried out while the next one is made, so this goes through a copy of the record. */
 void gs_mps_modes_restore_left(struct gs_mps_modes *modes, bool (*is_used)(void *user, const char *gpu), void *user)

@@ -1,6 +1,7 @@
-/* The compute modes of GPUs that MPS needs, and the record of what is to outlive this process: STATE-DIR/mps.json. A mode as it
- * was is on disk before it is changed, so that it is restored also when this process dies in between. Requests are carried
- * out on a worker thread, one after the other, because NVML may block. All else on the loop's thread. */
+/* The compute modes of GPUs that MPS needs, and the record of the state that outlives this process: STATE-DIR/mps.json.
+ * A mode as it was is on disk before it is changed, so that it is restored also when this process dies in between.
+ * Requests are carried out on a worker thread, one after the other, because NVML may block. All else on the loop's
+ * thread. */
 #ifndef GPUSHARE_MPS_MPS_MODES_H
 #define GPUSHARE_MPS_MPS_MODES_H
 
@@ -25,14 +26,14 @@ struct gs_mps_modes_options {
 	void (*changed)(void *user);
 };
 
-/* Reads the record; one that can't be read is logged, and what it had stays as it is. */
+/* Reads the record; one that can't be read is logged, and the modes in it stay as they are. */
 struct gs_mps_modes *gs_mps_modes_new(const struct gs_mps_modes_options *options);
 /* Nothing more is begun. */
 void gs_mps_modes_stop(struct gs_mps_modes *modes);
 /* Once the loop has nothing left to do. A thread that a driver holds keeps the memory. */
 void gs_mps_modes_free(struct gs_mps_modes *modes);
 
-/* What was recorded; to be read only before the first request. */
+/* The record; to be read only before the first request. */
 const struct gs_mps_record *gs_mps_modes_record(const struct gs_mps_modes *modes);
 /* Records where MPS runs for the next start, before the first request, or with `root` NULL that there is nothing to find. */
 void gs_mps_modes_record_root(struct gs_mps_modes *modes, const char *root);
@@ -43,14 +44,15 @@ void gs_mps_modes_request(struct gs_mps_modes *modes, const char *gpu, bool excl
 /* Records that the control daemon of this directory, "ROOT/KEY", is that process; pid 0: there is none any more. */
 void gs_mps_modes_keep(struct gs_mps_modes *modes, const char *directory, const struct mps_identity *identity);
 
-/* Asks for the modes that an earlier process changed and that nobody needs any more; once, later calls do nothing. */
+/* Requests the old modes of GPUs that an earlier process changed and no control daemon needs now. Later calls do
+ * nothing. */
 void gs_mps_modes_restore_left(struct gs_mps_modes *modes, bool (*is_used)(void *user, const char *gpu), void *user);
 /* Those that waited for MIG to go off on their GPU. Where MPS uses a GPU again, the mode is restored at the end of that. */
 void gs_mps_modes_restore_put_off(struct gs_mps_modes *modes, bool (*has_mig)(void *user, const char *gpu),
 				  bool (*is_used)(void *user, const char *gpu), void *user);
 
-/* Why the GPU's mode is not yet as it was before MPS; NULL: it is, or it need not be. Until then nobody should get the GPU: one
- * process would have it alone. */
+/* Why the GPU's mode is not yet as it was before MPS; NULL: it is, or it need not be. Until then its shares should be
+ * withheld: one process would have the GPU alone. */
 const char *gs_mps_modes_unrestored(const struct gs_mps_modes *modes, const char *gpu);
 void gs_mps_modes_each_unrestored(const struct gs_mps_modes *modes,
 				  void (*tell)(void *user, const char *gpu, const char *why), void *user);

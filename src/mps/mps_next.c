@@ -11,7 +11,7 @@ enum {
 	FAULT_DEADLINE_MS = 30000, /* for its clients to go by themselves; then the server is ended */
 	LOOK_DELAY_MS = 100,
 	LOOK_EACH_MS = 300,
-	SLOW_LOOK_MS = 60000, /* a fault whose events were missed, settings that somebody changed */
+	SLOW_LOOK_MS = 60000, /* finds a fault whose events were missed, and settings that a client changed */
 	DRAIN_LOOK_MS = 250,
 	UNANSWERED_MAX = 2, /* questions in a row, over this time */
 	UNANSWERED_MS = 3000,
@@ -32,7 +32,7 @@ static bool is_quarantined(const struct mps_facts *facts, uint64_t now_ms)
 	return facts->quarantine_ends_ms > now_ms;
 }
 
-/* By the socket that clients have, somebody may have changed them. */
+/* A client can reach the control socket and may have changed them. */
 static bool are_settings_old(const struct mps_facts *facts, uint64_t now_ms)
 {
 	return now_ms - facts->set_ms >= SLOW_LOOK_MS;

@@ -11,7 +11,7 @@
 enum {
 	MPS_FAULTS_MAX = 5, /* within MPS_FAULT_WINDOW_MS: one more, and the device is left alone for a while */
 	MPS_FAULT_WINDOW_MS = 600000,
-	MPS_FAULT_LOOK_MS = 250, /* while a server is in FAULT, and after it was told to end */
+	MPS_FAULT_LOOK_MS = 250, /* while a server is in FAULT, and after we asked it to end */
 	MPS_QUARANTINE_MS = 600000,
 	MPS_QUIT_SECONDS = 30, /* for the last clients of a daemon that is no longer wanted */
 	MPS_RETRY_FIRST_MS = 100,
@@ -73,7 +73,7 @@ struct mps_next mps_next_end(struct mps_facts *facts, uint64_t now_ms);
 unsigned mps_note_failure(struct mps_facts *facts);
 /* Its process died without having been asked to. Whether it is started again: not before a quarantine is over. */
 bool mps_note_death(struct mps_facts *facts, uint64_t now_ms);
-/* A question had no answer. Whether it has to be ended: it lives, and nobody can reach it. */
+/* A question had no answer. Whether the daemon has to be ended: it lives, and no client can reach it. */
 bool mps_note_silence(struct mps_facts *facts, uint64_t now_ms);
 /* A server is in FAULT: a client's work failed. */
 struct mps_next mps_note_fault(struct mps_facts *facts, uint64_t now_ms);

@@ -38,7 +38,7 @@ static char *read_of(pid_t pid, const char *name, size_t limit, size_t *length)
 
 bool mps_has_ended(int pidfd)
 {
-	struct pollfd ended = {.fd = pidfd, .events = POLLIN}; /* also when nobody has reaped it */
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN}; /* also while it is a zombie */
 	return poll(&ended, 1, 0) != 0;
 }
 
@@ -102,8 +102,9 @@ static bool is_daemon(pid_t pid)
 	return has_word(pid, "-d") || has_word(pid, "-f");
 }
 
-/* The process that listens at a pipe directory's control socket, as the kernel knows it; 0: nobody does. The type is that of
- * R550's control daemon, which made its socket after it went to the background, so that the pid is the daemon's own. */
+/* The process that listens at a pipe directory's control socket, as the kernel knows it; 0: none does. The type is that
+ * of R550's control daemon, which made its socket after it went to the background, so that the pid is the daemon's
+ * own. */
 static pid_t ask_peer(const char *pipe_directory)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -111,7 +112,7 @@ static pid_t ask_peer(const char *pipe_directory)
 	struct stat about;
 	socklen_t length = sizeof peer;
 	GS_AUTO_FREE char *path = gs_printf("%s/control", pipe_directory);
-	/* By a descriptor of the socket itself: a link that somebody put there is not followed. */
+	/* Opens the socket itself by a descriptor: a link in its place is not followed. */
 	GS_AUTO_CLOSE int file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (file < 0 || fstat(file, &about) < 0 || !S_ISSOCK(about.st_mode))
 		return 0;
@@ -254,8 +255,8 @@ static bool sees_directory(pid_t pid, const char *path, const char *directory)
 	       its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
 }
 
-/* The folder below `root` that the process works for, owned by the caller. NULL: it is not proven that there is one. What it
- * calls its pipe directory counts only where its root directory has our folder at that place. */
+/* The folder below `root` that the process works for, owned by the caller. NULL: it is not proven that there is one.
+ * Its own word for its pipe directory counts only where its root directory has our folder at that place. */
 static char *proven_key(pid_t pid, const char *root)
 {
 	GS_AUTO_FREE char *pipes = gs_process_environment("/proc", pid, "CUDA_MPS_PIPE_DIRECTORY");

@@ -31,9 +31,10 @@ int mps_find_daemon(const char *pipe_directory, const struct mps_identity *known
 /* Whether the process is in this one's cgroup, or above all containers: no process of another container is. */
 bool mps_is_beside_us(pid_t pid);
 
-/* Control daemons beside us that work for a folder below `root`, by a look at all processes: also one that nobody can reach,
- * because its pipe directory was deleted. That it works for this root, and not for one of the same name in another mount
- * namespace, is proven by device and inode. `key`, the folder's name, is valid during the call; `pidfd` is the callee's. */
+/* Control daemons beside us that work for a folder below `root`, by a look at all processes: also one that no client
+ * can reach, because its pipe directory was deleted. That it works for this root, and not for one of the same name in
+ * another mount namespace, is proven by device and inode. `key`, the folder's name, is valid during the call; `pidfd`
+ * is the callee's. */
 typedef void mps_found(void *user, const char *key, pid_t pid, int pidfd);
 void mps_search_daemons(const char *root, mps_found *found, void *user);
 

@@ -48,7 +48,7 @@ void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, str
 		gs_fail(&err, GS_ERROR_INPUT, 0, "%s: not a record of compute modes of version %d", record->path,
 			RECORD_VERSION);
 	if (err.source != GS_ERROR_NONE && !(err.source == GS_ERROR_SYSTEM && err.code == ENOENT)) {
-		gs_set_aside(record->path, &err); /* it says what a GPU was before; somebody may want to know */
+		gs_set_aside(record->path, &err); /* it holds the GPUs' old compute modes, which an operator may need */
 		if (problem)
 			*problem = err;
 	}
@@ -183,7 +183,7 @@ static int put_back(const struct gs_nvml *nvml, nvmlDevice_t device, nvmlCompute
 {
 	nvmlComputeMode_t now;
 	if (GS_NVML(nvml, DeviceGetComputeMode, device, &now) == NVML_SUCCESS && now == before)
-		return 0; /* somebody else, or a reset, was faster */
+		return 0; /* another program, or a reset, changed it first */
 	return set(nvml, device, before, err);
 }
 

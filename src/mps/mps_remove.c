@@ -27,7 +27,7 @@ static DIR *open_folder(int parent, const char *name)
 	return folder;
 }
 
-/* What is in a folder of pipes, logs or shared memory: files only, since MPS makes nothing else there. */
+/* The content of a folder of pipes, logs or shared memory: files only, since MPS makes nothing else there. */
 static void remove_files(int parent, const char *name)
 {
 	DIR *folder = open_folder(parent, name);
@@ -44,7 +44,7 @@ static bool is_device(const char *name)
 	return strncmp(name, "GPU-", 4) == 0 || strncmp(name, "MIG-", 4) == 0;
 }
 
-/* Whether somebody listens at the folder's control socket, whoever it is. */
+/* Whether any process listens at the folder's control socket. */
 static bool is_in_use(const char *root, const char *name)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/%s/pipe/control", root, name);
@@ -75,7 +75,7 @@ int gs_mps_remove_folders(const char *root, size_t *removed, struct gs_error *er
 	DIR *folder = open_folder(AT_FDCWD, root);
 	if (!folder)
 		return errno == ENOENT ? 0 : gs_fail_errno(err, "cannot look into %s", root);
-	/* A node daemon with another state directory may have the root: what is there is its own. */
+	/* A node daemon with another state directory may have the root: then the files are its own. */
 	GS_AUTO_CLOSE int lock = gs_try_lock_directory(root, &problem);
 	if (lock < 0) {
 		closedir(folder);
@@ -93,7 +93,7 @@ int gs_mps_remove_folders(const char *root, size_t *removed, struct gs_error *er
 		else if (result == 0)
 			*err = problem, result = -1;
 	}
-	/* What is shared may be another MPS's, if there is one. */
+	/* If another MPS runs, the shared files may be its own. */
 	if (!others)
 		remove_files(dirfd(folder), "shm");
 	closedir(folder);

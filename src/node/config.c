@@ -54,7 +54,7 @@ static int load(struct node *node, const char *path, bool first, char **text, st
 {
 	size_t length = 0;
 	struct gs_error err;
-	/* A pipe that is used up would read as an empty file, and one that nobody writes to would stop the loop. */
+	/* A pipe that is used up would read as an empty file, and one without a writer would block the loop thread. */
 	if (!path)
 		*text = gs_strdup("");
 	else
@@ -162,7 +162,7 @@ static int locate(struct node *node, char **name, char **path)
 	}
 	struct gs_error err;
 	const struct selection_rules rules = rules_of(node);
-	/* What was chosen stays chosen until the API server says otherwise. */
+	/* The chosen config stays until the API server names another one. */
 	bool keeps = node->cluster && !node->config_label_known && node->config_name;
 	*name = keeps ? gs_strdup(node->config_name) : selection_choose(&rules, node->config_label, &err);
 	if (!*name) {
@@ -335,8 +335,8 @@ static void on_config_timer(uv_timer_t *timer)
 	reload(node);
 }
 
-/* What could not be read may be there in a moment, and nobody would say so: links that were being changed, a disk that had
- * an error, no descriptor that was free. */
+/* A file that could not be read may be readable a moment later, and no file event says so: its links were being
+ * changed, the disk had an error, or no descriptor was free. */
 static void read_again(struct node *node)
 {
 	if (node->config_unread && !node->stopping)

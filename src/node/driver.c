@@ -79,8 +79,9 @@ static bool is_listed(const char *list, const char *word)
 	return false;
 }
 
-/* What a program file has the sub-commands' names of. An old one ends with an error when it is asked for a new one, and then
- * no container starts. What can't be looked at is taken for a current one, as NVIDIA's plugin takes it. */
+/* The sub-commands whose names a program file contains. An old program ends with an error when the container runtime
+ * calls it with a new sub-command, and then no container starts. A program that can't be read counts as a current one,
+ * as in NVIDIA's plugin. */
 static unsigned hooks_in(const char *path)
 {
 	size_t length;

@@ -60,7 +60,7 @@ struct handover {
 	bool wanted;     /* the next one asked */
 	bool given;      /* and has all */
 	bool next_ready; /* and serves */
-	bool leaving;    /* this one was told to stop */
+	bool leaving;    /* this daemon was asked to stop */
 	uint64_t leave_until_ms;
 };
 
@@ -164,7 +164,7 @@ static void on_hung_up(uv_poll_t *poll, int status, int events)
 	}
 }
 
-/* What is no connection can't be watched, and is not kept. */
+/* A descriptor that is no connection can't be watched, and is closed. */
 static void keep(struct handover *handover, int fd)
 {
 	struct kept *kept = gs_calloc(1, sizeof *kept);
@@ -369,7 +369,7 @@ static void on_retired(void *user)
 		give(handover);
 }
 
-/* What must not be cut off is waited for. */
+/* Waits for the work that must not be cut off. */
 static void try_to_give(struct handover *handover)
 {
 	struct node *node = handover->node;
@@ -427,7 +427,7 @@ static int listen_at(struct handover *handover, struct gs_error *err)
 	struct stat about;
 	if (!set_address(handover->path, &address))
 		return gs_fail(err, GS_ERROR_INPUT, ENAMETOOLONG, "%s is too long for a socket", handover->path);
-	unlink(handover->path); /* the directory is locked: whoever made it is gone */
+	unlink(handover->path); /* the directory is locked: the daemon that made it is gone */
 	GS_AUTO_CLOSE int fd = new_socket();
 	/* Linux gives the file the mode of the unbound socket. */
 	if (fd < 0 || fchmod(fd, S_IRUSR | S_IWUSR) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
@@ -507,7 +507,7 @@ static void on_timer(uv_timer_t *timer)
 		leave_in_time(handover);
 		return;
 	}
-	/* Nobody to be told, and nobody who asks. */
+	/* No next daemon has asked, and none is to be answered. */
 	if ((handover->before < 0 || handover->said_done) && !handover->wanted)
 		uv_timer_stop(timer);
 }

@@ -1,13 +1,13 @@
-/* From one daemon to the next on one node, with no moment in which nobody serves.
+/* From one daemon to the next on one node: at every moment one of them serves the kubelet.
  *
- * The next one (with --take-over) reads the GPUs and the configuration first, then asks at STATE-DIR/handover.sock. The one
- * before leaves everything but its conversations with the kubelet: it gives up the directories' locks, and goes on to
- * answer at the connections that are open, until it is stopped. The next one binds the sockets and registers, and from then
- * on the kubelet asks it alone.
+ * The next one (with --take-over) reads the GPUs and the configuration first, then asks at STATE-DIR/handover.sock. The
+ * one before leaves everything but its conversations with the kubelet: it gives up the directories' locks, and goes on
+ * to answer at the connections that are open, until it is stopped. The next one binds the sockets and registers, and
+ * from then on the kubelet asks it alone.
  *
- * A kubelet takes a resource for dead when the stream of ANY earlier registration ends, also once another one is in force
- * (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go, runClient). So the connections are given along as well, and are
- * kept open, unread, until the kubelet closes them. */
+ * A kubelet takes a resource for dead when the stream of ANY earlier registration ends, also once another one is in
+ * force (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go, runClient). So the connections are given along as
+ * well, and are kept open, unread, until the kubelet closes them. */
 #ifndef GPUSHARE_NODE_HANDOVER_H
 #define GPUSHARE_NODE_HANDOVER_H
 
@@ -36,8 +36,8 @@ bool handover_may_wait(const struct node *node);
 
 /* From now on another one may take over. Not being able to offer it is logged, and costs the hand-over. */
 void handover_offer(struct node *node);
-/* Asked to stop: false when nobody takes over, and the stop is an ordinary one. Else the daemon ends once the next one is
- * ready. */
+/* Asked to stop: false when no daemon takes over, and the stop is an ordinary one. Else the daemon ends once the next
+ * one is ready. */
 bool handover_leave(struct node *node);
 
 /* Frees all, whichever of the two it is. */

@@ -67,7 +67,7 @@ static void on_plugin_event(uv_fs_event_t *event, const char *name, int events, 
 	}
 	check_directory(node);
 	node_others_look(node);
-	node_kubelet_look_again(node); /* a socket is there a moment before somebody listens */
+	node_kubelet_look_again(node); /* the kubelet makes its socket a moment before it listens */
 }
 
 static void on_plugin_timer(uv_timer_t *timer)

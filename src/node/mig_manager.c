@@ -95,7 +95,7 @@ bool mig_manager_holds(const struct node *node)
 	return node->mig && node->mig->holds && any_can_do_mig(node);
 }
 
-/* --- what is told --- */
+/* --- label and log --- */
 
 /* Nothing is wanted any more: neither the label nor the condition says anything. */
 static void forget_state(struct node *node)
@@ -170,7 +170,7 @@ static void release(struct mig_manager *manager)
 	gs_mig_change_withdraw_nothing(&manager->change);
 }
 
-/* What the change says now instead of what it said before. */
+/* Withholds the devices that the change names now, instead of those that it named before. */
 static void withdraw(struct mig_manager *manager)
 {
 	struct withdrawal *before = manager->withdrawal;
@@ -199,8 +199,8 @@ static void retry_later(struct mig_manager *manager)
 	uv_timer_start(&manager->retry, on_retry, gs_backoff_ms(RETRY_FIRST_MS, RETRY_MOST_MS, manager->retries++), 0);
 }
 
-/* Somebody is in the way, or a restart of the machine is waited for. Who comes next must not take what the others will
- * leave. */
+/* A pod or a process is in the way, or the machine must restart first. The devices stay withheld, so that no new pod
+ * takes the places that others will leave. */
 static void on_blocked(struct mig_manager *manager)
 {
 	struct gs_mig_change *change = &manager->change;
@@ -241,7 +241,7 @@ static void settle(struct mig_manager *manager)
 		on_blocked(manager);
 		break;
 	case GS_MIG_CHANGE_FAILED:
-		/* What goes stays withdrawn while it is tried again: a pod on it would be in the way. */
+		/* The devices that go stay withheld until the next attempt: a pod on one would be in the way. */
 		let_go(manager);
 		if (++manager->failures >= FAILURES_MAX) {
 			release(manager);
@@ -310,8 +310,8 @@ static void start_attempt(struct node *node, struct withdrawal *withdrawal, void
 	const char *const roots[] = {node->config.flags.plugin.container_driver_root,
 				     node->config.flags.nvidia_driver_root, NULL};
 	gs_mig_smi_find(roots, &change->smi);
-	/* Of all devices, not of those that are withdrawn now: a plan that knows only these would avoid what is in use
-	 * among them by taking what is in use elsewhere. */
+	/* The allocations of all devices, not only of those that are withheld now. A plan that knew only these would
+	 * avoid allocated instances among them by destroying allocated ones elsewhere. */
 	gs_mig_change_forget_allocated(change);
 	node_promises(node, NULL, add_promise, change);
 	gpus_work(node->gpus, GPUS_LANE_MIG, run_change, on_attempted, manager);

@@ -1,5 +1,5 @@
 /* MIG by label: the node's label nvidia.com/mig.config names a configuration, and the daemon makes the GPUs so, as
- * NVIDIA's mig-manager does; but it withdraws only the devices that go, waits for pods that are in the way and names
+ * NVIDIA's mig-manager does; but it withholds only the devices that go, waits for pods that are in the way and names
  * them, tries again, and always ends in a clear state: the label nvidia.com/mig.config.state. */
 #ifndef GPUSHARE_NODE_MIG_MANAGER_H
 #define GPUSHARE_NODE_MIG_MANAGER_H
@@ -13,7 +13,7 @@
 
 /* The cluster is joined: watches the label. */
 void mig_manager_start(struct node *node);
-/* The GPUs were read and are ours, and what is allocated of them is known: what the label wants is attempted from now on. */
+/* The GPUs were read and are ours, and their allocations are known: from now on the daemon carries out the label. */
 void mig_manager_seen(struct node *node);
 /* A look at the GPUs has ended. */
 void mig_manager_looked(struct node *node);
@@ -23,7 +23,7 @@ void mig_manager_looked(struct node *node);
 bool mig_manager_holds(const struct node *node);
 /* The GPUs are ours now (others.h): begins what was held back. */
 void mig_manager_resume(struct node *node);
-/* Nothing more begins; what is under way ends by itself. */
+/* Begins no further change; one under way ends by itself. */
 void mig_manager_stop(struct node *node);
 void mig_manager_free(struct node *node);
 

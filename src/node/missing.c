@@ -180,7 +180,7 @@ static void save(struct missing *missing)
 	lane_run(missing->lane, &(struct lane_work){.run = write_text, .done = on_written, .user = missing});
 }
 
-/* --- what is missing --- */
+/* --- missing GPUs --- */
 
 static void drop(struct missing *missing, size_t which)
 {

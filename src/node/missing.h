@@ -10,12 +10,12 @@
 
 struct missing;
 
-/* Reads what is remembered. A file that can't be understood is moved aside to gpus.json.corrupt, and logged. */
+/* Reads the remembered GPUs. A file that can't be understood is moved aside to gpus.json.corrupt, and logged. */
 struct missing *node_missing_open(struct node *node);
 /* Nothing is written any more, once a write under way is over. NULL is fine. */
 void node_missing_stop(struct missing *missing);
 void node_missing_free(struct missing *missing);
-/* The GPUs were read: what is there is remembered, and what is not there is missed. */
+/* The GPUs were read: present ones are remembered, and remembered ones that are absent are reported as missing. */
 void node_missing_update(struct node *node, const struct gs_inventory *inventory);
 /* The GPUs were looked at: what could not be written before may be by now. */
 void node_missing_looked(struct node *node);

@@ -268,7 +268,7 @@ static void on_event(void *user, const char *gpu)
 		gs_active_observe(node->strategies, gpu);
 }
 
-/* Whoever asks for the status finds it, though its file was deleted, or the folder around it. */
+/* Makes the status socket anew when its file, or the folder around it, was deleted. */
 static void keep_status_socket(struct node *node)
 {
 	struct gs_error err;
@@ -304,7 +304,7 @@ static void on_looked(void *user)
 	keep_status_socket(node);
 }
 
-/* `leave_mig`: what a change of MIG layouts left is somebody else's to settle, or may be. */
+/* `leave_mig`: another program settles, or may settle, a change of MIG layouts that was cut off. */
 static int start_gpus(struct node *node, bool leave_mig, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
@@ -322,7 +322,7 @@ static int start_gpus(struct node *node, bool leave_mig, struct gs_error *err)
 	return gpus_start(&node->loop, &gpus_options, &owner, &node->gpus, err);
 }
 
-/* What needs the directories. */
+/* Starts the parts that need the directories. */
 static int start_services(struct node *node, struct gs_error *err)
 {
 	const struct node_options *options = node->options;
@@ -424,7 +424,7 @@ static void free_node(struct node *node)
 	free(node);
 }
 
-/* Until nothing is left to do, or what is left hangs. */
+/* Runs the loop until no work is left, or the rest hangs. */
 static void run_dry(struct node *node)
 {
 	uv_run(&node->loop, UV_RUN_DEFAULT);

@@ -36,7 +36,7 @@ struct node_options {
 	const char *disable_healthchecks, *enable_healthchecks; /* DP_*_HEALTHCHECKS; NULL: unset */
 	const char *paused; /* why NVML is not to be opened, see node/pause.h; NULL: it is */
 	bool take_over;     /* from another daemon that has the directories, instead of giving up */
-	bool device_plugin; /* else nothing is given out, and labels are set */
+	bool device_plugin; /* else no share is allocated, and labels are set */
 	bool labels, mig_manager;
 	const struct gs_config_override *overrides; /* NVIDIA's flags given on the command line */
 	size_t override_count;

@@ -53,14 +53,14 @@ struct node {
 	bool lacks_imex;      /* as told */
 	bool *device_healthy; /* of inventory.devices, as published */
 
-	/* What the cluster was told. */
+	/* What we last wrote to the cluster. */
 	bool config_bad_reported;
 	GS_VEC(char *) reported_sick; /* UUIDs */
 
 	struct kube_pods *pods;     /* NULL: the kubelet is not asked */
 	struct node_labels *labels; /* NULL: not started, or stopping */
 
-	/* Actual: what is published. */
+	/* Actual: the published resources. */
 	struct gs_plan plan;
 	GS_VEC(struct kube_plugin *) plugins;
 	struct node_others *others;   /* others.h; NULL: not started, or stopping */
@@ -103,7 +103,7 @@ struct node {
 	uv_timer_t plugin_timer; /* the kubelet's directory is missing, or a socket could not be bound: look again */
 	uv_timer_t ledger_timer;
 	uv_timer_t stop_timer; /* how long a stop waits for the GPU room */
-	bool abandoned;        /* and that it has waited in vain */
+	bool abandoned;        /* the time ran out before the GPU room ended */
 	bool left_behind;      /* a thread is with a driver that hangs */
 };
 
@@ -126,16 +126,18 @@ void node_unlock(struct node *node);
 void node_retire(struct node *node, void (*done)(void *user), void *user);
 void node_stop(struct node *node);
 
-/* publish.c: makes what is published equal to what should be. Safe to call at any time; touches only what changed. */
+/* publish.c: makes the published resources equal to the planned ones. Safe to call at any time; touches only what
+ * changed. */
 void node_publish(struct node *node, const struct gs_inventory *inventory);
 void node_republish(struct node *node);
 void node_retry_publish(struct node *node);
-/* Registers what is served, and was not announced because the daemon before had healthy shares and this one none yet. */
+/* Registers the resources that are served but not yet announced: the daemon before had healthy shares of them, and this
+ * one had none. */
 void node_announce(struct node *node);
 /* Health alone changed: the lists are sent again where they differ. */
 void node_publish_health(struct node *node);
-/* Whether a device of node->inventory can be given out; `reason` is "" or says why not, valid until the next change. */
-/* Why nothing can be given out, or NULL: a device node that a container must get is not there. */
+/* Whether a device of node->inventory can be allocated; `reason` is "" or says why not, valid until the next change. */
+/* Why no share can be allocated, or NULL: a device node that a container must get is missing. */
 const char *node_imex_problem(const struct node *node);
 bool node_device_healthy(const struct node *node, uint32_t which, const char **reason);
 /* The same for one share (its position in the resource), as published. */
@@ -159,7 +161,7 @@ bool node_lacks_gpu(const struct node *node);
 void node_strategies_start(struct node *node);
 /* Makes the node as the plan in force needs it. */
 void node_strategies_activate(struct node *node);
-/* What is in force, for questions to node->strategies. */
+/* The plan in force, for questions to node->strategies. */
 struct gs_strategy_context node_strategies_context(const struct node *node);
 
 /* metrics.c: whether the kubelet can give out all that there is; and serves /metrics, /healthz and /readyz, if that is wanted. */

@@ -39,7 +39,7 @@ struct asked {
 struct node_others {
 	struct node *node;
 	bool known;         /* a look was completed, so that `reason` counts */
-	char *reason;       /* NULL: nobody has the GPUs */
+	char *reason;       /* NULL: no other plugin has the GPUs */
 	pid_t pid;          /* of the plugin in `reason`; 0: not known */
 	bool alive;         /* its process was there at the last look, or may have been */
 	uint64_t absent_ms; /* since when it serves nothing, by the loop's time; 0: it serves */
@@ -48,7 +48,7 @@ struct node_others {
 	struct lane *lane;
 	struct kube_others found;
 	bool kubelet_tells; /* its socket is there */
-	bool suspected;     /* the kubelet named somebody at the last look; what it says may be a moment old */
+	bool suspected;     /* the kubelet named a plugin at the last look; its list may be a moment old */
 
 	struct rpc_client *client; /* of the question under way */
 	struct rpc_client_call *call;
@@ -62,7 +62,7 @@ static void look(struct node_others *others);
 
 /* --- what comes of a look --- */
 
-/* What is served at this socket, as its name says by NVIDIA's rule; owned by the caller. */
+/* The resource served at this socket, derived from its name by NVIDIA's rule; owned by the caller. */
 static char *resource_at(const char *path)
 {
 	static const char prefix[] = "nvidia-", suffix[] = ".sock";
@@ -91,7 +91,7 @@ static char *describe(struct node_others *others, const struct kube_other *other
 	return text;
 }
 
-/* Serves nothing from now on. What runs goes on, and what was made for it stays. */
+/* Serves no resource from now on. Running containers go on, and the files made for them stay. */
 static void step_back(struct node_others *others)
 {
 	struct gs_error err;
@@ -122,7 +122,7 @@ static bool is_absent(struct node_others *others)
 	return others->alive && now_ms - others->absent_ms < ABSENCE_MS;
 }
 
-/* Takes `reason`; NULL: nobody has the GPUs. */
+/* Takes `reason`; NULL: no other plugin has the GPUs. */
 static void decide(struct node_others *others, char *reason)
 {
 	others->looking = false;
@@ -153,7 +153,7 @@ static void decide(struct node_others *others, char *reason)
 	}
 }
 
-/* What the kubelet says may be a moment old: a plugin that ended just now is still in its list. */
+/* The kubelet's list may be a moment old: a plugin that ended just now is still in it. */
 static void suspect(struct node_others *others, char *reason)
 {
 	if (others->suspected || others->reason) {
@@ -193,7 +193,7 @@ static bool ask(struct node_others *others, const char *socket, const char *meth
 
 static bool is_ours(const struct node *node, const uint8_t *resource, size_t length)
 {
-	/* What the daemon before serves until this one does. */
+	/* The resources that the daemon before serves until this one does. */
 	for (size_t i = 0; handover_has_predecessor(node) && i < node->plan.resource_count; i++) {
 		const char *name = node->plan.resources[i].name;
 		if (strlen(name) == length && memcmp(name, resource, length) == 0)
@@ -373,7 +373,7 @@ static void look(struct node_others *others)
 
 void node_others_look(struct node *node)
 {
-	/* Before the GPUs are known, nobody can be said to have them. */
+	/* Before the GPUs are known, no plugin can be said to have them. */
 	if (node->others && node->options->device_plugin && node->gpus && gpus_inventory(node->gpus))
 		look(node->others);
 }

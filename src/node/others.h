@@ -9,11 +9,11 @@
 struct node;
 struct node_others;
 
-/* Looks for the first time, at the files alone: waits for them. Whether somebody may be there. */
+/* Looks for the first time, at the files alone: waits for them. Whether another plugin may be there. */
 bool node_others_start(struct node *node);
-/* Somebody may have come or gone: looks again, on another thread and by asking the kubelet. */
+/* A plugin may have come or gone: looks again, on another thread and by asking the kubelet. */
 void node_others_look(struct node *node);
-/* What is published is being made for the first time, or anew: who is there has to be known before. False: not yet, and
+/* Called before the first publication, or a new one: the other plugins have to be known before. False: not yet, and
  * node_republish is called once it is. */
 bool node_others_known(struct node *node);
 /* Whether the node is to be left as it is: another plugin has the GPUs, or it is not known yet. */

@@ -1,7 +1,8 @@
-/* The GPU operator wants its device plugin away from the driver: while its driver container is upgraded, or NVIDIA's MIG manager
- * changes a layout, it sets the label nvidia.com/gpu.deploy.device-plugin to "paused-for-...", and kernel modules that
- * somebody holds open can't be unloaded. Then this daemon gives nothing out, ends MPS, and begins anew without NVML: only a
- * new program has surely closed all that a library opened. It goes on when the label says something else. */
+/* The GPU operator wants its device plugin away from the driver: while its driver container is upgraded, or NVIDIA's
+ * MIG manager changes a layout, it sets the label nvidia.com/gpu.deploy.device-plugin to "paused-for-...", and kernel
+ * modules that a process holds open can't be unloaded. Then this daemon allocates no share, ends MPS, and begins anew
+ * without NVML: only a new program has surely closed all that a library opened. It goes on when the label says
+ * something else. */
 #ifndef GPUSHARE_NODE_PAUSE_H
 #define GPUSHARE_NODE_PAUSE_H
 

@@ -86,8 +86,8 @@ static void make_uuid(char text[37])
 		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-/* The kubelet may have chosen a share before it heard that it is withdrawn; a container must not begin on a device that is
- * about to go. */
+/* The kubelet may have chosen a share before it heard that the share is withheld. A container must not start on a
+ * device that is about to go. */
 static int refuse_withdrawn(const struct node *node, const struct kube_view *view, const uint32_t *shares, size_t count,
 			    struct gs_error *err)
 {
@@ -271,7 +271,7 @@ static bool is_published(const struct node *node, const char *uuid)
 	return false;
 }
 
-/* Whether a plan fits; what does not fit costs only itself, but not what is published now. */
+/* Whether a plan fits. A device that does not fit costs only itself, not the resources published now. */
 static int check_plan(const struct node *node, const struct gs_inventory *inventory, const struct gs_plan *plan,
 		      struct gs_error *err)
 {
@@ -307,7 +307,7 @@ static bool replan(struct node *node, const struct gs_inventory *inventory, stru
 	return true;
 }
 
-/* Whether shares are given out, and the node is made so that they can be. */
+/* Whether shares may be allocated; the node is prepared so that they can be. */
 static bool serves(const struct node *node)
 {
 	return node->options->device_plugin && !mig_manager_holds(node) && !node_others_hold(node);
@@ -446,7 +446,8 @@ static bool sets_modes(const struct gs_plan *plan)
 	return false;
 }
 
-/* What is said of compute modes. A strategy that sets them, or did a moment ago, restores them itself. */
+/* Logs the GPUs whose compute mode keeps shares from use. A strategy that sets them, or did a moment ago, restores them
+ * itself. */
 static void log_modes(const struct node *node, const struct gs_plan *old_plan, const struct gs_inventory *old_inventory)
 {
 	struct texts before = {0}, now = {0};
@@ -489,7 +490,7 @@ void node_publish(struct node *node, const struct gs_inventory *inventory)
 		return;
 	/* Without a config, or with one that cannot be planned at all, the GPUs are known, and none is shared. */
 	if (node->config_ready && !replan(node, inventory, &plan) && node->plan.resource_count) {
-		/* What is published stays, but nobody gets a device that is gone. */
+		/* The published resources stay, but no container gets a device that is gone. */
 		node_publish_health(node);
 		return;
 	}

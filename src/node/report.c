@@ -20,7 +20,7 @@ static void on_config_label(void *user, const char *value)
 	node_config_label(user, value);
 }
 
-/* What is missing for talking to an API server; NULL: nothing. Owned by the caller. */
+/* What the daemon lacks for talking to an API server; NULL: nothing. Owned by the caller. */
 static char *missing(const struct node *node, const char *host, const char *port)
 {
 	const char *directory = node->config.kubernetes.service_account_dir;
@@ -120,7 +120,7 @@ static void report_device(struct node *node, size_t which, struct gs_strbuf *sic
 	bool healthy = gpus_healthy(node->gpus, gpu->uuid, &reason);
 	size_t where = 0;
 	bool reported = was_reported(node, gpu->uuid, &where);
-	/* What is said of the GPU holds for all that is on it. */
+	/* A message about a GPU covers every device on it. */
 	if (gpu->mig && !gpus_healthy(node->gpus, node->inventory.gpus[gpu->gpu].uuid, &gpu_reason))
 		return;
 	GS_AUTO_FREE char *name = gs_printf("%s %s (%s)", gpu->mig ? "MIG device" : "GPU", gpu->index, gpu->uuid);
@@ -161,7 +161,7 @@ static void report_gpus(struct node *node)
 	for (size_t i = 0; i < node->inventory.unread_count; i++)
 		gs_strbuf_printf(&sick, "%sGPU %u can't be read and is left out: %s", sick.length ? "; " : "",
 				 node->inventory.unread[i].index, node->inventory.unread[i].problem);
-	/* What was taken out is sick no more. */
+	/* A device that was taken out is no longer reported as unhealthy. */
 	for (size_t i = node->reported_sick.count; i > 0; i--) {
 		if (gs_inventory_has(&node->inventory, node->reported_sick.items[i - 1]))
 			continue;

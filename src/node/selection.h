@@ -5,7 +5,7 @@
 #include "base/error.h"
 
 #define SELECTION_LABEL "nvidia.com/device-plugin.config"
-/* As the GPU operator has it: a node that nobody chose a configuration for is not shared. */
+/* As the GPU operator has it: a node for which no configuration is chosen is not shared. */
 #define SELECTION_FALLBACKS "empty"
 
 struct selection_rules {
@@ -16,18 +16,18 @@ struct selection_rules {
 };
 
 /* The name that the node's label (NULL: it has none) or the rules choose; "" for the empty configuration; owned by the
- * caller. In order: the label, the default, then the fallbacks as listed: `named` takes the file "default", `single` the
- * only file there is, `empty` no file at all. A label or default whose file is not there is an error, and does not go on
- * to the next: the node would share its GPUs in a way that nobody asked for. NULL with the reason, which names the files
- * there are. */
+ * caller. In order: the label, the default, then the fallbacks as listed: `named` takes the file "default", `single`
+ * the only file there is, `empty` no file at all. A label or default whose file is not there is an error, and does not
+ * go on to the next: the node would share its GPUs in a way that no administrator chose. NULL with the reason, which
+ * names the files there are. */
 char *selection_choose(const struct selection_rules *rules, const char *label, struct gs_error *err);
 
 /* 0 when all names are strategies; else -1 with the one that is not. */
 int selection_check_fallbacks(const char *fallbacks, struct gs_error *err);
 
-/* What was in force last, kept over restarts, so that neither an API server that is away nor a file that went bad changes
- * a node. -1 when there is nothing (ENOENT), or nothing that can be used, which is put aside; both texts are owned by the
- * caller. */
+/* The configuration that was last in force, kept over restarts, so that neither an API server that is away nor a file
+ * that went bad changes a node. -1 when there is nothing (ENOENT), or nothing that can be used, which is put aside;
+ * both texts are owned by the caller. */
 int selection_recall(const char *state_dir, char **name, char **text, struct gs_error *err);
 /* May wait for the disk. */
 int selection_remember(const char *state_dir, const char *name, const char *text, struct gs_error *err);

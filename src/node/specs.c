@@ -22,7 +22,7 @@ struct entry {
 	char *problem; /* why it can't be used; NULL: it can */
 };
 
-/* What is to be done, and what came of it. */
+/* The task, and its result. */
 struct job {
 	struct gs_config config; /* node->config as it was; borrowed, unless it was replaced meanwhile */
 	bool owns_config;

@@ -1,6 +1,6 @@
-/* CDI specs as desired state: at every look at the GPUs they are compared with what should be, and put right. Whoever is
- * given a share gets its names from them, so no share is healthy before its spec is true. Files are read and written on
- * another thread. */
+/* CDI specs as desired state: at every look at the GPUs they are compared with what should be, and put right. A
+ * container gets the CDI names of its share from them, so no share is healthy before its spec is right. Files are read
+ * and written on another thread. */
 #ifndef GPUSHARE_NODE_SPECS_H
 #define GPUSHARE_NODE_SPECS_H
 
@@ -18,7 +18,7 @@ void node_specs_stop(struct node *node);
 void node_specs_look(struct node *node);
 /* The same for a new plan: nothing new is served before it is done. */
 void node_specs_renew(struct node *node);
-/* Somebody else has the node now: what is known of the specs counts no more. */
+/* Another daemon has the node now: our knowledge of the specs is void. */
 void node_specs_forget(struct node *node);
 /* Whether they were written for the plan in force, or could not be. Once they are, node_retry_publish is called. */
 bool node_specs_known(const struct node *node);

@@ -25,7 +25,7 @@ static void say_problem(void *user, const char *text)
 	json_array_append_new(user, json_string(text));
 }
 
-/* GPUs that can't be read, wholly or in part: as they were read last, which is newer than what is published. */
+/* GPUs that can't be read, wholly or in part: as they were read last, which is newer than the published inventory. */
 void node_unread_problems(const struct node *node, json_t *problems)
 {
 	const struct gs_inventory *inventory = gpus_inventory(node->gpus);

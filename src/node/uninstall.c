@@ -130,7 +130,7 @@ static void deactivate(struct work *work, const struct gs_strategy_life *life, c
 	life->deactivate(&end);
 }
 
-/* A socket that nobody listens at: one that answers is another plugin's. */
+/* A socket at which no process listens: one that answers is another plugin's. */
 static bool is_dead_socket(const char *path)
 {
 	struct stat about;
@@ -316,9 +316,9 @@ static void forget(struct question *question)
 	question->body = question->problem = NULL;
 }
 
-/* An API server that is busy or away for a moment is asked again: nobody else cleans this node. One whose etcd is older
- * than its caches want may take seconds for an answer. False when it said nothing of use for so long that it would hold up
- * the stop. */
+/* An API server that is busy or away for a moment is asked again: no other program cleans this node. One whose etcd is
+ * older than its caches want may take seconds for an answer. False when it said nothing of use for so long that it
+ * would hold up the stop. */
 static bool ask_until_told(const struct cluster_options *cluster, const char *daemon_set, struct question *question,
 			   struct gs_error *err)
 {

@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "node/withdraw.h"
 
-/* --- what is known at any time --- */
+/* --- known at any time --- */
 
 /* Why no container can get a GPU that is well; NULL: it can. */
 static const char *withheld_text(const struct node *node, uint32_t gpu)

@@ -5,8 +5,8 @@
 #include "core/usage/usage.h"
 #include "node/node_internal.h"
 
-/* From what is known already: pods as the kubelet told last, and no processes. The caller frees it (gs_usage_free) before the loop
- * turns. */
+/* Made from present knowledge: the pods of the kubelet's last answer, and no processes. The caller frees it
+ * (gs_usage_free) before the loop turns. */
 void node_usage_take(const struct node *node, struct gs_usage *usage);
 
 /* Calls `done` once, later: the kubelet is asked for pods, and the GPUs are sampled, within about four seconds. `usage` is valid

@@ -1,5 +1,5 @@
-/* Withdrawal of devices, for whoever changes a MIG layout: the daemon's own worker, or `gpushare mig` through the socket.
- * There, a withdrawal lasts as long as the call is open, so that one who dies leaves nothing behind. */
+/* Withholds devices for a change of a MIG layout: by the daemon's own worker, or by `gpushare mig` through the socket.
+ * There a withdrawal lasts as long as the call is open, so that a client that dies leaves no device withheld. */
 #include "node/withdraw.h"
 
 #include <jansson.h>
@@ -58,7 +58,7 @@ static void free_withdrawal(struct withdrawal *withdrawal)
 	free(withdrawal);
 }
 
-/* What was removed meanwhile must not be handed out in the moment before it is seen to be gone. */
+/* A device that was removed meanwhile must not be allocated before the next look finds that it is gone. */
 void node_unwithdraw(struct node *node, struct withdrawal *withdrawal)
 {
 	withdrawal->ended = true;
@@ -124,7 +124,7 @@ const char *node_withdrawn(const struct node *node, uint32_t which)
 	return node_withdrawn_device(node, node->inventory.gpus[device->gpu].uuid, device->uuid);
 }
 
-/* In words; NULL: nobody does. The caller frees it. */
+/* In words; NULL: none does. The caller frees it. */
 static char *describe_holder(const struct gs_usage *usage, const struct gs_usage_share *share)
 {
 	const char *resource = usage->groups[share->group].resource->name;

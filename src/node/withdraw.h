@@ -1,4 +1,4 @@
-/* Devices that are not to be handed out while somebody changes a MIG layout. */
+/* Withheld devices: they are not allocated while the daemon or `gpushare mig` changes a MIG layout. */
 #ifndef GPUSHARE_NODE_WITHDRAW_H
 #define GPUSHARE_NODE_WITHDRAW_H
 
@@ -28,9 +28,9 @@ void node_withdraw_request_free(struct withdraw_request *request);
  * for the GPU and all its MIG devices; UUIDs that the node does not have (yet) are fine. Several withdrawals of one
  * device add up. `reason` is shown to users. */
 struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, size_t count, const char *reason);
-/* Ends it: what is still there is handed out again, after a look at the GPUs. */
+/* Ends it: after a look at the GPUs, the devices that still exist are allocated again. */
 void node_unwithdraw(struct node *node, struct withdrawal *withdrawal);
-/* Why this device of the node's inventory is withdrawn; NULL when it is not. */
+/* Why this device of the node's inventory is withheld; NULL when it is not. */
 const char *node_withdrawn(const struct node *node, uint32_t device);
 /* The same for any device of any GPU. */
 const char *node_withdrawn_device(const struct node *node, const char *gpu_uuid, const char *uuid);
@@ -38,7 +38,7 @@ const char *node_withdrawn_device(const struct node *node, const char *gpu_uuid,
 void node_withdrawals_looked(struct node *node);
 /* Ends the calls of clients, since the daemon stops. */
 void node_withdrawals_stop(struct node *node);
-/* Frees what is left, at the end. */
+/* Frees the rest, at the end. */
 void node_withdrawals_free(struct node *node);
 
 /* Calls `ready` once it is known who holds what: the kubelet is asked, for two seconds at most. Not when the withdrawal

@@ -38,7 +38,7 @@ enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024 /* what grpc-go accepts by default */ }
 struct rpc_server;
 struct rpc_call;
 
-/* A method. The request is valid during the handler only. The handler, or someone later, must end the call once with
+/* A method. The request is valid during the handler only. The handler, or later code, must end the call once with
  * rpc_call_finish (streams may send before). `closed` (may be NULL) tells a call that was not finished by us that the
  * peer went away: the call is gone after it returns. */
 struct rpc_method {
@@ -70,8 +70,8 @@ int rpc_server_listen_again(struct rpc_server *server, bool *again, struct gs_er
  * Everything is freed once flushed or after half a second; `done` (may be NULL) runs last. May be called by a handler. */
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *user), void *user);
 
-/* Accepts no more connections, and leaves the socket's file to whoever binds it next. Connections that are open are served
- * on, until rpc_server_stop. */
+/* Accepts no more connections, and leaves the socket's file to the process that binds it next. Connections that are
+ * open are served on, until rpc_server_stop. */
 void rpc_server_close_listener(struct rpc_server *server);
 /* The descriptors of up to `capacity` open connections, which stay the server's; how many. */
 size_t rpc_server_connections(const struct rpc_server *server, int *fds, size_t capacity);

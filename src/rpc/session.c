@@ -281,7 +281,7 @@ static void submit_trailers_only(struct rpc_call *call, unsigned http_status)
 		call->session->broken = true;
 }
 
-/* The end of a call, by whoever decides it. */
+/* Ends a call, for the handler, the peer or the session. */
 static void conclude(struct rpc_call *call, enum rpc_status status, const char *text)
 {
 	if (call->concluded)

@@ -106,7 +106,7 @@ void rpc_prefix_write(uint8_t *prefix, size_t length)
 	prefix[4] = (uint8_t)length;
 }
 
-/* Takes what is missing of the prefix. True once it is whole. */
+/* Takes the missing bytes of the prefix. True once it is whole. */
 static bool feed_prefix(struct rpc_assembler *assembler, const uint8_t **bytes, size_t *length)
 {
 	size_t missing = RPC_PREFIX_BYTES - assembler->prefix_length;

@@ -13,7 +13,7 @@ struct gs_active *gs_active_new(const struct gs_strategy *const *strategies, siz
 void gs_active_keep(const struct gs_active *active, const struct gs_config *now, struct gs_config *next);
 void gs_active_activate(struct gs_active *active, const struct gs_strategy_context *context);
 void gs_active_observe(struct gs_active *active, const char *gpu);
-/* Whether every strategy lets the device's shares be given out; the first reason why not. */
+/* Whether every strategy lets the device's shares be allocated; the first reason why not. */
 bool gs_active_ready(const struct gs_active *active, const struct gs_strategy_context *context, uint32_t device,
 		     const char **reason);
 bool gs_active_share_ready(const struct gs_active *active, const struct gs_strategy_context *context,

@@ -29,7 +29,7 @@ struct gs_strategy_node {
 	void (*rescan)(void *user);
 };
 
-/* What is in force. */
+/* The config and the plan in force. */
 struct gs_strategy_context {
 	const struct gs_config *config;
 	const struct gs_inventory *inventory;
@@ -46,7 +46,7 @@ struct gs_strategy_metric {
 	void (*tell)(const void *instance, gs_strategy_tell *tell, void *user);
 };
 
-/* What is asked of a strategy when no daemon runs: its end for good. */
+/* The input of `deactivate`, which ends a strategy for good when no daemon runs. */
 struct gs_strategy_end {
 	const char *state_dir;
 	const struct gs_config *config;
@@ -65,25 +65,26 @@ struct gs_strategy_life {
 	void *(*create)(const struct gs_strategy_node *node);
 	/* Sets what can't change as long as this program runs in `next`, a config about to be in force, to what it is. */
 	void (*keep)(const void *instance, const struct gs_config *now, struct gs_config *next);
-	/* Makes the node as this plan needs it, also when nothing of it is this strategy's any more: what is there and no longer
-	 * needed goes. Called at every change of plan; touches only what differs. */
+	/* Makes the node as this plan needs it, also when nothing of it is this strategy's any more: parts that are no
+	 * longer needed go. Called at every change of plan; touches only what differs. */
 	void (*activate)(void *instance, const struct gs_strategy_context *context);
 	/* Something happened on this GPU (its UUID), whatever it means. */
 	void (*observe)(void *instance, const char *gpu);
-	/* Whether it lets a device's shares be given out, however they are shared: what it had there before may be in the way.
-	 * `*reason` is "" or a sentence, valid until the next callback. */
+	/* Whether it lets a device's shares be allocated, however they are shared: its own leftovers there may be in
+	 * the way. `*reason` is "" or a sentence, valid until the next callback. */
 	bool (*ready)(const void *instance, const struct gs_strategy_context *context, uint32_t device,
 		      const char **reason);
 	/* The same for one share of this strategy, on a device that is ready. */
 	bool (*share_ready)(const void *instance, const struct gs_strategy_context *context,
 			    const struct gs_resource_device *on, const struct gs_share *share);
-	/* What keeps shares from being given out: a sentence each. */
+	/* The problems that keep shares from being allocated: a sentence each. */
 	void (*problems)(const void *instance, void (*say)(void *user, const char *text), void *user);
-	/* What it brought up, for the status document: a list of objects. With `usage` each has the number of its `clients` too. */
+	/* The parts that it runs on the node, for the status document: a list of objects. With `usage` each has the
+	 * number of its `clients` too. */
 	json_t *(*status)(const void *instance, const struct gs_usage *usage);
 	/* The processes on devices of this strategy. */
 	void (*clients)(const void *instance, const struct gs_usage *usage, gs_usage_client *tell, void *user);
-	/* Nothing more is done for what it brought up, which goes on without this program. */
+	/* The strategy stops looking after the parts that it runs. They go on without this program. */
 	void (*stop)(void *instance);
 	/* Once the loop has nothing left to do. */
 	void (*free)(void *instance);

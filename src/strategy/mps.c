@@ -59,7 +59,7 @@ static char *terms(const struct gs_sharing_resource *entry)
 							      : "faults are not isolated");
 }
 
-/* What is kept of an entry with each device that it shares. */
+/* The settings of an entry that each of its devices keeps. */
 struct kept {
 	bool own_servers, oversubscribe, overcommit;
 	unsigned priority;
@@ -360,7 +360,7 @@ static void work(void *user, void (*run)(const struct gs_nvml *nvml, void *of), 
 	mps->node.work(mps->node.user, run, done, of);
 }
 
-/* What runs below the root without a record of this daemon is somebody else's. */
+/* A control daemon below the root that is in no record of this daemon is another program's. */
 static bool is_needed(const struct mps *mps, const struct gs_config *config)
 {
 	GS_AUTO_FREE char *record = gs_printf("%s/mps.json", mps->node.state_dir);
@@ -470,7 +470,7 @@ static bool has_mig(void *user, const char *gpu)
 	return false;
 }
 
-/* Where the config does not fit a device, it is given to nobody, and who has it from an earlier daemon goes on. */
+/* Where the config does not fit a device, no container gets it. Containers that an earlier daemon gave it to go on. */
 static void keep_for_misfits(struct needs *needs, const struct gs_strategy_context *context)
 {
 	for (size_t i = 0; i < gs_mps_count(needs->mps->daemons); i++) {
@@ -518,7 +518,7 @@ static void observe(void *instance, const char *gpu)
 		gs_mps_look(mps->daemons, gpu);
 }
 
-/* --- what is ready --- */
+/* --- ready devices --- */
 
 static const char root_is_taken[] =
 	"another gpushare node uses flags.mpsRoot; stop it, or give this one another directory";
@@ -568,7 +568,7 @@ static bool share_ready(const void *instance, const struct gs_strategy_context *
 	return mps->daemons && gs_mps_is_share_ready(mps->daemons, key);
 }
 
-/* --- what is told --- */
+/* --- problems, status, metrics --- */
 
 struct saying {
 	void (*say)(void *user, const char *text);
@@ -759,7 +759,7 @@ static void remove_folders(const struct gs_strategy_end *end, const char *root)
 	end->say(end->user, text);
 }
 
-/* What is left below the root of now, and below the one that the record names. */
+/* The leftovers below the present root, and below the one that the record names. */
 static void deactivate(const struct gs_strategy_end *end)
 {
 	GS_AUTO_FREE char *recorded = gs_mps_recorded_root(end->state_dir);

@@ -19,7 +19,7 @@ enum { ADDRESS_SIZE = 80, BACKLOG = 64, LOOK_MS = 1000 };
 struct http_connection {
 	struct http_connection *next, **link;
 	int fd;
-	uint64_t until_ms; /* when what it does now must be done */
+	uint64_t until_ms; /* deadline of its present phase */
 };
 
 struct http_server {

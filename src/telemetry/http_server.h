@@ -1,10 +1,10 @@
 /* An HTTP server that answers GET and HEAD, on libmicrohttpd and the event loop; no thread of its own.
  *
  * Whatever clients do, it has at most HTTP_CONNECTIONS_MAX of them, HTTP_CONNECTIONS_OF_ONE from one address, and
- * HTTP_CONNECTION_BYTES for each. One that is silent for HTTP_IDLE_SECONDS is cut off, and so is one whose request is not
- * whole after HTTP_REQUEST_SECONDS or that has not taken its answer after HTTP_ANSWER_SECONDS, however busy it seems: a
- * byte now and then holds no connection. It has no TLS and asks nobody who they are: what it serves is for everybody who
- * can reach its address. */
+ * HTTP_CONNECTION_BYTES for each. One that is silent for HTTP_IDLE_SECONDS is cut off, and so is one whose request is
+ * not whole after HTTP_REQUEST_SECONDS or that has not taken its answer after HTTP_ANSWER_SECONDS, however busy it
+ * seems: a byte now and then holds no connection. It has no TLS and no authentication: every client that can reach its
+ * address gets all that it serves. */
 #ifndef GPUSHARE_TELEMETRY_HTTP_SERVER_H
 #define GPUSHARE_TELEMETRY_HTTP_SERVER_H
 

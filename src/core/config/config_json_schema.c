@@ -86,7 +86,7 @@ static json_t *type_schema(const struct gs_config_key *key)
 
 static json_t *key_schema(const struct gs_config_key *key)
 {
-	/* What is refused as a whole can only be left out, or be null. */
+	/* A section that this version refuses can only be left out, or be null. */
 	json_t *schema = key->unavailable ? json_pack("{s:s}", "type", "null") : type_schema(key);
 	if (!key->unavailable && !key->required)
 		schema = json_pack("{s:[o, {s:s}]}", "anyOf", schema, "type", "null");

@@ -368,8 +368,8 @@ static bool is_default(const struct gs_config_key *key, const struct gs_config *
 	return value.length == other.length && (!value.length || memcmp(value.data, other.data, value.length) == 0);
 }
 
-/* A flag or a variable wins over the file, so only what comes from the file is looked at. A manifest that somebody checks
- * by hand is going to be one of those files, so it is told. */
+/* A flag or a variable wins over the file, so only values from the file are checked. A user who checks a manifest by
+ * hand will install it as such a file, so the findings are reported there too. */
 static void check_trust(struct parser *p, const struct gs_config_source *source, const struct gs_config *config)
 {
 	if (!source->untrusted && !p->manifest)

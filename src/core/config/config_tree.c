@@ -412,7 +412,7 @@ static void read_stream(struct builder *b)
 	}
 }
 
-/* What YAML cannot be made of, said more clearly than its parser would. */
+/* Bytes that no YAML has: the error is clearer than the one of libyaml. */
 static bool bytes_are_text(const struct builder *b)
 {
 	if (b->length > GS_TREE_BYTES_MAX) {

@@ -436,7 +436,7 @@ static int check_version(const char *text, struct gs_error *err)
 	return FAIL(err, "unknown version \"%.80s\"; this program reads version v1", text);
 }
 
-/* What is written around a word, a number or a name means nothing; in a free text and in a path it may. */
+/* Blanks around a word, a number or a name mean nothing; in a free text and in a path they may. */
 static bool is_trimmed(enum gs_key_type type)
 {
 	return type != GS_KEY_STRING && type != GS_KEY_PATH && type != GS_KEY_PATTERN;

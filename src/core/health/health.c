@@ -74,7 +74,7 @@ static bool raise_fault(struct gs_health *health, unsigned fault, const char *te
 	bool was_healthy = health->healthy, is_new = fault & ~health->faults;
 
 	if (fault & FAULT_RESET) {
-		/* What was seen before this fault proves nothing about it: a loss may have ended unseen. */
+		/* Looks from before this fault prove nothing about it: a loss may have ended unseen. */
 		health->restarted = false;
 		health->seen_lost = false;
 	}

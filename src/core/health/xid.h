@@ -43,7 +43,7 @@ struct gs_xid_filter {
  * is an error; the filter then holds what the valid items say, so a caller may warn and go on. */
 int gs_xid_filter_parse(const char *disable, const char *enable, struct gs_xid_filter *filter, struct gs_error *err);
 bool gs_xid_filter_watches(const struct gs_xid_filter *filter, uint64_t number);
-/* Whether any check is left: false means that nobody needs to listen at all. */
+/* Whether any check is left; false: the daemon need not listen for XIDs at all. */
 bool gs_xid_filter_any(const struct gs_xid_filter *filter);
 
 #endif

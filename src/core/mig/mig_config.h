@@ -103,8 +103,9 @@ int gs_mig_config_resolve(const struct gs_mig_config *config, const struct gs_mi
 			  const struct gs_mig_node_gpu *gpus, size_t count, struct gs_mig_target *targets,
 			  struct gs_diagnostics *diags);
 
-/* After that: whether the configuration says something of this node. false: it names none of its GPUs, or it leaves out one
- * that can do MIG while the filter of one of its entries matches none. Nobody can say of such a node that it is as wanted. */
+/* After that: whether the configuration says something of this node. false: it names none of its GPUs, or it leaves out
+ * one that can do MIG while the filter of one of its entries matches none. Such a node must not be reported as
+ * configured. */
 bool gs_mig_config_is_matched(const struct gs_mig_named *named, const struct gs_mig_node_gpu *gpus, size_t count,
 			      const struct gs_mig_target *targets);
 

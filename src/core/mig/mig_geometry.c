@@ -40,8 +40,8 @@ static int compare_places(const void *left, const void *right)
 	return a->start != b->start ? (int)a->start - (int)b->start : (int)a->size - (int)b->size;
 }
 
-/* How many instances of a profile have room at once beside what is taken: of the places, in order of their ends, each
- * that is free. */
+/* How many instances of a profile have room at once beside the slices in use: of the places, in order of their ends,
+ * each that is free. */
 static uint32_t count_places(const struct gs_mig_profile *profile, uint32_t taken)
 {
 	uint32_t fits = 0;

@@ -69,7 +69,7 @@ struct gs_mig_gpu {
 struct gs_mig_compute {
 	uint32_t id;
 	uint8_t start, slices; /* compute slices of the instance, its first and how many: 1 for 1c.3g.40gb */
-	bool busy;             /* a process runs on it, or it is promised to one */
+	bool busy;             /* a process runs on it, or it is allocated to a pod */
 };
 
 struct gs_mig_instance {

@@ -12,8 +12,8 @@ struct gs_mig_name_meant {
 	uint32_t count; /* 0: the text says none */
 };
 
-/* What somebody probably meant who wrote a name as it is elsewhere, or with a count: "1g.10gb.me" of a label is 1g.10gb+me,
- * "nvidia.com/mig-1g.10gb" of a resource is 1g.10gb, "7x1g.10gb" is 1g.10gb seven times. false: no idea. */
+/* The name that a user probably meant who wrote one in another tool's form, or with a count: "1g.10gb.me" of a label is
+ * 1g.10gb+me, "nvidia.com/mig-1g.10gb" of a resource is 1g.10gb, "7x1g.10gb" is 1g.10gb seven times. false: no idea. */
 bool gs_mig_name_meant(const char *text, struct gs_mig_name_meant *meant);
 
 #endif

@@ -57,7 +57,7 @@ static bool is_wanted(const struct gs_mig_wish *wish, uint8_t profile)
 	return false;
 }
 
-/* " without GPU instance 7 (...) and GPU instance 9 (...)". With a wish: says which of them it has not. */
+/* " without GPU instance 7 (...) and GPU instance 9 (...)". With a spec: says which of them it does not contain. */
 static void say_without(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
 			const struct gs_mig_wish *wish, uint32_t blockers)
 {
@@ -98,7 +98,7 @@ static int engine_short(const struct demand *demand, const struct gs_mig_gpu *gp
 	return -1;
 }
 
-/* What is wished, and when adding what is there, but for the blockers. */
+/* The instances of the spec; when adding, also those that exist, except the blockers. */
 static struct demand demand_of(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
 			       const struct gs_mig_wish *wish, enum gs_mig_goal goal, uint32_t blockers)
 {
@@ -366,7 +366,7 @@ static uint32_t one_short(const struct sequence *s, uint8_t profile, uint32_t go
 	return 0;
 }
 
-/* What must go before this one can be created. */
+/* The instances that must go before this one can be created. */
 static uint32_t needed_for(const struct sequence *s, size_t want)
 {
 	uint32_t gone = overlapping(s, s->way->places[want]), more;

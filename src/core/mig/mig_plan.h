@@ -10,8 +10,8 @@ enum {
 };
 
 enum gs_mig_goal {
-	GS_MIG_BECOME, /* the GPU has exactly what is wished; what is idle and not wished goes */
-	GS_MIG_ADD,    /* the GPU gets what is wished beside what it has; nothing goes, idle or not */
+	GS_MIG_BECOME, /* the GPU has exactly the spec; idle instances outside it go */
+	GS_MIG_ADD,    /* the GPU gets the spec beside what it has; no instance goes, idle or not */
 };
 
 enum gs_mig_step_kind {
@@ -34,13 +34,13 @@ struct gs_mig_step {
 
 struct gs_mig_plan {
 	/* In this order each step is possible when its turn comes, if instances are created at their `place`. No step
-	 * touches a busy instance. None: the GPU is as wished. */
+	 * touches a busy instance. None: the GPU is as the spec says. */
 	struct gs_mig_step steps[GS_MIG_STEPS_MAX];
 	size_t step_count;
 	uint32_t created, destroyed;                 /* GPU instances */
 	uint32_t compute_created, compute_destroyed; /* compute instances of GPU instances that stay */
 	/* When it is impossible: which instances (positions in the layout) would have to end, the fewest busy ones and
-	 * then the fewest that do; none when the wish does not even fit on an empty GPU. And the same as sentences for
+	 * then the fewest that do; none when the spec does not even fit on an empty GPU. And the same as sentences for
 	 * a person, without a newline. */
 	uint8_t blockers[GS_MIG_INSTANCES_MAX];
 	uint8_t blocker_count;

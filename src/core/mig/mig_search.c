@@ -82,7 +82,7 @@ static bool try_kept(const struct gs_mig_instance *instance, const struct gs_mig
 	return gs_mig_compute_arrange(slices, taken, change->created, change->created_count, change->starts);
 }
 
-/* The fewest compute instances that must go for an instance to become what is wanted; false: a busy one would. */
+/* The fewest compute instances that must go for an instance to become the wanted one; false: a busy one would. */
 static bool change_compute(const struct gs_mig_instance *instance, const struct gs_mig_want *want, uint32_t slices,
 			   struct gs_mig_compute_change *best)
 {
@@ -103,7 +103,7 @@ static bool change_compute(const struct gs_mig_instance *instance, const struct 
 	return found;
 }
 
-/* The instance that is what is wanted, just there. */
+/* The instance at that very place that is the wanted one. */
 static int instance_at(const struct search *s, size_t want, size_t place)
 {
 	const struct gs_mig_placement *wanted = &profile_of(s, want)->placements[place];
@@ -196,8 +196,8 @@ static int64_t search_at(struct search *s, size_t want, size_t place, uint32_t t
 	return rest == NO_WAY ? NO_WAY : rest + s->gain[want][place];
 }
 
-/* Equal wants take rising places, so that no arrangement is looked at twice. What is best for the remaining wants then
- * depends on the first place that is allowed and the slices taken, and on nothing else that was chosen before. */
+/* Equal wants take rising places, so that no arrangement is looked at twice. The best choice for the remaining wants
+ * then depends only on the first allowed place and on the slices in use. */
 static int64_t search(struct search *s, size_t want, size_t first_place, uint32_t taken, uint32_t free_slices)
 {
 	if (free_slices < s->slices_left[want] || first_place + s->equal_left[want] > s->place_count[want])
@@ -206,7 +206,7 @@ static int64_t search(struct search *s, size_t want, size_t first_place, uint32_
 	if (s->known[at / 64] >> at % 64 & 1)
 		return s->best[at];
 	int64_t best = want == s->count ? worth_of(s, taken) : NO_WAY;
-	/* What is best from the next place on is known already, or will be of use to another way. */
+	/* The best choice from the next place on is known already, or another way will need it too. */
 	size_t end = want == s->count ? 0 : s->again[want] ? first_place + 1 : s->place_count[want];
 	for (size_t place = first_place; place < end; place++) {
 		int64_t worth = search_at(s, want, place, taken, free_slices);

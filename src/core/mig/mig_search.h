@@ -13,7 +13,7 @@ struct gs_mig_compute_change {
 };
 
 struct gs_mig_way {
-	struct gs_mig_want wants[GS_MIG_INSTANCES_MAX]; /* those of the wish, in an order of their own */
+	struct gs_mig_want wants[GS_MIG_INSTANCES_MAX]; /* those of the spec, in the search's own order */
 	struct gs_mig_placement places[GS_MIG_INSTANCES_MAX];
 	int stays[GS_MIG_INSTANCES_MAX]; /* the instance of the layout that becomes this one; -1: a new one */
 	struct gs_mig_compute_change changes[GS_MIG_INSTANCES_MAX]; /* of those that stay */

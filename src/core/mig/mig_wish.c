@@ -247,7 +247,7 @@ int gs_mig_wish_add(const struct gs_mig_gpu *gpu, const char *name, uint32_t cou
 	return add(gpu, name, GS_MIG_ANYWHERE, count, wish, err);
 }
 
-/* Nobody asked for that number of GPU instances: it is what the compute instances come to. */
+/* The user did not name that number of GPU instances: it follows from the compute instances. */
 static int fail_too_many_parts(const struct gs_mig_gpu *gpu, const struct gs_mig_wish *wish, uint8_t profile,
 			       uint32_t count, struct gs_error *err)
 {

@@ -1,4 +1,4 @@
-/* Instances that somebody wants on a GPU, and how people write them. */
+/* The spec of a GPU: the instances that a user wants on it, and the notation for them. */
 #ifndef GPUSHARE_CORE_MIG_WISH_H
 #define GPUSHARE_CORE_MIG_WISH_H
 
@@ -11,7 +11,7 @@ struct gs_mig_want {
 	uint8_t profile;                     /* position in gs_mig_gpu.profiles */
 	int8_t start;                        /* memory slice, or GS_MIG_ANYWHERE */
 	uint8_t compute[GS_MIG_COMPUTE_MAX]; /* compute slices of each, largest first */
-	uint8_t compute_count;               /* 0 only in the wish of a layout */
+	uint8_t compute_count;               /* 0 only in the spec made of a layout */
 };
 
 /* What a GPU should have, or get in addition. Start with {0}. */
@@ -43,7 +43,7 @@ bool gs_mig_want_same(const struct gs_mig_want *a, const struct gs_mig_want *b);
 /* The same wants, in any order. */
 bool gs_mig_wish_same(const struct gs_mig_wish *a, const struct gs_mig_wish *b);
 
-/* What the layout is, as a wish; instances of unknown profiles are left out. */
+/* The layout as a spec; instances of unknown profiles are left out. */
 void gs_mig_wish_from_layout(const struct gs_mig_gpu *gpu, const struct gs_mig_layout *layout,
 			     struct gs_mig_wish *wish);
 

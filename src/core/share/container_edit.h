@@ -1,4 +1,5 @@
-/* What a container gets: collected by the strategies and the device plugin, rendered by whoever prepares it. */
+/* The edits to a container. The strategies and the device plugin collect them; the device plugin or a CDI spec renders
+ * them. */
 #ifndef GPUSHARE_CORE_CONTAINER_EDIT_H
 #define GPUSHARE_CORE_CONTAINER_EDIT_H
 

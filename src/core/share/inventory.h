@@ -51,8 +51,8 @@ struct gs_device {
 	unsigned gi_cap, ci_cap;
 };
 
-/* Ordered by NVML index. Every GPU has a device of its own, also one with MIG enabled (what is published is the
- * plan's choice); its MIG devices follow it. `link_score[a * gpu_count + b]` is how well two GPUs talk: NVIDIA's pair
+/* Ordered by NVML index. Every GPU has a device of its own, also one with MIG enabled (the plan chooses which devices
+ * are published); its MIG devices follow it. `link_score[a * gpu_count + b]` is how well two GPUs talk: NVIDIA's pair
  * scores (cross-CPU 10, same CPU 20, host bridge 30, several switches 40, one switch 50, same board 60, plus 100 for
  * each NVLink); 0 on the diagonal; NULL: not known. Owns its arrays. */
 struct gs_inventory {

@@ -16,7 +16,7 @@
 struct claim {
 	const struct gs_strategy *strategy;
 	const struct gs_sharing *sharing;
-	const struct gs_sharing_resource *entry; /* NULL: nobody so far */
+	const struct gs_sharing_resource *entry; /* NULL: no entry so far */
 	struct claim *next;                      /* of another entry that has a part of the device; owned */
 };
 
@@ -121,7 +121,7 @@ static int plan_name_devices(const struct gs_config *config, const struct gs_inv
 	return 0;
 }
 
-/* What is alike: whole GPUs, or a profile on one GPU model. */
+/* Devices that are alike: whole GPUs, or one MIG profile on one GPU model. */
 static bool same_kind(const struct gs_inventory *inventory, const struct gs_device *a, const struct gs_device *b)
 {
 	if (a->mig != b->mig)
@@ -205,7 +205,7 @@ static void plan_make_uniform(const struct gs_inventory *inventory, struct plan_
 	}
 }
 
-/* What MIG keeps from being published as somebody may expect. */
+/* Notes about GPUs that are not published as a user may expect, because of MIG. */
 static void note_gpus(const struct gs_config *config, const struct gs_inventory *inventory, struct plan_notes *notes)
 {
 	static const char *const strategy_names[] = {
@@ -291,7 +291,7 @@ static void refuse_claim(const struct gs_config *config, const struct claim *the
 			       : "");
 }
 
-/* A device that another entry has already, and that can't be divided, is given to nobody. */
+/* Two entries claim a device that can't be divided: neither gets it. */
 static void claim_entry(const struct gs_config *config, const struct gs_inventory *inventory,
 			const struct plan_base_name *names, const struct claim *mine, struct claim *claims,
 			struct gs_plan *plan)
@@ -379,7 +379,7 @@ static void trim(struct gs_plan *plan)
 	}
 }
 
-/* What was planned last would make the list longer than a kubelet takes. */
+/* The last planned shares would make the list longer than a kubelet takes. */
 static void leave_out(struct gs_plan *plan, struct gs_resource *resource, const struct gs_inventory *inventory,
 		      uint32_t device)
 {
@@ -534,7 +534,7 @@ static void withhold_without_nodes(const struct gs_config *config, const struct 
 	}
 }
 
-/* Says which devices are not published, or not given out, and why; of the first ones in full. */
+/* Notes which devices are not published or are withheld, and why; the first ones in full. */
 static void note_reasons(const struct gs_inventory *inventory, char *const *reasons, const char *what,
 			 struct gs_plan *plan)
 {
@@ -566,7 +566,8 @@ static size_t count_misfits(const struct gs_plan *plan)
 	return count;
 }
 
-/* Publishes all that fits: what is found not to fit takes all of its device out, and then the rest is looked at again. */
+/* Publishes all shares that fit. Where one does not fit, all shares of its device are left out, and the rest is planned
+ * again. */
 static int publish_what_fits(const struct gs_inventory *inventory, const struct gs_strategy *const *strategies,
 			     size_t strategy_count, const struct plan_base_name *names, const struct claim *claims,
 			     struct gs_plan *plan, struct gs_error *err)

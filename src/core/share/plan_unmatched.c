@@ -1,4 +1,5 @@
-/* What a configuration names and a node does not have: nothing that somebody wrote is ignored in silence. */
+/* Names in a configuration that match nothing on the node: each gets a note, so that no line of a config is ignored in
+ * silence. */
 #include <stdio.h>
 #include <string.h>
 

@@ -22,8 +22,8 @@ static void *grow(void *items, size_t wanted, size_t *capacity, size_t size)
 	return gs_reallocarray(items, *capacity, size);
 }
 
-/* From the beginning behind "GPU-" and the end, where UUIDs differ; what a peer looks up is never inserted, so nobody can
- * make it slow. */
+/* From the beginning behind "GPU-" and the end, where UUIDs differ; an id that a peer looks up is never inserted, so no
+ * peer can make the table slow. */
 static inline uint32_t hash(const char *bytes, size_t length)
 {
 	uint64_t begin = 0, end = 0;

@@ -41,8 +41,8 @@ struct gs_resource_device {
 	void *kept; /* what its strategy keeps of its entry, in one piece of memory; owned */
 };
 
-/* What is published under one name. Devices are in the inventory's order, shares by device, then replica. Owns its
- * arrays. */
+/* One resource: the shares that are published under one name. Devices are in the inventory's order, shares by device,
+ * then replica. Owns its arrays. */
 struct gs_resource {
 	char name[GS_RESOURCE_NAME_MAX + 1]; /* "nvidia.com/gpu", "nvidia.com/gpu.shared" */
 	struct gs_share *shares;
@@ -60,11 +60,11 @@ struct gs_resource {
 struct gs_plan {
 	struct gs_resource *resources; /* in the order of their first device */
 	size_t resource_count;
-	char **notes; /* sentences: what could not be published or given out as the config wants it, and why */
+	char **notes; /* sentences: which shares are left out or withheld against the config, and why */
 	size_t note_count;
 	/* By device of the inventory, with NULL for the others; NULL where there is none. */
 	char **misfits;  /* why it is not published */
-	char **withheld; /* why its shares can't be given out */
+	char **withheld; /* why its shares are withheld */
 	size_t device_count;
 	char **unmatched; /* sentences: what the config names and this node does not have */
 	size_t unmatched_count;
@@ -104,19 +104,19 @@ struct gs_strategy {
  *
  * A GPU is published as resources.gpus says (first pattern that matches its name), else as nvidia.com/gpu. With
  * migStrategy none, MIG devices are left out; with single they are published like GPUs (resources.mig, else
- * nvidia.com/gpu), with mixed as resources.mig says, else as nvidia.com/mig-<profile>, and a GPU with MIG enabled is not
- * published itself. Single promises that all devices of one name are alike: of several kinds (whole GPUs, a profile on a
- * GPU model) the one that has the most memory is published, and a note tells what is left out. `strategies` holds the ones this build can run, exclusive first. A device that a sharing entry
- * names goes to that entry, under its `rename`, or name.shared with renameByDefault; what is left stays exclusive under
- * its own name.
+ * nvidia.com/gpu), with mixed as resources.mig says, else as nvidia.com/mig-<profile>, and a GPU with MIG enabled is
+ * not published itself. Single promises that all devices of one name are alike: of several kinds (whole GPUs, a profile
+ * on a GPU model) the one that has the most memory is published, and a note tells what is left out. `strategies` holds
+ * the ones this build can run, exclusive first. A device that a sharing entry names goes to that entry, under its
+ * `rename`, or name.shared with renameByDefault; what is left stays exclusive under its own name.
  *
- * What does not fit takes only itself. A device is not published (gs_plan_misfit) where two entries claim it, where its
- * strategy finds that the hardware can't do it, or where it would make a list too long. Its shares are published and must
- * not be given out (gs_plan_withheld) where a container could not get its device nodes. `notes` says all of it, `unmatched`
- * what the config names and this node does not have (it may come by hot-plug).
+ * A device that does not fit costs only itself. A device is not published (gs_plan_misfit) where two entries claim it,
+ * where its strategy finds that the hardware can't do it, or where it would make a list too long. Its shares are
+ * published and withheld (gs_plan_withheld) where a container could not get its device nodes. `notes` says all of it,
+ * `unmatched` what the config names and this node does not have (it may come by hot-plug).
  *
- * Errors: a sharing section that no strategy runs; a name that is too long. On failure `plan` is untouched; what it held
- * before is never freed. */
+ * Errors: a sharing section that no strategy runs; a name that is too long. On failure `plan` is untouched; what it
+ * held before is never freed. */
 int gs_plan_build(const struct gs_config *config, const struct gs_inventory *inventory,
 		  const struct gs_strategy *const *strategies, size_t strategy_count, struct gs_plan *plan,
 		  struct gs_error *err);
@@ -129,8 +129,8 @@ const char *gs_plan_misfit(const struct gs_plan *plan, uint32_t device);
 /* Why no container can get this device of the inventory; NULL: it can. */
 const char *gs_plan_withheld(const struct gs_plan *plan, uint32_t device);
 
-/* Calls `say` with a sentence for each GPU whose compute mode, which somebody else set, does not let its shares be used:
- * of several shares by turns EXCLUSIVE_PROCESS lets one process in, and PROHIBITED none. */
+/* Calls `say` with a sentence for each GPU whose compute mode, set by another program, keeps its shares from being
+ * used: with several time-sliced shares EXCLUSIVE_PROCESS lets one process in, and PROHIBITED none. */
 void gs_plan_modes(const struct gs_plan *plan, const struct gs_inventory *inventory,
 		   void (*say)(void *user, const char *text), void *user);
 

@@ -1,4 +1,4 @@
-/* Joins processes to shares, and sees to it that what is told adds up. */
+/* Joins processes to shares, so that the figures of a GPU add up to its whole. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -227,7 +227,7 @@ void gs_usage_balance(uint64_t total, uint64_t idle, uint64_t *parts, size_t cou
 	}
 	uint64_t most = total - attributed;
 	idle = idle < most ? idle : most;
-	/* What rounding took from parts is nobody's, and in use. */
+	/* The bytes that rounding took from the parts are in use, and count for no share. */
 	if (sum > total)
 		idle = 0;
 	balance->total.value = total;

@@ -43,7 +43,7 @@ struct gs_mig_sample {
 
 struct gs_gpu_sample {
 	int64_t at_ms;  /* when it was read: CLOCK_MONOTONIC */
-	unsigned valid; /* enum gs_sample_valid; what is not set is not known */
+	unsigned valid; /* enum gs_sample_valid; a figure whose bit is not set is not known */
 	/* The driver's own share counts as total, and is neither used nor free. */
 	uint64_t memory_used_bytes, memory_free_bytes, memory_total_bytes;
 	uint32_t utilization_percent, temperature_c, power_mw;

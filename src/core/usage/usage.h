@@ -1,13 +1,14 @@
-/* Who uses what: a snapshot of a node, as plain values. Everything that tells of use (status, metrics, MPS clients, what stands in
- * the way of a MIG change) reads it, and nothing collects by itself.
+/* Who uses what: a snapshot of a node, as plain values. Every report of use (status, metrics, MPS clients, the
+ * processes in the way of a MIG change) reads it, and none collects figures by itself.
  *
  *     gs_usage_begin(&usage, &plan, &inventory, now);   // all shares, and nothing known of them
  *     ... the caller fills in health, pods and allocations ...
  *     gs_usage_attribute(&usage, samples);              // processes, and whom they count for
  *     gs_usage_free(&usage);
  *
- * A figure says where it comes from and when it was read; one that nobody tells is unknown, which is not 0. The snapshot refers to
- * the plan, the inventory, the samples and the texts that it was made from, so it lives no longer than these. Pure. */
+ * A figure says where it comes from and when it was read; one without a source is unknown, which is not 0. The snapshot
+ * refers to the plan, the inventory, the samples and the texts that it was made from, so it lives no longer than these.
+ * Pure. */
 #ifndef GPUSHARE_CORE_USAGE_USAGE_H
 #define GPUSHARE_CORE_USAGE_USAGE_H
 
@@ -29,10 +30,10 @@ enum {
 };
 
 enum gs_usage_source {
-	GS_SOURCE_UNKNOWN, /* nobody tells: the value means nothing */
+	GS_SOURCE_UNKNOWN, /* no source: the value means nothing */
 	GS_SOURCE_NVML,    /* the driver */
 	GS_SOURCE_PROCESSES, /* the sum of what the driver tells of processes, each counted for a share that it names itself */
-	GS_SOURCE_REST, /* what is left of the driver's figure for the whole */
+	GS_SOURCE_REST, /* the rest of the driver's figure for the whole */
 };
 
 struct gs_figure {
@@ -43,7 +44,7 @@ struct gs_figure {
 
 struct gs_usage_time {
 	int64_t ms;      /* CLOCK_MONOTONIC, for ages */
-	int64_t seconds; /* since the epoch, for what is on record */
+	int64_t seconds; /* since the epoch, from the record of allocations */
 };
 
 /* What a GPU has, and where it went: attributed + unattributed + idle = total, exactly. Either all of it is known, or nothing. */
@@ -73,7 +74,7 @@ struct gs_usage_claim {
 struct gs_usage_share {
 	const struct gs_share *share;
 	uint32_t group;
-	bool healthy;   /* can be given out */
+	bool healthy;   /* can be allocated */
 	bool contested; /* processes of several containers name it, and at most one is right: none counts for it */
 	int64_t allocated_seconds; /* when it was last given to a container, as is on record; 0: never */
 	const struct gs_pod_holder *pods;
@@ -92,9 +93,9 @@ struct gs_usage_group {
 };
 
 struct gs_usage_device {
-	bool healthy;         /* its shares can be given out */
+	bool healthy;         /* its shares can be allocated */
 	const char *reason;   /* why not; "" */
-	const char *cordoned; /* why it is withdrawn for now; NULL: it is not */
+	const char *cordoned; /* why it is withheld for now; NULL: it is not */
 	struct gs_figure memory_used_bytes;
 };
 
@@ -147,7 +148,7 @@ void gs_usage_balance(uint64_t total, uint64_t idle, uint64_t *parts, size_t cou
 enum gs_usage_holder {
 	GS_HELD_BY_NOBODY, /* as far as is known */
 	GS_HELD_BY_POD,    /* share->pods[0], says the kubelet */
-	GS_HELD_LATELY,    /* a container to which it was given a short while ago, of which nobody tells */
+	GS_HELD_LATELY,    /* a container that got it lately, which the kubelet does not name */
 };
 enum gs_usage_holder gs_usage_holder(const struct gs_usage *usage, const struct gs_usage_share *share);
 

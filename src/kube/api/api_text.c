@@ -92,7 +92,7 @@ static int type_of(const char *name)
 	return -1;
 }
 
-/* Kubernetes' are decimal numbers. What is taken here can stand in a URL as it is. */
+/* The resource versions of Kubernetes are decimal numbers. A text accepted here can stand in a URL unescaped. */
 static bool is_version(const char *text)
 {
 	size_t length = text ? strlen(text) : 0;

@@ -24,7 +24,7 @@ int api_lines_add(struct api_lines *lines, const void *bytes, size_t length);
 /* The next complete line without its end, NUL-terminated in place and valid until the next call; NULL when there is
  * none. Empty lines are passed over. */
 char *api_lines_next(struct api_lines *lines, size_t *length);
-/* Drops what is there. */
+/* Drops the collected text. */
 void api_lines_free(struct api_lines *lines);
 
 enum api_event_type { API_ADDED, API_MODIFIED, API_DELETED, API_BOOKMARK, API_ERROR };

@@ -354,7 +354,7 @@ int gs_cdi_remove(const char *dir, const char *class_name, bool *removed, struct
 	*removed = false;
 	if (look(path, &there, &before, err) < 0)
 		return -1;
-	if (there && !before) { /* somebody else's by now, and what was put aside is older */
+	if (there && !before) { /* another program made it since, and the file put aside is older */
 		unlink(aside);
 		return 0;
 	}

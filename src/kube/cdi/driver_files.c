@@ -134,7 +134,7 @@ static bool ends_with(const char *text, const char *end)
 	return length > wanted && !strcmp(text + length - wanted, end);
 }
 
-/* A link of the folder to one of the libraries: made in the container, or mounted where nobody makes links. */
+/* A link of the folder to one of the libraries: made in the container by the hook, or mounted where no hook runs. */
 static void add_library_link(struct gs_driver_files *files, const struct gs_driver_places *places, const char *path,
 			     const char *inside, const char *real)
 {

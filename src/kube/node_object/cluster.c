@@ -91,7 +91,7 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 	/* A server that sends what was not asked for is not believed. */
 	if (!name || strcmp(name, cluster->node_name) != 0)
 		return false;
-	if (cluster->stopping) /* whoever listened may be gone */
+	if (cluster->stopping) /* the watch's owner may be gone */
 		return true;
 	log_connected(cluster);
 	if (type == API_DELETED) {
@@ -259,7 +259,7 @@ void cluster_get_state(const struct cluster *cluster, struct cluster_state *stat
 	cluster_writes_state(cluster, state);
 	if (cluster->watch_problem)
 		state->problem = cluster->watch_problem;
-	/* A server that is stopped keeps its connections; what it does not answer tells. */
+	/* A server that is stopped keeps its connections; only its silence shows it. */
 	if (strcmp(state->state, "Watching") == 0 && cluster_unanswered(cluster))
 		state->state = "Retrying";
 }

@@ -26,10 +26,10 @@ struct cluster_options {
 /* Begins to connect. -1 when libcurl or the credentials are missing; an API server that is away is not an error. */
 int cluster_start(uv_loop_t *loop, const struct cluster_options *options, struct cluster **cluster,
 		  struct gs_error *err);
-/* Gives up what is under way, but says first, for two seconds at most, that no condition is known any more. Calls back nobody.
- * The loop must run until the memory has gone. */
+/* Gives up the requests under way, but first sets the conditions to unknown, for two seconds at most. Makes no
+ * callbacks. The loop must run until the memory has gone. */
 void cluster_stop(struct cluster *cluster);
-/* The same without last words: somebody else looks after the node from now on. */
+/* The same without that last request: another daemon looks after the node from now on. */
 void cluster_close(struct cluster *cluster);
 
 /* Takes back all that the daemon ever said about the node: labels and annotations of its managers, its conditions, and its
@@ -59,14 +59,14 @@ struct cluster_metadata {
 	size_t annotation_count;
 };
 
-/* The complete set of labels and annotations that `manager` wants on the node: what it set before and no longer names is
- * removed (server-side apply with this field manager). Each room that labels uses a manager of its own: "gpushare" for
- * the features' labels, "gpushare-mig" for MIG's state. Copied; the same set again costs no request. Sets by someone
- * else of the same keys are overwritten. */
+/* The complete set of labels and annotations that `manager` wants on the node: keys that it set before and no longer
+ * names are removed (server-side apply with this field manager). Each room that labels uses a manager of its own:
+ * "gpushare" for the features' labels, "gpushare-mig" for MIG's state. Copied; the same set again costs no request.
+ * Values that another writer sets for the same keys are overwritten. */
 void cluster_set_metadata(struct cluster *cluster, const char *manager, const struct cluster_metadata *metadata);
 enum { CLUSTER_MANAGERS_MAX = 4 };
-/* While `leave`, labels, annotations and the NodeFeature object stay as they are, also where somebody else changes them; what
- * is set meanwhile is sent afterwards. */
+/* While `leave`, labels, annotations and the NodeFeature object stay as they are, also where another writer changes
+ * them; sets made meanwhile are sent afterwards. */
 void cluster_leave_metadata(struct cluster *cluster, bool leave);
 
 /* The same labels as a NodeFeature object of Node Feature Discovery, whose master puts them on the node: the object

@@ -44,7 +44,7 @@ static void on_answer(void *user, const struct api_reply *reply)
 		uv_stop(&cleaning->loop);
 }
 
-/* Nobody let us write such objects: there is none of ours. */
+/* RBAC does not allow us to write such objects, so there is none of ours. */
 static void on_feature_removed(void *user, const struct api_reply *reply)
 {
 	const struct api_reply nothing = {.status = 404, .body = "", .problem = ""};

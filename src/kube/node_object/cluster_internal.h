@@ -44,7 +44,7 @@ struct managed {
 	json_t *sent;
 	bool unavailable;           /* no CRD or no right, and no problem: asked for now and then */
 	uint64_t delivered_version; /* resourceVersion of the Node after our change */
-	unsigned overwritten;       /* times in a row that someone else changed it */
+	unsigned overwritten;       /* times in a row that another writer changed it */
 	uint64_t overwritten_ms;
 };
 
@@ -103,7 +103,7 @@ struct cluster {
 	uv_timer_t work_timer;
 };
 
-/* cluster_write.c: sends what is due, and sees to it that it is called again for what is not. */
+/* cluster_write.c: sends the writes that are due, and sets a timer for those that are not. */
 void cluster_work(struct cluster *cluster);
 /* The API server is back, or lets us watch: nothing waits any longer that failed for want of either. */
 void cluster_hurry(struct cluster *cluster);
@@ -119,8 +119,8 @@ void cluster_free_writes(struct cluster *cluster);
 
 /* All conditions are to be sent again, for their heartbeat. */
 void cluster_say_again(struct cluster *cluster);
-/* The last words: nobody looks after the node any more, so no condition is known. False when there is nothing to say. When
- * that is delivered, or refused, cluster_close is called. */
+/* The last request: no daemon looks after the node any more, so every condition becomes unknown. False when there is no
+ * condition to write. Calls cluster_close once the API server has accepted or refused it. */
 bool cluster_say_unknown(struct cluster *cluster);
 /* Whether a change of the node had no answer at all. */
 bool cluster_unanswered(const struct cluster *cluster);

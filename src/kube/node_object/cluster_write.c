@@ -22,7 +22,7 @@ enum {
 	REASON_BYTES_MAX = 128,
 	CONDITION_MESSAGE_BYTES_MAX = 4096,
 	FORGET_MS = 10 * 60 * 1000, /* an event is recorded again, a label's fight is over */
-	FIGHT_TRIES = 3,            /* until it is said that someone else sets our labels */
+	FIGHT_TRIES = 3,            /* until a message says that another writer sets our labels */
 	FIGHT_WAIT_MAX_MS = 10 * 60 * 1000,
 	BREATH_MS = 20,
 	DENIALS_MAX = 6,                /* until a right is believed to be missing */
@@ -134,7 +134,7 @@ static void on_work_timer(uv_timer_t *timer)
 	cluster_work(timer->data);
 }
 
-/* What is said in one breath goes in one request. */
+/* Changes made in one turn of the loop go in one request. */
 static void work_soon(struct cluster *cluster)
 {
 	if (cluster->api && (!uv_is_active((uv_handle_t *)&cluster->work_timer) ||
@@ -217,7 +217,7 @@ static void on_metadata(void *user, const struct api_reply *reply)
 	struct cluster_job *job = user;
 	struct cluster *cluster = job->cluster;
 	struct managed *managed = &cluster->managed[job - cluster->jobs];
-	if (cluster->stopping) { /* whoever wanted it may be gone */
+	if (cluster->stopping) { /* the owner may be gone */
 		free_json(&managed->sent);
 		job_done(job);
 		return;
@@ -252,7 +252,7 @@ static void on_metadata(void *user, const struct api_reply *reply)
 		if (managed->path)
 			managed->answered(managed->user, true);
 	}
-	/* The watch may have told of a change by someone else before this answer came. */
+	/* The watch may have reported another writer's change before this answer came. */
 	cluster_check_managed(cluster);
 }
 
@@ -609,7 +609,7 @@ void cluster_work(struct cluster *cluster)
 void cluster_hurry(struct cluster *cluster)
 {
 	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++) {
-		/* What else a server has answered, it would answer again. */
+		/* Hurries only the jobs that may: the API server would refuse the others again. */
 		if (cluster->jobs[i].attempt == 0 || !cluster->jobs[i].may_hurry)
 			continue;
 		cluster->jobs[i].attempt = 0;
@@ -629,7 +629,7 @@ void cluster_start_over(struct cluster *cluster)
 	for (size_t i = 0; i < cluster->managed_count; i++)
 		free_json(&cluster->managed[i].delivered);
 	cluster_forget_versions(cluster);
-	/* What was refused of the old Node is not of this one. */
+	/* A refusal about the old Node object says nothing about this one. */
 	for (size_t i = 0; i < CLUSTER_JOBS_MAX; i++) {
 		cluster->jobs[i].attempt = cluster->jobs[i].denials = 0;
 		cluster->jobs[i].not_before_ms = 0;

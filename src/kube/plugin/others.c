@@ -80,7 +80,8 @@ static bool is_gpu_plugin_name(const char *name)
 	return strncasecmp(name, "nvidia", 6) == 0 && name[6] != '.';
 }
 
-/* Whether somebody listens at other->path, and who by the kernel's word. A socket that was left behind refuses. */
+/* Whether a process listens at other->path, and which one, as the kernel reports it. A socket that was left behind
+ * refuses. */
 static bool connect_to(struct kube_other *other)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};

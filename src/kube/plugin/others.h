@@ -30,9 +30,9 @@ struct kube_others {
 	GS_VEC(struct kube_other) items; /* sorted by path */
 };
 
-/* The sockets of FOLDER that somebody else listens at. `kubelet` is the kubelet's own and is left out, as are ours: those
- * that this process listens at. A process that has the driver's management library or its control node open has GPUs
- * (`proc` is "/proc"), and so has a socket with a name as NVIDIA's and Google's plugins give it: "nvidia-*",
+/* The sockets of FOLDER at which another process listens. `kubelet` is the kubelet's own and is left out, as are ours:
+ * those that this process listens at. A process that has the driver's management library or its control node open has
+ * GPUs (`proc` is "/proc"), and so has a socket with a name as NVIDIA's and Google's plugins give it: "nvidia-*",
  * "nvidiaGPU-*". Works on files: not for the loop's thread. */
 void kube_others_find(const char *folder, const char *kubelet, const char *proc, struct kube_others *others);
 void kube_others_free(struct kube_others *others);

@@ -18,7 +18,7 @@
 struct kube_view {
 	const struct gs_resource *resource;
 	const struct gs_inventory *inventory;
-	/* Whether a share (its position in the resource, which is on `on`) can be given out. */
+	/* Whether a share (its position in the resource, which is on `on`) can be allocated. */
 	bool (*share_healthy)(const void *user, const struct gs_resource *resource, const struct gs_resource_device *on,
 			      uint32_t share);
 	const void *user;
@@ -43,7 +43,8 @@ int kube_plugin_start(uv_loop_t *loop, const char *directory, const char *kubele
 /* Stops serving and removes the socket; frees the plugin in the loop's own time, then calls `done` (may be NULL). */
 void kube_plugin_stop(struct kube_plugin *plugin, void (*done)(void *user), void *user);
 
-/* Registers no more and accepts no more connections; what is open is answered on. The socket's file is the next daemon's. */
+/* Registers no more and accepts no more connections; open ones are still answered. The socket's file is the next
+ * daemon's. */
 void kube_plugin_retire(struct kube_plugin *plugin);
 /* The descriptors of the kubelet's open connections, which stay the plugin's; how many. */
 size_t kube_plugin_connections(const struct kube_plugin *plugin, int *fds, size_t capacity);
@@ -58,8 +59,8 @@ void kube_plugin_update(struct kube_plugin *plugin, const struct kube_view *view
  * exists a moment before it listens, 10 s at most. */
 void kube_plugin_register(struct kube_plugin *plugin);
 
-/* Whether our socket's file was deleted a moment ago and nobody listens in its place yet, as when another plugin is about to
- * make its own there. Half a second later it is not. */
+/* Whether our socket's file was deleted a moment ago and no process listens in its place yet, as when another plugin is
+ * about to make its own there. Half a second later it is not. */
 bool kube_plugin_is_away(struct kube_plugin *plugin);
 
 /* Whether our socket file is still the one we bound; if not, binds anew. -1 when that fails: with EADDRINUSE when

@@ -37,7 +37,7 @@ struct kube_plugin {
 	unsigned retries; /* in a row */
 	bool registered;
 	char problem[sizeof((struct gs_error *)0)->text]; /* why it is not registered; "" */
-	bool retired;                                     /* another daemon registers; what is open is answered on */
+	bool retired;                                     /* another daemon registers; open calls are served on */
 	bool stopping;
 	void (*stopped)(void *user);
 	void *stopped_user;

@@ -1,6 +1,6 @@
 /* Which pod holds which device: a client of the kubelet's pod-resources API (v1, List), on its socket
- * pod-resources/kubelet.sock. The kubelet tells every client of the node together at most 100 times a second, so this one
- * asks rarely, keeps what it heard, and lets those who ask meanwhile wait for the same answer. */
+ * pod-resources/kubelet.sock. The kubelet tells every client of the node together at most 100 times a second, so this
+ * one asks rarely, keeps the last answer, and lets callers that ask meanwhile wait for the same one. */
 #ifndef GPUSHARE_KUBE_POD_RESOURCES_H
 #define GPUSHARE_KUBE_POD_RESOURCES_H
 
@@ -64,7 +64,8 @@ enum kube_pods_state {
 /* Calls `done` once there is an answer, or none can be had: never within this call, KUBE_PODS_TIMEOUT_MS later at most. */
 typedef void kube_pods_done(void *user);
 void kube_pods_refresh(struct kube_pods *pods, kube_pods_done *done, void *user);
-/* What was heard last, valid until the loop turns. `problem` is "" unless it failed. The table is empty unless known. */
+/* The kubelet's last answer, valid until the loop turns. `problem` is "" unless it failed. The table is empty unless
+ * known. */
 enum kube_pods_state kube_pods_get(const struct kube_pods *pods, const struct kube_pod_table **table,
 				   const char **problem);
 /* When that was, on the loop's clock in milliseconds. */
