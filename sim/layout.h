@@ -29,7 +29,7 @@ struct sim_state {
 	uint32_t fault_count;  /* rules in use; read without the lock */
 	uint32_t event_futex;  /* low half of event_sequence; waiters sleep on it */
 	uint32_t boards;       /* boards ever plugged: feeds the next UUID */
-	uint32_t client_slots; /* slots ever used: nobody need look at the rest */
+	uint32_t client_slots; /* slots ever used: readers skip the rest */
 	uint32_t reserved;
 	uint64_t event_sequence;
 	union {
@@ -100,8 +100,9 @@ bool sim_has_clients(const struct sim_state *state, uint32_t gpu, uint32_t gpu_i
 /* The multiprocessors of a compute instance, per mille of the GPU's. */
 uint32_t sim_mig_share_permille(const struct sim_gpu *gpu, const struct sim_mig_gi *gi, const struct sim_mig_ci *ci);
 
-/* pids.c. Each handle that holds a slot tells which process it is; the process of a slot, as this one sees it: the number that it
- * gave itself where the kernel does not tell. The file is made with the node, before anybody joins. */
+/* pids.c. Each handle that holds a slot tells which process it is; the process of a slot, as this one sees it: the
+ * number that it gave itself where the kernel does not tell. The file is made with the node, before any process
+ * joins. */
 void sim_pid_take(const struct sim_node *node, int slot);
 void sim_pid_drop(const struct sim_node *node, int slot);
 int32_t sim_pid_of(const struct sim_node *node, int slot);

@@ -398,7 +398,7 @@ int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err)
 	/* What the InfoROM keeps (aggregate counters, remapped rows, the ECC mode) stays. */
 	board->ecc_double_volatile = board->ecc_single_volatile = 0;
 	board->ecc_off = board->ecc_off_pending;
-	/* What the driver was told goes with its state of the board. */
+	/* The driver's settings go with its state of the board. */
 	board->power_limit_mw = sim_models[board->model].power_limit_mw;
 	board->timeslice = 0;
 	board->clock_sm_applied = board->clock_memory_applied = 0;

@@ -32,7 +32,7 @@ struct sim_mig {
 	struct sim_mig_gi gis[SIM_MIG_INSTANCES_MAX]; /* by id */
 };
 
-/* Which of the free places a new instance takes when nobody says. */
+/* Which of the free places a new instance takes when the caller names none. */
 enum sim_mig_choice {
 	SIM_MIG_AS_DRIVER, /* where the fewest placements of profiles of its size and above are lost; what was seen of drivers */
 	SIM_MIG_LOWEST,
@@ -59,7 +59,7 @@ nvmlReturn_t sim_mig_destroy(struct sim_node *node, const struct sim_mig_name *i
 nvmlReturn_t sim_mig_create_compute(struct sim_node *node, const struct sim_mig_name *instance, uint32_t profile,
 				    const uint32_t *start, struct sim_mig_name *made);
 nvmlReturn_t sim_mig_destroy_compute(struct sim_node *node, const struct sim_mig_name *compute);
-/* What a reset of the board does: all instances are gone and the pending mode is in force. EBUSY while it has clients. */
+/* Resets the board: all instances are gone and the pending mode is in force. EBUSY while it has clients. */
 int sim_gpu_reset(struct sim_node *node, uint32_t gpu, struct gs_error *err);
 
 /* A layout in words: "3g.40gb,1g.10gb@6", in the order of creation, with a start where wanted; "none": MIG mode and no
@@ -93,8 +93,9 @@ enum { SIM_MIG_CAP_CONFIG = 1, SIM_MIG_CAP_MONITOR = 2 };
 /* compute_instance SIM_MIG_NONE: of the GPU instance. */
 uint32_t sim_mig_cap_minor(uint32_t gpu_minor, uint32_t gpu_instance, uint32_t compute_instance);
 
-/* What a container may use. With GPUSHARE_SIM_DEVICES=DIR (in a container: /dev) a process sees the GPUs whose device
- * node is there, and the instances of whom both capability nodes are; without it, all. SIM_MIG_NONE: the whole GPU. */
+/* The GPUs and instances that a container may use. With GPUSHARE_SIM_DEVICES=DIR (in a container: /dev) a process sees
+ * the GPUs whose device node is there, and the instances of whom both capability nodes are; without it, all.
+ * SIM_MIG_NONE: the whole GPU. */
 bool sim_may_see(const struct sim_gpu *gpu, uint32_t gpu_instance, uint32_t compute_instance);
 /* Whether the process may make, destroy and list instances: root, with the node of the capability "config". */
 bool sim_may_partition(void);

@@ -1,6 +1,7 @@
-/* Which process a client is, to whoever asks: a driver in the kernel tells each asker the number that a process has in the
- * asker's PID namespace, while a process knows only its own. DIR/pids has a byte for each client, which its process locks
- * with a lock of the kind that belongs to a process; the kernel tells an asker the holder's number as it is there.
+/* Which process a client is, as the asking process numbers it: a driver in the kernel tells each asker the number that
+ * a process has in the asker's PID namespace, while a process knows only its own. DIR/pids has a byte for each client,
+ * which its process locks with a lock of the kind that belongs to a process; the kernel tells an asker the holder's
+ * number as it is there.
  *
  * Such locks go when the process closes any descriptor of the file, so a descriptor is opened once and never closed. */
 #include "sim/layout.h"

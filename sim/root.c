@@ -45,7 +45,7 @@ __attribute__((format(printf, 4, 5))) static int write_file(const char *director
 	return 0;
 }
 
-/* A device node that can be opened by anybody and does nothing, or a plain file where nodes cannot be made. */
+/* A device node that any user can open and that does nothing, or a plain file where nodes cannot be made. */
 static int make_device(const char *dir, const char *name, mode_t mode, struct gs_error *err)
 {
 	GS_AUTO_FREE char *path = gs_printf("%s/root/dev/%s", dir, name);

@@ -1,4 +1,4 @@
-/* What a simulated node consists of, as a user writes it. */
+/* The spec of a simulated node, as a user writes it. */
 #ifndef GPUSHARE_SIM_SPEC_H
 #define GPUSHARE_SIM_SPEC_H
 

@@ -286,7 +286,7 @@ static struct sim_state *map_state(int fd)
 	return mapping == MAP_FAILED ? NULL : mapping;
 }
 
-/* Writes DIR/state under another name, so that nobody ever opens half of one. */
+/* Writes DIR/state under another name, so that no process ever opens half of one. */
 static struct sim_state *make_state_file(int dir_fd, const char *dir, const struct sim_spec *spec,
 					 uint64_t clients_inode, struct gs_error *err)
 {
@@ -373,7 +373,7 @@ int sim_node_create(const char *dir, const struct sim_spec *spec, struct sim_nod
 	return 0;
 }
 
-/* What can be wrong with a file that says it is a node's state. */
+/* Finds what is wrong with a file that claims to be a node's state. */
 static int check_state(const struct sim_state *state, const char *dir, struct gs_error *err)
 {
 	if (state->magic != SIM_STATE_MAGIC)

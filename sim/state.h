@@ -73,7 +73,7 @@ struct sim_gpu {
 	uint64_t reserved[23];
 };
 
-/* When somebody was busy, in nanoseconds per bucket of time; only what has run already. */
+/* Busy time, in nanoseconds per bucket of time; only work that has run already. */
 struct sim_busy {
 	uint64_t bucket_of[SIM_BUCKETS]; /* which absolute bucket (time / SIM_BUCKET_NS) each cell holds */
 	uint32_t busy_ns[SIM_BUCKETS];
@@ -177,8 +177,7 @@ uint32_t sim_client_take_fault(struct sim_node *node, int slot);
 int sim_client_allocate(struct sim_node *node, int slot, uint64_t bytes);
 void sim_client_release(struct sim_node *node, int slot, uint64_t bytes);
 /* Queues `duration_ns` of work not before `earliest_ns`; returns when it will be done on the GPU's one timeline, first
- * come first served. A caller should not run far ahead of the clock: whoever comes after waits behind all that is
- * queued. */
+ * come first served. A caller should not run far ahead of the clock: the next caller waits behind all queued work. */
 uint64_t sim_client_submit(struct sim_node *node, int slot, uint64_t earliest_ns, uint64_t duration_ns);
 /* Live clients of a GPU (dead ones are swept first); returns how many there are, fills at most `capacity`. */
 size_t sim_clients(struct sim_node *node, uint32_t gpu, struct sim_client *copies, size_t capacity);

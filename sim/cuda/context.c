@@ -11,7 +11,7 @@ enum { STACK_MAX = 64, FLAGS_KNOWN = 0xFF, LEAST_PRIORITY = 0, GREATEST_PRIORITY
 static __thread struct simcu_context *stack[STACK_MAX];
 static __thread int depth;
 
-/* What a context alone takes of the GPU's memory: a guess from what nvidia-smi shows for idle processes. */
+/* The GPU memory that a context alone takes: a guess from what nvidia-smi shows for idle processes. */
 static uint64_t context_overhead(const struct sim_model *model)
 {
 	switch (model->compute_major) {
@@ -504,7 +504,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 	return cuDevicePrimaryCtxRelease_v2(device);
 }
 
-/* Ends the context whoever holds it; those who retained it still have to release it. */
+/* Ends the context, whichever thread holds it; callers that retained it still have to release it. */
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal)
 {
 	SIMCU_ENTER();

@@ -1,4 +1,4 @@
-/* What a device is: names, ids, sizes, attributes. No context is needed for any of it. */
+/* CUDA calls about a device: names, ids, sizes, attributes. None needs a context. */
 #include "sim/cuda/internal.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* What is known of a kernel: attributes, parameters, occupancy. */
+/* CUDA calls about a kernel: attributes, parameters, occupancy. */
 #include "sim/cuda/internal.h"
 
 enum { WARP = 32, BLOCK_MAX = 1024, REGISTERS = 32, STATIC_SHARED_MAX = 48 * 1024, RESERVED_SHARED = 1024 };

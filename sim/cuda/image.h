@@ -1,4 +1,5 @@
-/* What a simulated driver can learn of a code image: names and parameters of kernels, names and sizes of variables. */
+/* The facts that a simulated driver reads from a code image: names and parameters of kernels, names and sizes of
+ * variables. */
 #ifndef GPUSHARE_SIM_CUDA_IMAGE_H
 #define GPUSHARE_SIM_CUDA_IMAGE_H
 

@@ -1,6 +1,6 @@
-/* First versions of functions that got new ones without a change of arguments, and old programs still ask for. What had
- * 32-bit sizes and pointers is not here: it cannot work in a 64-bit program. Functions of their own, as in a driver:
- * whoever replaces one version must not find the other replaced. */
+/* First versions of functions that got new versions with the same arguments; old programs still ask for them. Versions
+ * with 32-bit sizes and pointers are left out: they cannot work in a 64-bit program. Each is a function of its own, as
+ * in a driver: a program that replaces one version must not replace the other with it. */
 #include "sim/cuda/internal.h"
 
 #pragma GCC visibility push(default)

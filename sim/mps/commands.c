@@ -142,7 +142,7 @@ static void say_percent(struct command *command, double percent)
 	say(command, "%.1f", percent);
 }
 
-/* What is not in (0, 100] changes nothing; the answer is what holds then. */
+/* A value outside (0, 100] changes nothing; the answer is the value in force. */
 static void set_percent(struct command *command, struct mps_settings *settings, const char *word)
 {
 	double percent = mps_parse_percent(word);

@@ -242,7 +242,7 @@ static void accept_peer(struct mps_control *control, int listener)
 	*GS_VEC_PUSH(&control->peers) = (struct mps_peer){.fd = fd, .uid = credentials.uid, .pid = credentials.pid};
 }
 
-/* First come, first served: nobody overtakes one that waits. */
+/* First come, first served: no client overtakes one that waits. */
 static void place_clients(struct mps_control *control)
 {
 	for (size_t i = 0; i < control->peers.count;) {
@@ -432,8 +432,8 @@ static void write_pid(const struct mps_control *control)
 		dprintf(fd, "%d", (int)getpid());
 }
 
-/* Goes on in a child without a terminal. The parent ends once the child has closed `ready`, so that whoever started the
- * daemon finds its PID file. */
+/* Goes on in a child without a terminal. The parent ends once the child has closed `ready`, so that the program that
+ * started the daemon finds its PID file. */
 static int go_to_background(int *ready)
 {
 	int ends[2];
@@ -470,7 +470,7 @@ int mps_control_run(bool foreground, bool multi_user)
 	int ready = -1;
 	if (!foreground && go_to_background(&ready) < 0)
 		return 1;
-	/* Whoever asks a socket for its peer (SO_PEERCRED) is told who called listen last: as with the real one, this process. */
+	/* SO_PEERCRED names the process that called listen last: as with the real daemon, this one. */
 	listen(control.listener, LISTEN_BACKLOG);
 	listen(control.privileged, LISTEN_BACKLOG);
 	signal(SIGPIPE, SIG_IGN);

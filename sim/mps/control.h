@@ -15,7 +15,7 @@ struct mps_server {
 	struct mps_settings settings;
 };
 
-/* Somebody connected: a front end, or a client that waits for a server. */
+/* A peer connected: a front end, or a client that waits for a server. */
 struct mps_peer {
 	int fd;
 	bool known;               /* to be a front end */

@@ -53,7 +53,8 @@ enum mps_kind {
 
 enum mps_server_state { MPS_INITIALIZING, MPS_ACTIVE, MPS_FAULTED };
 
-/* What a server gives its clients, and what a client asks for: both may only lower it. 0 is no limit. */
+/* The limits that a server gives its clients, and those that a client asks for: both may only lower them. 0 is no
+ * limit. */
 struct mps_settings {
 	double percent;                      /* of the threads */
 	uint32_t priority;                   /* 0 normal, 1 below normal */
@@ -99,7 +100,7 @@ int mps_send_in_turn(int socket, const struct mps_packet *packet);
 /* Receives one, waiting up to `timeout_ms` (-1: for ever): 1; 0 nothing came in time; -1 the peer is gone or sent something
  * else. *fd gets a descriptor that came with it, or -1; NULL: those are closed. */
 int mps_receive(int socket, struct mps_packet *packet, int timeout_ms, int *fd);
-/* A connection to DIRECTORY/control; -1 when nobody listens there. */
+/* A connection to DIRECTORY/control; -1 when no process listens there. */
 int mps_connect(const char *directory);
 
 /* "0=2G,1=512M" as CUDA_MPS_PINNED_DEVICE_MEM_LIMIT has it, into `bytes` by ordinal; what makes no sense is left out. */

@@ -76,7 +76,7 @@ static size_t count_users(const struct server *server, size_t ordinal)
 	return count;
 }
 
-/* A GPU that nobody uses any more is given back, and is whole again. */
+/* The server gives back a GPU that no client uses any more; the GPU is whole again. */
 static void give_back(struct server *server)
 {
 	for (size_t i = 0; i < server->device_count; i++) {
@@ -259,7 +259,7 @@ static void hear_daemon(struct server *server)
 {
 	struct mps_packet packet;
 	int fd, got = mps_receive(server->setup->control, &packet, 0, &fd);
-	if (got < 0) /* the daemon died: what runs goes on, nobody new can come */
+	if (got < 0) /* the daemon died: clients go on, no new one can come */
 		server->ending = true;
 	if (got <= 0)
 		return;

@@ -94,8 +94,8 @@ nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, uint64_t types, nvmlE
 	return code;
 }
 
-/* The next event for the set, and the GPU it is of: 1, 0 when time is up, -1 when there is no such set. Two threads that
- * wait on one set share its events: whoever marks one as seen first has it. */
+/* The next event for the set, and the GPU it is of: 1, 0 when time is up, -1 when there is no such set. Two threads
+ * that wait on one set share its events: the thread that marks one as seen first has it. */
 static int next_event(const struct nvml_call *call, nvmlEventSet_t set, uint32_t timeout_ms, struct sim_event *event,
 		      struct sim_gpu *gpu)
 {

@@ -131,7 +131,7 @@ static void read_metric(nvmlGpmMetric_t *metric, double busy_percent)
 			continue;
 		metric->nvmlReturn = NVML_SUCCESS;
 		metric->value = busy_percent * metrics[i].share / 100;
-		/* The interface has no const; nobody may write to these. */
+		/* The interface has no const; callers must not write to these. */
 		metric->metricInfo.shortName = metric->metricInfo.longName = (char *)(uintptr_t)metrics[i].name;
 		metric->metricInfo.unit = (char *)(uintptr_t)metrics[i].unit;
 	}

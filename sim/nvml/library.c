@@ -28,7 +28,7 @@ struct nvmlDevice_st {
 	struct nvmlDevice_st *next;
 };
 
-/* What a test asks of this process by environment: GPUSHARE_SIM_NVML_FAIL=N:CODE makes its Nth call return CODE, or with
+/* The faults that a test injects by environment: GPUSHARE_SIM_NVML_FAIL=N:CODE makes its Nth call return CODE, or with
  * N:kill end the process in its place, and GPUSHARE_SIM_NVML_TRACE=FILE gets a line per call. */
 struct hooks {
 	uint64_t fail_at;
@@ -82,7 +82,7 @@ static int run_hooks(const char *function)
 	return number == library.hooks.fail_at ? library.hooks.fail_code : 0;
 }
 
-/* A fork while another thread is in a call must not leave the child with a lock that nobody will open. */
+/* A fork while another thread is in a call must not leave the child with a lock that no thread will release. */
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void before_fork(void)

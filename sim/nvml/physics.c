@@ -26,7 +26,7 @@ static uint32_t within(uint32_t mhz, uint32_t from, uint32_t to)
 	return !to ? mhz : mhz < from ? from : mhz > to ? to : mhz;
 }
 
-/* What a user set: application clocks hold while somebody works, locked clocks always. */
+/* The clocks that a user set: application clocks hold while a client works, locked clocks always. */
 static void apply_clock_settings(struct nvml_readings *readings, const struct sim_gpu *gpu,
 				 const struct sim_model *model, bool active)
 {

@@ -1,5 +1,5 @@
-/* What a board's sensors would read: clocks, power and temperature as plain functions of its model and its load.
- * The curves are guesses that move the right way; docs/nvml.md says so. */
+/* The readings of a board's sensors: clocks, power and temperature as plain functions of its model and its load. The
+ * curves are guesses that move the right way; docs/nvml.md says so. */
 #ifndef GPUSHARE_SIM_NVML_PHYSICS_H
 #define GPUSHARE_SIM_NVML_PHYSICS_H
 
@@ -12,7 +12,7 @@
 struct nvml_load {
 	uint32_t busy_permille; /* over the last second */
 	uint32_t warm_permille; /* over the last six */
-	bool in_use;            /* somebody has a context */
+	bool in_use;            /* a process has a context */
 };
 
 struct nvml_readings {

@@ -130,11 +130,11 @@ static char **make_environment(const struct gs_edit_pair *extra, size_t count)
 	return env;
 }
 
-/* What a child does between fork and exec. */
+/* Runs in a child between fork and exec. */
 static _Noreturn void become(const char *self, char **arguments, char **env, int log_fd, pid_t parent,
 			     const sigset_t *signals)
 {
-	/* However the demo ends, its children end with it: when it is killed, nobody else knows of them. */
+	/* However the demo ends, its children end with it: when it is killed, no other program knows of them. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(GS_EXIT_FAILURE);

@@ -276,7 +276,7 @@ static const char *const nvml_names[] = {
 #include "sim/nvml/names.def"
 };
 
-/* A rule for a name that nobody calls would be a fault that never comes. */
+/* A rule for a name that no program calls would be a fault that never happens. */
 static int check_nvml_name(const char *name, struct gs_error *err)
 {
 	for (size_t i = 0; i < GS_ARRAY_LENGTH(nvml_names); i++)
@@ -329,7 +329,7 @@ static int parse_process(const char *value, struct fault *fault, struct gs_error
 	return gs_fail(err, GS_ERROR_INPUT, 0, "'%s' is no process; write its PID, as fault=1234", value);
 }
 
-/* As a kernel that follows a wild pointer; whoever shares an MPS server with the process fails with it. */
+/* As a kernel that follows a wild pointer; processes that share an MPS server with this one fail with it. */
 static int play_fault(struct sim_node *node, uint32_t gpu, const struct fault *fault, struct gs_error *err)
 {
 	if (sim_client_fault(node, (int32_t)fault->number, CUDA_ERROR_ILLEGAL_ADDRESS) > 0)

@@ -146,8 +146,8 @@ static int exit_status(int status)
 	return WIFSIGNALED(status) ? EXIT_BY_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* Waits for the command. A signal that somebody sent to this process alone goes on to it; one that the terminal sent
- * reached the command already, since both are in its foreground group. */
+/* Waits for the command. A signal that another process sent to this process alone is passed on to it; one from the
+ * terminal reached the command already, since both are in its foreground group. */
 static int supervise(pid_t child, const sigset_t *signals)
 {
 	for (;;) {
@@ -224,7 +224,7 @@ static int join(const char *directory, char **command)
 	return status;
 }
 
-/* A private directory that nobody else has, owned by the caller. */
+/* A private directory that no other process has; the path is the caller's. */
 static char *temporary_directory(struct gs_error *err)
 {
 	const char *base = getenv("TMPDIR");
