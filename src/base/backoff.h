@@ -1,4 +1,4 @@
-/* How long to wait before what failed is tried again. */
+/* How long to wait before the next attempt after a failure. */
 #ifndef GPUSHARE_BASE_BACKOFF_H
 #define GPUSHARE_BASE_BACKOFF_H
 

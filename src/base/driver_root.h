@@ -36,8 +36,8 @@ char *gs_driver_library(const char *root, const char *name, struct gs_error *err
 /* Where a program of the driver ("nvidia-smi") is, counted from the root, no link; owned by the caller, or NULL. */
 char *gs_driver_program(const char *root, const char *name);
 
-/* What to run for a program of the driver: its bare name if PATH has it, else its path below the first of `roots` (NULL ends
- * them) that has it, else its bare name. Owned by the caller. */
+/* The path to run for a program of the driver: its bare name if PATH has it, else its path below the first of `roots`
+ * (NULL ends them) that has it, else its bare name. Owned by the caller. */
 char *gs_driver_command(const char *const *roots, const char *name);
 
 #endif

@@ -20,7 +20,7 @@ struct lane_work {
 
 /* `name` (at most 15 characters, not copied) is the thread's. A lane without work does not keep the loop running. */
 struct lane *lane_new(uv_loop_t *loop, const char *name);
-/* Does the work after what was given before. While there is no thread to be had, it waits and tries again. */
+/* Does the work after all earlier ones. When the system has no thread to spare, the lane waits and tries again. */
 void lane_run(struct lane *lane, const struct lane_work *work);
 /* Whether a work is not done. */
 bool lane_is_busy(const struct lane *lane);

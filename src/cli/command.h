@@ -73,12 +73,12 @@ int gs_cli_main(int argc, char **argv);
  * a did-you-mean; *ret_code then is the exit code. */
 bool gs_parse_arguments(const struct gs_command *command, int argc, char **argv, struct gs_arguments *arguments,
 			int *ret_code);
-/* What an option stands at: from the command line, else its environment variable unless that is empty, else its
- * default; NULL without any. */
+/* The value of an option: from the command line, else its environment variable unless that is empty, else its default;
+ * NULL without any. */
 const char *gs_option_value(const struct gs_arguments *arguments, const char *name);
-/* What --output stands at: 1 json, 0 the default format, -1 after an error was printed since it is neither. */
+/* The value of --output: 1 json, 0 the default format, -1 after an error was printed since it is neither. */
 int gs_wants_json(const struct gs_arguments *arguments);
-/* Shows what was found in a file, on standard error. */
+/* Prints the findings about a file on standard error. */
 void gs_print_diagnostics(const struct gs_diagnostics *diags);
 
 #endif

@@ -1,4 +1,4 @@
-/* What may stand next on a command line: the answer to a shell's script. */
+/* The words that may stand next on a command line: the answer to a shell's script. */
 #ifndef GPUSHARE_CLI_COMPLETION_H
 #define GPUSHARE_CLI_COMPLETION_H
 

@@ -127,7 +127,7 @@ static void add_sentence(void *user, const char *text)
 	gs_strbuf_printf(user, "  ! %s\n", text);
 }
 
-/* What the configuration comes to with the GPUs that are here; nothing where there are none to read. */
+/* Describes the shares that the configuration gives on this machine's GPUs; adds no text where none can be read. */
 static void explain_here(const struct gs_config *config, struct gs_strbuf *words)
 {
 	struct gs_inventory inventory = {0};

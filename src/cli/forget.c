@@ -20,7 +20,7 @@ static bool is_among(const json_t *list, const char *uuid)
 	return false;
 }
 
-/* Says what was forgotten, and which of those that were named was not missing. */
+/* Prints the GPUs that the daemon forgot, and those on the command line that were not missing. */
 static int tell(const json_t *forgotten, char **wanted, int count)
 {
 	int status = GS_EXIT_OK;

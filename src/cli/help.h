@@ -6,7 +6,7 @@
 
 #include "cli/command.h"
 
-/* What gpushare is, and its commands. */
+/* The overview: a sentence about gpushare, and its commands. */
 void gs_help_overview(FILE *out);
 /* The commands of a family: "mig". */
 void gs_help_family(FILE *out, const char *family);

@@ -1,4 +1,4 @@
-/* What commands do with the JSON that they print and are told. */
+/* Helpers for the JSON that commands print and receive. */
 #ifndef GPUSHARE_CLI_JSON_H
 #define GPUSHARE_CLI_JSON_H
 

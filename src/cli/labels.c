@@ -1,4 +1,4 @@
-/* gpushare labels: what the daemon would publish about this node. */
+/* gpushare labels: the labels that the daemon would set on this node. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

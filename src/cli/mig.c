@@ -18,7 +18,7 @@ static int no_operands(const struct mig_call *call)
 	return GS_EXIT_USAGE;
 }
 
-/* What can be shown is shown before. */
+/* Flushes standard output first, so that the readable GPUs come before these errors. */
 static int say_unreadable(const struct mig_call *call)
 {
 	fflush(stdout);

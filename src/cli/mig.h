@@ -1,4 +1,4 @@
-/* What the files of `gpushare mig` share. */
+/* Shared by the files of `gpushare mig`. */
 #ifndef GPUSHARE_CLI_MIG_H
 #define GPUSHARE_CLI_MIG_H
 
@@ -17,9 +17,9 @@ extern const struct gs_command gs_command_mig_list_profiles, gs_command_mig_list
 struct mig_call;
 enum mig_outcome {
 	MIG_DONE,
-	MIG_FAILED,  /* something was said */
+	MIG_FAILED,  /* a message was printed */
 	MIG_MISUSED, /* the same, about the command line */
-	MIG_BLOCKED, /* `reason` says who is in the way */
+	MIG_BLOCKED, /* `reason` names the process or pod in the way */
 };
 /* Fills a task for each GPU of the change's boards; one for which there is nothing to do keeps its mode and has no step. */
 typedef enum mig_outcome mig_planner(struct mig_call *call, struct gs_mig_task *tasks, struct gs_strbuf *reason);
@@ -33,13 +33,13 @@ struct mig_call {
 	bool chosen[GS_GPUS_MAX];
 	mig_planner *planner;
 	bool misused;   /* the planner found the command line wrong */
-	bool noted;     /* what a configuration says that is of no concern here was said */
-	bool unmatched; /* the configuration leaves out what it should speak of; see gs_mig_config_is_matched */
+	bool noted;     /* the entries that do not concern this node were reported */
+	bool unmatched; /* the configuration leaves out a GPU of this node; see gs_mig_config_is_matched */
 	void *user;     /* of the planner */
 	struct node_withdrawal *withdrawal; /* of change.withdrawn; NULL: nothing, or no daemon */
 };
 
-/* Opens NVML; reads nothing yet. Any code but GS_EXIT_OK: why not was said. The arguments outlive the call. */
+/* Opens NVML; reads nothing yet. Any code but GS_EXIT_OK: it printed the reason. The arguments outlive the call. */
 int mig_call_open(const struct gs_arguments *arguments, struct mig_call *call);
 void mig_call_close(struct mig_call *call);
 const char *mig_option(const struct mig_call *call, const char *name);
@@ -64,9 +64,9 @@ mig_planner mig_plan_create, mig_plan_destroy;
 /* Reads, plans, and does it (or only says what would be done); with --wait, tries again until no process and no pod is
  * in the way. */
 int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run);
-/* Asks the daemon at --socket what it has given to containers; where there is no daemon, nothing. */
+/* Asks the daemon at --socket which shares are allocated; none where no daemon runs. */
 void mig_ask_allocated(struct mig_call *call);
-/* Says what was or would be done, as text or JSON. */
+/* Prints the steps that were or would be taken, as text or JSON. */
 void mig_print_tasks(const struct mig_call *call, const struct gs_mig_task *tasks, bool done);
 
 /* "?" of an instance that the driver offers no profile for. */

@@ -1,4 +1,4 @@
-/* What all commands of `gpushare mig` do: find the GPUs that are meant, and change them. */
+/* Common to all commands of `gpushare mig`: finds the GPUs that the user named, and changes them. */
 #include <errno.h>
 #include <stdarg.h>
 #include <signal.h>
@@ -297,7 +297,7 @@ static void mind_signals(bool mind)
 	}
 }
 
-/* For the engine: what went wrong was said already, or `reason` has it. */
+/* For the engine: the error was printed already, or `reason` has it. */
 static enum gs_mig_outcome plan(struct gs_mig_change *change, void *user)
 {
 	struct mig_call *call = user;
@@ -387,7 +387,7 @@ int mig_change(struct mig_call *call, mig_planner *planner, bool dry_run)
 		if (!said || strcmp(said, change->text) != 0)
 			fprintf(stderr, "gpushare %s: waiting: %s%s\n", call->arguments->command->name, change->text,
 				unchanged);
-		/* Who comes next must not take what the others will leave. */
+		/* No new pod may take the instances that the present users will leave. */
 		gs_mig_change_withdraw_only(change);
 		if (withdraw(call, &err) < 0)
 			return mig_fail(call, "%s; nothing was changed", err.text);

@@ -116,7 +116,7 @@ static int load_config(struct mig_call *call, struct gs_mig_config *config)
 	return result < 0 ? GS_EXIT_FAILURE : GS_EXIT_OK;
 }
 
-/* What the profiles on the command line want of the chosen GPUs. */
+/* The spec that the profiles on the command line give the chosen GPUs. */
 static enum mig_outcome targets_of_list(struct mig_call *call, struct gs_mig_target *targets)
 {
 	enum mig_outcome outcome = mig_outcome_of(mig_narrow(call, false));

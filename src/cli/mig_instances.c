@@ -1,4 +1,4 @@
-/* gpushare mig: instances by name, created beside what is there and destroyed. */
+/* gpushare mig: creates single instances beside those that exist, and destroys them. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +15,7 @@ static enum mig_outcome need_mig_on(const struct mig_call *call, const struct gs
 /* create
  * ---- */
 
-/* The list, with --at's ":START" behind its only entry; NULL after something was said. */
+/* The list, with --at's ":START" behind its only entry; NULL after a message was printed. */
 static char *list_with_start(struct mig_call *call)
 {
 	const char *list = call->arguments->operands[0], *start = mig_option(call, "at"), *in = mig_option(call, "in");

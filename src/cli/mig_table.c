@@ -41,7 +41,7 @@ const char *mig_profile_name(const struct gs_mig_board *board, const struct gs_m
 	return instance->profile < board->gpu.profile_count ? board->gpu.profiles[instance->profile].name : "?";
 }
 
-/* Writes into a line of the picture, over what is there, at most up to `end`. */
+/* Overwrites a part of a line of the picture, at most up to `end`. */
 static void put(char *line, size_t at, size_t end, const char *text)
 {
 	for (; *text && at < end; text++)

@@ -29,7 +29,7 @@ static void format_bytes(const json_t *bytes, char *text, size_t size)
 		snprintf(text, size, "-");
 }
 
-/* One of the lists of what the daemon knows of MPS; NULL after it was said why there is none. */
+/* One of the daemon's lists about MPS; NULL after the reason was printed. */
 static json_t *ask(const struct gs_arguments *arguments, const char *name)
 {
 	struct gs_error err;

@@ -9,7 +9,7 @@
 /* For gs_command.aliases; ends with an entry that has neither name nor env. */
 extern const struct gs_alias gs_nvidia_settings[];
 
-/* Logs, at level info, what the command line and the environment set without effect. */
+/* Logs, at level info, the flags and variables that are set without effect. */
 void gs_nvidia_settings_say(const struct gs_arguments *arguments);
 
 #endif

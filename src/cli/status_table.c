@@ -17,7 +17,7 @@ enum column { SHARE, RESOURCE, PROCESS, COLUMNS };
 enum { MEMORY_WIDTH = 18, BUSY_WIDTH = 6 };
 enum { CELL_SIZE = 64 };
 
-/* At these widths a row has 98 characters with what is between the columns. */
+/* At these widths a row has 98 characters, the gaps between the columns included. */
 static const int width_limits[COLUMNS] = {[SHARE] = 11, [RESOURCE] = 33, [PROCESS] = 23};
 
 /* The rows to print, and how wide each column has to be for them. */

@@ -15,7 +15,7 @@ void gs_status_table(const json_t *status, struct gs_strbuf *out);
  * does not tell. Owned by the caller. */
 char *gs_status_pods(const json_t *share);
 
-/* Shows a text on the terminal in place of what is there, as much of it from its beginning as the terminal has room for. */
+/* Shows a text on the terminal in place of the present content: its beginning, as far as the terminal has room. */
 void gs_status_redraw(const char *text);
 
 #endif

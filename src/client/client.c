@@ -104,7 +104,7 @@ char *node_client_forget(const char *socket_path, char *const *uuids, size_t cou
 	return answer;
 }
 
-/* --- what is handed out --- */
+/* --- allocations and withdrawals --- */
 
 static char *text_of(const json_t *object, const char *key)
 {

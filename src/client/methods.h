@@ -1,4 +1,5 @@
-/* What the daemon serves on its socket, and where the socket and its state are by default: for the daemon and its clients. */
+/* The methods that the daemon serves on its socket, and the default paths of the socket and the state: for the daemon
+ * and its clients. */
 #ifndef GPUSHARE_CLIENT_METHODS_H
 #define GPUSHARE_CLIENT_METHODS_H
 

@@ -26,7 +26,7 @@ static enum gs_mig_outcome refuse_by(struct gs_mig_change *change, struct gs_dia
 	return outcome;
 }
 
-/* A GPU that can't be read is no reason to leave the others as they are, but it is told. */
+/* A GPU that can't be read does not keep the others from being changed, but the result names it. */
 static void keep_notes(const struct gs_mig_change *change, struct gs_mig_by_name *by_name, struct gs_diagnostics *diags)
 {
 	struct gs_strbuf notes = {0};
@@ -87,7 +87,7 @@ static enum gs_mig_outcome find_targets(struct gs_mig_change *change, struct gs_
 	return outcome;
 }
 
-/* Some drivers tell what a GPU can be divided into only while MIG is on. */
+/* Some drivers list the profiles of a GPU only while MIG is on. */
 static enum gs_mig_outcome need_profiles(struct gs_mig_change *change, const struct gs_mig_by_name *by_name)
 {
 	for (size_t i = 0; i < change->boards.count && strcmp(by_name->name, "all-disabled") != 0; i++) {

@@ -1,4 +1,4 @@
-/* Who runs on which instance. */
+/* Finds the process that runs on each instance. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,7 +158,7 @@ static bool has_process(const struct gs_mig_board *board, uint32_t instance, uin
 	return false;
 }
 
-/* A process that is seen tells more than who was given the device. */
+/* A process on the instance says more than the allocation of the device. */
 static void mark_compute(struct gs_mig_board *board, size_t instance, size_t compute, const char *who)
 {
 	struct gs_mig_instance *on = &board->layout.instances[instance];

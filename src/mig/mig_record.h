@@ -42,7 +42,7 @@ struct gs_mig_record {
 
 /* Writes DIR/mig-change new, syncs and renames. `proc` tells which boot this is. */
 int gs_mig_record_write(const char *dir, const char *proc, const struct gs_mig_record *record, struct gs_error *err);
-/* 1: read, and `record` is the caller's to free; 0: there is none; -1: it can't be read, or is not what was written. */
+/* 1: read, and `record` is the caller's to free; 0: there is none; -1: it can't be read, or is damaged. */
 int gs_mig_record_read(const char *dir, struct gs_mig_record *record, struct gs_error *err);
 int gs_mig_record_remove(const char *dir, struct gs_error *err);
 void gs_mig_record_free(struct gs_mig_record *record);
@@ -51,7 +51,7 @@ int gs_mig_record_set_aside(const char *dir, struct gs_error *err);
 /* Whether it was written since the machine started; true when that can't be told. */
 bool gs_mig_record_is_current(const struct gs_mig_record *record, const char *proc);
 
-/* The text, and back; for what is above, and for tests. The text is the caller's. */
+/* The text, and back; for the functions above, and for tests. The text is the caller's. */
 char *gs_mig_record_text(const struct gs_mig_record *record);
 int gs_mig_record_parse(const char *text, size_t length, struct gs_mig_record *record, struct gs_error *err);
 

@@ -146,7 +146,7 @@ static int try_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gp
 			return -1;
 		board.pending = false;
 	}
-	/* What waits for a reset waits for it again. */
+	/* A mode that waited for a reset waits for it again. */
 	return board.pending == target->pending ? 0 : gs_mig_set_mode(nvml, device, target->pending, &activation, err);
 }
 
@@ -162,10 +162,9 @@ int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *g
 	return 0;
 }
 
-/* Settling what was cut off
- * ---- */
+/* Settling a change that was cut off ---- */
 
-/* What stands in the way of a GPU, found out before anything is touched. */
+/* The obstacles on a GPU, found before any step is taken. */
 struct prospect {
 	bool gone;    /* the node does not have it any more */
 	bool sick;    /* it can't be read: `why` */
@@ -207,7 +206,7 @@ static struct prospect look_ahead(const struct gs_nvml *nvml, const char *proc, 
 	return found;
 }
 
-/* What became of the GPUs. */
+/* The outcome for each GPU. */
 struct outcome {
 	struct gs_strbuf undone, finished;
 	struct gs_error undo_failed; /* why some are finished instead */

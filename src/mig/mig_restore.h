@@ -1,4 +1,4 @@
-/* Bringing a GPU back to what a record says. */
+/* Brings a GPU back to the state in a record. */
 #ifndef GPUSHARE_GPU_MIG_RESTORE_H
 #define GPUSHARE_GPU_MIG_RESTORE_H
 
@@ -9,14 +9,15 @@
 typedef int gs_mig_reset(const struct gs_mig_board *board, void *user, struct gs_error *err);
 
 enum gs_mig_direction {
-	GS_MIG_UNDO,   /* to what was before */
-	GS_MIG_FINISH, /* to what was to be */
+	GS_MIG_UNDO,   /* to the state before */
+	GS_MIG_FINISH, /* to the planned state */
 };
 
-/* Looks at what is there now, so it makes no difference where the change was cut off, or whether this is done twice.
- * Destroys only what the change made, and creates what it destroyed; an instance that neither side of the record names
- * is another program's and stays. `lost` is how many instances could not come back since such a one has taken their
- * place, which is no failure. Tries a few times. `reset` is called when the mode needs it; NULL: that is a failure. */
+/* Starts from the GPU's present state, so it makes no difference where the change was cut off, or whether this is done
+ * twice. Destroys only what the change made, and creates what it destroyed; an instance that neither side of the record
+ * names is another program's and stays. `lost` is how many instances could not come back since such a one has taken
+ * their place, which is no failure. Tries a few times. `reset` is called when the mode needs it; NULL: that is a
+ * failure. */
 int gs_mig_restore(const struct gs_nvml *nvml, const struct gs_mig_record_gpu *gpu, enum gs_mig_direction direction,
 		   gs_mig_reset *reset, void *user, uint32_t *lost, struct gs_error *err);
 

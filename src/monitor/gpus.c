@@ -1,4 +1,4 @@
-/* The GPU room's life, and what it tells others. */
+/* The GPU room: start, stop, and the values that it offers other rooms. */
 #include "monitor/gpus.h"
 
 #include <stdlib.h>

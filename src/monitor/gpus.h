@@ -15,7 +15,7 @@ struct gpus;
 
 struct gpus_owner {
 	void *user;
-	/* The set of GPUs, or what a plan depends on, changed; also the first reading. */
+	/* The set of GPUs, or a value that a plan depends on, changed; also the first reading. */
 	void (*inventory)(void *user, const struct gs_inventory *inventory);
 	/* The health of one or more devices changed, or why there is no NVML. */
 	void (*health)(void *user);
@@ -54,7 +54,7 @@ const char *gpus_hang(const struct gpus *gpus);
 /* A thread was left behind with a driver that hangs: the process must end by _exit, and must not shut NVML down. */
 bool gpus_left_behind(const struct gpus *gpus);
 const char *gpus_driver_version(const struct gpus *gpus);
-/* What labels tell of the GPUs; valid until the next callback. The machine and the start are left out. */
+/* The facts about the GPUs for labels; valid until the next callback. The machine and the start are left out. */
 const struct gs_label_facts *gpus_label_facts(const struct gpus *gpus);
 /* Health of the device (a GPU or a MIG device) with this UUID; `reason` is "" when healthy, else a sentence, valid until
  * the next callback. A MIG device is no healthier than its GPU. */

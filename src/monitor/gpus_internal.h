@@ -47,7 +47,7 @@ struct look {
 	struct gs_label_facts facts_before, facts;
 	struct gs_problems problems;
 	struct gs_probe *probes;
-	char *settled, *unsettled; /* what was done about a MIG change that was cut off, or why nothing could be */
+	char *settled, *unsettled; /* the steps that settled a MIG change that was cut off, or why none could */
 	bool stale;                /* the driver has another number of GPUs than NVML lists */
 	size_t driver_count;
 };
@@ -106,7 +106,7 @@ void gpus_free_when_stopped(struct gpus *gpus);
 void gpus_look(struct gpus *gpus, bool rescan);
 void gpus_set_waiting_reason(struct gpus *gpus, const char *reason);
 
-/* found.c: takes over what a look found. */
+/* found.c: takes over the results of a look. */
 void gpus_adopt_look(struct gpus *gpus, struct look *look);
 void gpus_log_health(const struct gpus *gpus, size_t which);
 /* Of the device with this UUID; -1: none. */
@@ -119,7 +119,7 @@ void gpus_on_arrived(uv_async_t *async);
 /* hang.c: looks after the look that begins; it is over. */
 void gpus_oversee(struct gpus *gpus);
 void gpus_overseen(struct gpus *gpus);
-/* What the last look found hangs is unhealthy. */
+/* Makes the devices unhealthy that hung at the last look. */
 void gpus_tell_hangs(struct gpus *gpus);
 
 #endif

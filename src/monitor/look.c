@@ -191,7 +191,7 @@ static void gpus_look_free(struct look *look)
 	free(look);
 }
 
-/* Takes over what the look found. Whether it must be tried again soon. */
+/* Takes over the results of the look. Whether it must be tried again soon. */
 static bool adopt(struct gpus *gpus, struct look *look)
 {
 	bool retry = look->failed || (look->changed && look->problems.count > 0);

@@ -27,7 +27,7 @@ bool sampler_hangs(const struct sampler *sampler);
 void sampler_looked(struct sampler *sampler);
 /* Threads that were left behind and are not back. */
 unsigned sampler_left_behind(struct sampler *sampler);
-/* Answers those who wait; when the thread is back, calls `stopped` and frees the sampler. */
+/* Answers the waiting callers; when the thread is back, calls `stopped` and frees the sampler. */
 void sampler_stop(struct sampler *sampler, void (*stopped)(void *user), void *user);
 
 #endif

@@ -1,4 +1,4 @@
-/* What nvidia-cuda-mps-control answers, as R550 prints it. Another program may listen at the socket and answer
+/* The answers of nvidia-cuda-mps-control, as R550 prints them. Another program may listen at the socket and answer
  * anything. */
 #ifndef GPUSHARE_MPS_ANSWER_H
 #define GPUSHARE_MPS_ANSWER_H
@@ -12,7 +12,8 @@ size_t mps_answer_servers(const char *output, int *servers, size_t most);
 bool mps_answer_has_percentage(const char *output, unsigned percentage);
 /* `get_server_status` of some servers: whether one of them is in FAULT. */
 bool mps_answer_has_fault(const char *output);
-/* The first line of what the program said, for a reason: plain UTF-8. Returns `line`, or a sentence when it said nothing. */
+/* The first line of the program's output, for a reason: plain UTF-8. Returns `line`, or a sentence when there was no
+ * output. */
 const char *mps_answer_line(const char *output, char *line, size_t size);
 
 #endif

@@ -10,7 +10,7 @@
 
 enum { MPS_SERVERS_MAX = 64 };
 
-/* What a daemon is being asked right now. */
+/* The question that a daemon is answering now. */
 enum mps_step {
 	MPS_STEP_NONE,
 	MPS_STEP_MODE,     /* waits for the compute mode */

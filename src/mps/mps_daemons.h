@@ -46,7 +46,7 @@ struct gs_mps_status {
 	bool wanted;        /* else it ends */
 	const char *reason; /* why it is not ready; "" */
 	bool multi_user;    /* clients of several users run at once; else one user's wait for the other's to end */
-	const int *servers; /* their pids, as it told last; valid until the loop turns */
+	const int *servers; /* their pids, as in the daemon's last answer; valid until the loop turns */
 	size_t server_count;
 	unsigned starts; /* so far */
 	unsigned faults;

@@ -17,7 +17,7 @@ enum {
 	MPS_RETRY_FIRST_MS = 100,
 };
 
-/* What decides. Times are 0 where there is none. */
+/* The facts that decide. Times are 0 where there is none. */
 struct mps_facts {
 	enum gs_mps_state state;
 	bool wanted;
@@ -34,7 +34,7 @@ struct mps_facts {
 	uint64_t ready_ms;                       /* since when it has its settings */
 	uint64_t fault_ms;                       /* when a server was first seen in FAULT */
 	uint64_t orphan_fault_ms;                /* the same, of servers that a control daemon left behind */
-	uint64_t set_ms;                         /* when it was last told its settings */
+	uint64_t set_ms;                         /* when it last got its settings */
 	uint64_t looked_ms;                      /* when its servers' states were last asked for */
 	uint64_t unanswered_ms;                  /* the first of the unanswered questions */
 	uint64_t quit_ms;                        /* since when its last clients are waited for */
@@ -64,7 +64,7 @@ struct mps_next {
 	unsigned wait_ms;
 };
 
-/* What to do when nothing is under way. */
+/* The next action when none is under way. */
 struct mps_next mps_next(const struct mps_facts *facts, uint64_t now_ms);
 /* The same after its process has ended and it was not started again: `orphans` and `mode_used` are up to date. */
 struct mps_next mps_next_end(struct mps_facts *facts, uint64_t now_ms);

@@ -333,7 +333,7 @@ void mps_find_orphans(const char *root, const char *key, pid_t control, const in
 	search(SERVER_PROGRAM, root, add_orphan, &home);
 }
 
-/* Who is told of control daemons. */
+/* The callback for each control daemon found. */
 struct control_search {
 	mps_found *found;
 	void *user;

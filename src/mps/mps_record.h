@@ -20,7 +20,8 @@ struct gs_mps_record {
 /* A missing file is an empty record, and so is one that can't be read: then `problem` (may be NULL) says so. */
 void gs_mps_record_open(struct gs_mps_record *record, const char *state_dir, struct gs_error *problem);
 void gs_mps_record_free(struct gs_mps_record *record);
-/* What the file's text says, into `modes`, `daemons` (NULL: of another boot than `boot`) and `root` of a record without them. */
+/* Parses the file's text into `modes`, `daemons` (NULL: of another boot than `boot`) and `root` of a record without
+ * them. */
 int gs_mps_record_parse(const char *text, size_t length, const char *boot, struct gs_mps_record *record);
 
 /* A control daemon that a daemon with this state directory started, or took over; it may have ended. */

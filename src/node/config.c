@@ -314,7 +314,7 @@ void node_config_begin(struct node *node)
 	if (!node->options->config_dir)
 		return;
 	if (node->cluster) {
-		/* Until the label is known: what was in force last, else a short wait. */
+		/* Until the label is known: the config that was last in force, else a short wait. */
 		node->config_ready = recall(node);
 		node->config_waits_for_label = !node->config_ready;
 		if (!node->config_ready)

@@ -1,4 +1,4 @@
-/* What CDI specs say about the driver: its files, and the program that a container runtime calls. Reads files: not for the
+/* The driver's part of CDI specs: its files, and the program that a container runtime calls. Reads files: not for the
  * loop's thread. */
 #ifndef GPUSHARE_NODE_DRIVER_H
 #define GPUSHARE_NODE_DRIVER_H

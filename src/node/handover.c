@@ -23,7 +23,7 @@
 enum {
 	LOOK_MS = 100,
 	SETTLE_MS = 10 * 1000, /* MPS control daemons are asked whether they are well */
-	LEAVE_MS = 20 * 1000,  /* how long one that is told to stop waits for the next one to be ready */
+	LEAVE_MS = 20 * 1000,  /* how long a daemon that must stop waits for the next one to be ready */
 	WORD_BYTES = 16,
 	CONNECTIONS_MAX = 200, /* given along: SCM_MAX_FD is 253 */
 };

@@ -182,7 +182,7 @@ static void after_write(void *user)
 			       0);
 }
 
-/* Makes the file what the labels are, on another thread. */
+/* Writes the labels to the file, on another thread. */
 static void write_file(struct node_labels *labels)
 {
 	const char *path = labels->node->config.flags.gfd.output_file;
@@ -222,7 +222,7 @@ static void on_feature_answered(void *user, bool accepted)
 	const struct cluster_metadata none = {0};
 	if (accepted) {
 		labels->feature_refused = false;
-		/* What an earlier run put on the Node itself goes. */
+		/* Labels that an earlier run put on the Node itself go. */
 		if (labels->by_feature)
 			cluster_set_metadata(labels->node->cluster, NODE_LABELS_MANAGER, &none);
 		return;

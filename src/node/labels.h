@@ -14,7 +14,7 @@ struct node;
 struct node_labels;
 
 void node_labels_start(struct node *node);
-/* What labels tell may have changed: publishes them if they did. */
+/* The facts for labels may have changed: publishes the labels if they differ. */
 void node_labels_update(struct node *node);
 /* Labels stay: they describe the node, which does not change when the daemon is upgraded. */
 void node_labels_stop(struct node *node);

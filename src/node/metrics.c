@@ -1,5 +1,5 @@
-/* What the daemon tells by HTTP: whether it lives and serves, and metrics of itself, in one table. What the GPUs and their
- * processes do is not among them. */
+/* The daemon's answers by HTTP: whether it lives and serves, and metrics of itself, in one table. The use of GPUs is
+ * not among them. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +66,7 @@ static void add_registered(const struct output *output)
 	}
 }
 
-/* --- what the kubelet asked for --- */
+/* --- requests of the kubelet --- */
 
 static void each_plugin(const struct output *output, uint64_t (*count)(const struct kube_allocations *allocations))
 {
@@ -394,9 +394,9 @@ static void metrics_page(struct node *node, struct http_answer *answer)
 	gs_usage_free(&usage);
 }
 
-/* What keeps it from being ready, a line each. Ready: the GPUs were read, a configuration is in force, and the kubelet knows every
- * resource, where there is one to tell; or there is no GPU, and nothing to do; or a daemon that can't hand over must be
- * stopped first. */
+/* The reasons why the daemon is not ready, a line each. Ready: the GPUs were read, a configuration is in force, and the
+ * kubelet knows every resource, where there is one to tell; or there is no GPU, and nothing to do; or a daemon that
+ * can't hand over must be stopped first. */
 static void add_obstacles(const struct node *node, struct gs_strbuf *text)
 {
 	if (!node->in_charge) {

@@ -21,7 +21,7 @@ void mig_manager_looked(struct node *node);
  * was read would be in MIG's way for as long as it runs. Ends with the first attempt, or after a while, and then calls
  * node_republish. A node without a GPU that can do MIG does not wait. */
 bool mig_manager_holds(const struct node *node);
-/* The GPUs are ours now (others.h): begins what was held back. */
+/* The GPUs are ours now (others.h): begins the change that was held back. */
 void mig_manager_resume(struct node *node);
 /* Begins no further change; one under way ends by itself. */
 void mig_manager_stop(struct node *node);
@@ -29,12 +29,12 @@ void mig_manager_free(struct node *node);
 
 /* {"config": ..., "state": ..., "reason": ...}, or null when no label asks for anything. */
 json_t *mig_manager_json(const struct node *node);
-/* How often what the label wanted came to an end; false where no label is followed. */
+/* How many changes by the label came to an end; false where no label is followed. */
 struct mig_manager_counts {
 	unsigned successes, failures;
 };
 bool mig_manager_get_counts(const struct node *node, struct mig_manager_counts *counts);
-/* What stands in the way; NULL: nothing. */
+/* The obstacle to the change, as a sentence; NULL: none. */
 const char *mig_manager_problem(const struct node *node);
 
 /* Whether a change is under way, which must not be cut off. */

@@ -1,5 +1,6 @@
-/* What GPUs the node should have: those that it ever had, kept across restarts in STATE-DIR/gpus.json, and missed aloud until
- * they are back, another GPU stands in their place, or an operator says that they are gone for good. */
+/* The GPUs that the node should have: those that it ever had, kept across restarts in STATE-DIR/gpus.json, and reported
+ * as missing until they are back, another GPU stands in their place, or an operator says that they are gone for
+ * good. */
 #ifndef GPUSHARE_NODE_MISSING_H
 #define GPUSHARE_NODE_MISSING_H
 

@@ -51,7 +51,7 @@ static void close_handles(struct node *node)
 	uv_close((uv_handle_t *)&node->ledger_timer, NULL);
 }
 
-/* An NVML call that hangs on a sick GPU must not keep the daemon: by now the kubelet has been told all. */
+/* An NVML call that hangs on a sick GPU must not keep the daemon: by now the kubelet has every answer. */
 static void on_stop_overdue(uv_timer_t *timer)
 {
 	struct node *node = timer->loop->data;

@@ -28,7 +28,7 @@ enum {
 #define ALLOCATABLE_METHOD "/v1.PodResourcesLister/GetAllocatableResources"
 #define LIST_METHOD        "/v1beta1.DevicePlugin/ListAndWatch"
 
-/* What a socket's plugin said; it is asked once. */
+/* The answer of a socket's plugin; it is asked once. */
 struct asked {
 	dev_t device;
 	ino_t inode;
@@ -74,7 +74,7 @@ static char *resource_at(const char *path)
 	return gs_printf("nvidia.com/%.*s", (int)(length - around), file + sizeof prefix - 1);
 }
 
-/* Owned by the caller. `resource` is what the kubelet said; NULL: it was not asked. */
+/* Owned by the caller. `resource` is the kubelet's answer; NULL: it was not asked. */
 static char *describe(struct node_others *others, const struct kube_other *other, const char *resource)
 {
 	others->pid = other->pid;
@@ -264,7 +264,7 @@ static void on_list_done(void *user, enum rpc_status status, const char *text)
 	after_plugin(others);
 }
 
-/* Where the kubelet does not tell, each plugin that nothing is known of is asked for its list, once: some plugins tell each
+/* Where the kubelet does not answer, this daemon asks each unknown plugin for its list, once: some plugins report each
  * change of health to one listener only. */
 static void ask_next_plugin(struct node_others *others)
 {

@@ -1,4 +1,4 @@
-/* What an operator must know, as conditions and events of the Node. docs/cluster-api.md lists them. */
+/* Conditions and events of the Node, for operators. docs/cluster-api.md lists them. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

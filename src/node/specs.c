@@ -217,7 +217,7 @@ static void adopt(struct node_specs *specs, struct job *job)
 	say_driver(specs, job);
 	free(specs->problem);
 	specs->problem = GS_STEAL(job->problem);
-	if (!specs->problem || job->entries.count) { /* else what the file says is as it was */
+	if (!specs->problem || job->entries.count) { /* else the file's content is as it was */
 		free_entries(specs->entries.items, specs->entries.count);
 		memcpy(&specs->entries, &job->entries, sizeof specs->entries);
 		memset(&job->entries, 0, sizeof job->entries);

@@ -22,7 +22,7 @@ void node_specs_renew(struct node *node);
 void node_specs_forget(struct node *node);
 /* Whether they were written for the plan in force, or could not be. Once they are, node_retry_publish is called. */
 bool node_specs_known(const struct node *node);
-/* Whether what a container would be given of this device of the inventory is in a spec that is true. */
+/* Whether a right spec has the CDI name that a container would get for this device of the inventory. */
 bool node_specs_ready(const struct node *node, uint32_t which, const char **reason);
 /* Why the specs are not as they should be; NULL: they are, or none are wanted. */
 const char *node_specs_problem(const struct node *node);

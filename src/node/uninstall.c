@@ -38,7 +38,7 @@ enum {
 	POLL_SECONDS = 1
 };
 
-/* --- what a command line alone says --- */
+/* --- from the command line alone --- */
 
 static int read_settings(const struct node_options *options, struct gs_config *config, struct gs_error *err)
 {
@@ -67,7 +67,7 @@ static bool cluster_of(const struct gs_config *config, struct cluster_options *c
 
 /* --- one node --- */
 
-/* The first failure is told; the rest goes on. */
+/* The first failure is reported; the other steps go on. */
 struct work {
 	int result;
 	struct gs_error *err;

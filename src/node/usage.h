@@ -1,4 +1,4 @@
-/* The usage snapshot (core/usage/usage.h), filled from what the daemon's parts know. */
+/* The usage snapshot (core/usage/usage.h), filled from the parts of the daemon. */
 #ifndef GPUSHARE_NODE_USAGE_H
 #define GPUSHARE_NODE_USAGE_H
 

@@ -122,7 +122,7 @@ static json_t *gpu_json(const struct gs_usage *usage, uint32_t which)
 			 figure_json(&known->temperature_c), "powerWatts", watts);
 }
 
-/* A GPU that is there, and of which nothing is known but that. */
+/* A GPU that is present and that NVML could not read. */
 static json_t *unread_json(const struct gs_unread_gpu *unread)
 {
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:{s:n, s:n}, s:[], s:[], s:b, s:[], s:n, s:n, s:n, s:n}",
@@ -142,7 +142,7 @@ json_t *node_usage_gpus_json(const struct gs_usage *usage)
 	return gpus;
 }
 
-/* --- what strategies brought up, and who works with it --- */
+/* --- parts that strategies run, and their clients --- */
 
 struct rendering {
 	const struct gs_usage *usage;

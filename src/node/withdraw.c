@@ -16,7 +16,7 @@
 
 enum { REASON_BYTES_MAX = 200 };
 
-/* Waits for the kubelet's word on who holds what. */
+/* Waits for the kubelet's list of pods and their devices. */
 struct asking {
 	struct node *node;
 	struct withdrawal *withdrawal; /* NULL: of none */
@@ -132,7 +132,7 @@ static char *describe_holder(const struct gs_usage *usage, const struct gs_usage
 	switch (gs_usage_holder(usage, share)) {
 	case GS_HELD_BY_POD:
 		return gs_printf("pod %s/%s, which was given %s", share->pods->namespace, share->pods->pod, resource);
-	case GS_HELD_LATELY: /* When, not how long ago: who asks again is told the same. */
+	case GS_HELD_LATELY: /* A point in time, not an age: a client that asks again gets the same text. */
 		gs_timestamp((struct timespec){.tv_sec = share->allocated_seconds}, 0, when);
 		return gs_printf("a container that was given %s at %s", resource, when);
 	case GS_HELD_BY_NOBODY:

@@ -13,7 +13,7 @@ struct withdrawal;
 
 enum { WITHDRAW_BYTES_MAX = 256 * 1024 };
 
-/* What a client asks for: {"devices": [UUID, ...], "reason": TEXT}. */
+/* A client's request: {"devices": [UUID, ...], "reason": TEXT}. */
 struct withdraw_request {
 	json_t *document; /* owns the texts; freed with the list by node_withdraw_request_free */
 	const char **uuids;
@@ -24,9 +24,9 @@ struct withdraw_request {
 bool node_withdraw_request_read(const uint8_t *bytes, size_t length, struct withdraw_request *request);
 void node_withdraw_request_free(struct withdraw_request *request);
 
-/* From now on the kubelet is told that these devices are unhealthy, and Allocate refuses them. The UUID of a GPU stands
- * for the GPU and all its MIG devices; UUIDs that the node does not have (yet) are fine. Several withdrawals of one
- * device add up. `reason` is shown to users. */
+/* From now on the daemon reports these devices to the kubelet as unhealthy, and Allocate refuses them. The UUID of a
+ * GPU stands for the GPU and all its MIG devices; UUIDs that the node does not have (yet) are fine. Several withdrawals
+ * of one device add up. `reason` is shown to users. */
 struct withdrawal *node_withdraw(struct node *node, const char *const *uuids, size_t count, const char *reason);
 /* Ends it: after a look at the GPUs, the devices that still exist are allocated again. */
 void node_unwithdraw(struct node *node, struct withdrawal *withdrawal);
@@ -41,13 +41,13 @@ void node_withdrawals_stop(struct node *node);
 /* Frees the rest, at the end. */
 void node_withdrawals_free(struct node *node);
 
-/* Calls `ready` once it is known who holds what: the kubelet is asked, for two seconds at most. Not when the withdrawal
- * (NULL: of none; then `ready` is always called, also when the daemon stops meanwhile) ends before. */
+/* Asks the kubelet which pods hold which devices, for two seconds at most, and then calls `ready`. Not when the
+ * withdrawal (NULL: of none; then `ready` is always called, also when the daemon stops meanwhile) ends before. */
 typedef void node_withdrawal_ready(struct node *node, struct withdrawal *withdrawal, void *user);
 void node_withdrawal_settle(struct node *node, struct withdrawal *withdrawal, node_withdrawal_ready *ready, void *user);
 
-/* After that: what of the withdrawal's devices (NULL: of all) is handed out, though perhaps no process runs on it. Calls
- * `tell` for each share. */
+/* After that: the allocated shares of the withdrawal's devices (NULL: of all), though perhaps no process runs on them.
+ * Calls `tell` for each share. */
 typedef void node_promise(void *user, const char *device, const char *share, const char *who);
 void node_promises(const struct node *node, const struct withdrawal *withdrawal, node_promise *tell, void *user);
 

@@ -1,4 +1,4 @@
-/* What a server's and a client's HTTP/2 sessions have in common. */
+/* Common to the HTTP/2 sessions of a server and of a client. */
 #ifndef GPUSHARE_RPC_HTTP_H
 #define GPUSHARE_RPC_HTTP_H
 

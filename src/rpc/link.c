@@ -132,7 +132,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct rpc_link *link = poll->data;
 
-	/* libuv reports a socket error as UV_EBADF and stops watching; what the peer sent before is still there. */
+	/* libuv reports a socket error as UV_EBADF and stops watching; the bytes that the peer sent before can still be
+	 * read. */
 	if (status < 0) {
 		link->events = 0;
 		events = UV_READABLE;

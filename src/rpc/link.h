@@ -8,7 +8,7 @@
 #include <uv.h>
 
 struct rpc_link_ops {
-	/* -1: send what is left, then fail with EPROTO. */
+	/* -1: send the rest, then fail with EPROTO. */
 	int (*received)(void *owner, const uint8_t *bytes, size_t length);
 	/* Fills `bytes`; 0 when there is nothing to send. Asked only while the socket takes bytes. */
 	size_t (*output)(void *owner, uint8_t *bytes, size_t capacity);
@@ -25,11 +25,11 @@ struct rpc_link {
 	int fd;
 	const struct rpc_link_ops *ops;
 	void *owner;
-	bool reads_while_blocked; /* a server does not: what a peer may ask for is bounded by what it reads */
+	bool reads_while_blocked; /* a server does not: a peer's requests are bounded by the replies that it reads */
 	bool broken;
 	bool closing;
 	int events;
-	uint8_t *unsent; /* what the socket did not take */
+	uint8_t *unsent; /* bytes that the socket did not take */
 	size_t unsent_length;
 	size_t unsent_start;
 	uint64_t sent_bytes; /* ever; a stall is when it stops growing */

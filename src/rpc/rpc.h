@@ -76,7 +76,7 @@ void rpc_server_close_listener(struct rpc_server *server);
 /* The descriptors of up to `capacity` open connections, which stay the server's; how many. */
 size_t rpc_server_connections(const struct rpc_server *server, int *fds, size_t capacity);
 
-/* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips what it missed. A message
+/* Copies the message. For a stream only the latest unsent message is kept: a slow reader skips older ones. A message
  * above the server's limit ends the call with RESOURCE_EXHAUSTED. */
 void rpc_call_send(struct rpc_call *call, const uint8_t *message, size_t length);
 /* Ends the call. `text` may be NULL; it is percent-encoded as the gRPC wire format asks. The call is gone afterwards. */

@@ -22,7 +22,7 @@ struct rpc_call {
 	char *unknown_path; /* for the error text */
 	int32_t stream;
 
-	/* What the request's headers said. */
+	/* The values of the request's headers. */
 	size_t header_bytes;
 	bool has_path, is_post, is_grpc, bad_timeout;
 	bool half_closed;    /* the peer has sent all */
@@ -38,7 +38,7 @@ struct rpc_call {
 	bool concluded;         /* status is final */
 	bool submitted;         /* reply HEADERS are queued or sent */
 	bool deferred;          /* the reply waits for a message */
-	bool oversize;          /* it tried to send what the peer would refuse */
+	bool oversize;          /* it tried to send a message that the peer would refuse */
 	struct message sending; /* `sent` bytes of it are in frames */
 	size_t sent;
 	struct message waiting;
@@ -634,7 +634,7 @@ int rpc_session_receive(struct rpc_session *session, const uint8_t *bytes, size_
 
 size_t rpc_session_output(struct rpc_session *session, uint8_t *bytes, size_t capacity)
 {
-	session->receiving = true; /* `closed` may be called from here: what it sends is seen by this loop */
+	session->receiving = true; /* `closed` may be called from here: this loop sees the messages that it sends */
 	ssize_t filled = rpc_http_output(session->http, &session->rest, bytes, capacity);
 	session->receiving = false;
 	if (filled < 0)

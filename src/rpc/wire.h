@@ -30,7 +30,7 @@ bool rpc_content_type_is_grpc(const uint8_t *value, size_t length);
 void rpc_prefix_write(uint8_t *prefix, size_t length);
 
 /* Memory for a message. Large ones go back to the system when they are freed, where malloc would keep them: a daemon
- * that once saw 4 MiB should not be that much larger for ever. `size` is what was asked for. */
+ * that once saw 4 MiB should not be that much larger for ever. `size` is the requested size. */
 uint8_t *rpc_buffer_new(size_t size) __attribute__((returns_nonnull));
 void rpc_buffer_free(uint8_t *buffer, size_t size);
 
@@ -41,7 +41,7 @@ struct rpc_assembler {
 	uint8_t prefix_length;
 	bool complete;
 	uint8_t *data; /* `length` bytes once complete; NULL if empty */
-	size_t length; /* what the prefix says */
+	size_t length; /* as in the prefix */
 	size_t filled;
 	size_t capacity; /* allocated, for the owner's books */
 };

@@ -1,5 +1,5 @@
-/* What a sharing strategy does on a node beyond its shares: it brings up what they need, says whether that is there, tells of
- * it, and takes it away again. A strategy without this (gs_strategy.life NULL) needs nothing.
+/* The work of a sharing strategy on a node beyond its shares: it starts the parts that they need, says whether these
+ * are ready, reports on them, and stops them again. A strategy without this (gs_strategy.life NULL) needs nothing.
  *
  * The daemon makes one instance of each for its whole life (active.h). All on the loop's thread, but `deactivate`. */
 #ifndef GPUSHARE_STRATEGY_LIFE_H
@@ -21,9 +21,9 @@ struct gs_strategy_node {
 	/* Has `run` called on a worker thread, with NVML (NULL: not there), then `done` on the loop's thread, also when the
 	 * daemon stops meanwhile. */
 	void (*work)(void *user, void (*run)(const struct gs_nvml *nvml, void *of), void (*done)(void *of), void *of);
-	/* What `ready` says changed. */
+	/* The result of `ready` changed. */
 	void (*changed)(void *user);
-	/* What keeps it from its work may be over: `activate` is to be called again. */
+	/* The obstacle to its work may be gone: call `activate` again. */
 	void (*again)(void *user);
 	/* It changed what an inventory tells of a GPU. */
 	void (*rescan)(void *user);
@@ -63,7 +63,8 @@ struct gs_strategy_life {
 	const struct gs_strategy_metric *metrics; /* the last one has no name; NULL: none */
 
 	void *(*create)(const struct gs_strategy_node *node);
-	/* Sets what can't change as long as this program runs in `next`, a config about to be in force, to what it is. */
+	/* Sets those values in `next`, a config about to be in force, that can't change while this program runs, to the
+	 * present ones. */
 	void (*keep)(const void *instance, const struct gs_config *now, struct gs_config *next);
 	/* Makes the node as this plan needs it, also when nothing of it is this strategy's any more: parts that are no
 	 * longer needed go. Called at every change of plan; touches only what differs. */

@@ -103,7 +103,7 @@ static void plan(const struct gs_sharing_resource *entry, const struct gs_invent
 	added->kept = kept;
 }
 
-/* What the shares of one device come to, over all resources. */
+/* The sums of one device's shares, over all resources. */
 struct sum {
 	uint64_t memory_bytes, permille;
 	uint32_t shares;
@@ -268,8 +268,8 @@ static int edit(const void *instance, const struct gs_config *config, const stru
 	return 0;
 }
 
-/* Adds a device's daemon, or lets the one that is there give the most that a share on it may have: what a client may have
- * beyond that is bounded by its container's environment. */
+/* Adds a device's daemon, or lets the existing one give the most that a share on it may have. The environment of a
+ * container bounds its clients further. */
 static void want(struct gs_mps_specs *specs, const struct gs_inventory *inventory, const struct gs_resource_device *on,
 		 const struct gs_share *share)
 {
@@ -443,9 +443,9 @@ static void keep(const void *instance, const struct gs_config *now, struct gs_co
 	next->flags.mps_root = gs_strdup(is);
 }
 
-/* --- what the plan needs --- */
+/* --- needs of the plan --- */
 
-/* A plan's needs, and who asks. */
+/* A plan's needs, and the strategy that asks. */
 struct needs {
 	const struct mps *mps;
 	const struct gs_inventory *inventory;

@@ -1,4 +1,4 @@
-/* What sharing by MPS needs beyond the shares themselves. Pure. */
+/* The needs of sharing by MPS beyond the shares themselves. Pure. */
 #ifndef GPUSHARE_STRATEGY_MPS_H
 #define GPUSHARE_STRATEGY_MPS_H
 

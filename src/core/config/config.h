@@ -1,6 +1,6 @@
-/* The configuration, after parsing: NVIDIA's device-plugin schema v1 with our additions.
- * Defaults are filled in; what a user wrote is kept where the difference matters (has_* and tri-states).
- * gs_config_parse and friends are in core/config_parse.h. */
+/* The configuration, after parsing: NVIDIA's device-plugin schema v1 with our additions. Defaults are filled in; where
+ * the difference matters, has_* and tri-states keep whether the user set a value. gs_config_parse and friends are in
+ * core/config_parse.h. */
 #ifndef GPUSHARE_CORE_CONFIG_H
 #define GPUSHARE_CORE_CONFIG_H
 

@@ -5,7 +5,7 @@
 #include "core/config/config.h"
 #include "core/config/diagnostic.h"
 
-/* What can be said without an inventory: names that get too long, entries that claim the same devices. */
+/* The checks that need no inventory: names that get too long, entries that claim the same devices. */
 void gs_config_check(const struct gs_config *config, const char *name, struct gs_diagnostics *diags);
 
 /* Whether sockets of MPS, if it is used, have room below flags.mpsRoot, which stands at this place. */

@@ -1,4 +1,4 @@
-/* What a configuration means, in words and as data. Pure. */
+/* The meaning of a configuration, in words and as data. Pure. */
 #ifndef GPUSHARE_CORE_CONFIG_EXPLAIN_H
 #define GPUSHARE_CORE_CONFIG_EXPLAIN_H
 

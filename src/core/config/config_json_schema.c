@@ -122,7 +122,7 @@ json_t *gs_config_json_schema(void)
 	return schema;
 }
 
-/* What a value may be, in a table's cell. */
+/* The values that a key takes, for a table's cell. */
 static void describe_type(const struct gs_config_key *key, struct gs_strbuf *text)
 {
 	static const char *const names[] = {[GS_KEY_OBJECT] = "mapping",

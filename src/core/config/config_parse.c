@@ -219,7 +219,7 @@ static void read_object(struct parser *p, const struct gs_node *node, const char
 		GS_AUTO_FREE char *path =
 			*parent ? gs_printf("%s.%s", parent, node->keys[i]->text) : gs_strdup(node->keys[i]->text);
 		const struct gs_config_key *key = gs_config_key_find(path);
-		/* A dot in what was typed must not reach further down the table. */
+		/* A dot in a key that the user typed must not reach further down the table. */
 		if (!key || !gs_config_key_in(key, parent) || strchr(node->keys[i]->text, '.'))
 			refuse_unknown_key(p, node->keys[i], parent);
 		else if (!gs_node_is_null(node->items[i]))

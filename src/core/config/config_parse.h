@@ -1,4 +1,4 @@
-/* From what a user wrote to a configuration, and every problem on the way. Pure: text in, values out. */
+/* From a user's text to a configuration, and every problem on the way. Pure: text in, values out. */
 #ifndef GPUSHARE_CORE_CONFIG_PARSE_H
 #define GPUSHARE_CORE_CONFIG_PARSE_H
 
@@ -13,7 +13,7 @@ struct gs_config_source {
 	const char *text; /* YAML or JSON; needs no NUL at the end */
 	size_t length;
 	const char *entry; /* which data key of a ConfigMap manifest; NULL: the only one, "default" or "config.yaml" */
-	bool untrusted; /* who wrote it may say how GPUs are shared, and nothing of the node (of_node in the table) */
+	bool untrusted; /* its author may set how GPUs are shared, and no setting of the node (of_node in the table) */
 	bool any_entry; /* no error when it is not clear which key is meant: all are only checked, none is used */
 };
 

@@ -42,7 +42,7 @@ static const struct gs_config_choice discoveries[] = {
 	{NULL},
 };
 
-/* What timeSlicing and mps have in common. */
+/* The keys that timeSlicing and mps have in common. */
 #define SHARING_KEYS(section, member, unset_means)                                                                    \
 	{"sharing." section ".renameByDefault",                                                                       \
 	 GS_KEY_BOOL,                                                                                                 \

@@ -181,7 +181,7 @@ static void append_pair(struct gs_node *map, size_t *capacity, struct gs_node *k
 	map->items[map->count++] = item;
 }
 
-/* What `<<` brings in: keys that the map does not have itself. */
+/* The keys that `<<` brings in: those that the map does not have itself. */
 static void merge_map(struct builder *b, struct gs_node *map, size_t *capacity, const struct gs_node *from)
 {
 	for (size_t i = 0; i < from->count; i++) {

@@ -15,7 +15,7 @@ int gs_value_from_node(const struct gs_config_key *key, void *base, const struct
 int gs_value_from_text(const struct gs_config_key *key, void *base, const char *text, struct gs_error *err);
 /* As a file would say it; lists in flow style. Nothing for an unset value. */
 void gs_value_format(const struct gs_config_key *key, const void *base, struct gs_strbuf *text);
-/* Frees what the field owns; lists with their items. */
+/* Frees the field's memory; lists with their items. */
 void gs_value_free(const struct gs_config_key *key, void *base);
 
 #endif

@@ -1,4 +1,4 @@
-/* Findings about what a user wrote, with their place: collected, so that all of them can be shown at once. */
+/* Findings about a user's text, with their place: collected, so that all of them can be shown at once. */
 #ifndef GPUSHARE_CORE_DIAGNOSTIC_H
 #define GPUSHARE_CORE_DIAGNOSTIC_H
 
@@ -23,7 +23,7 @@ struct gs_diagnostics {
 };
 
 /* `name` is the file, or whatever the user can find the text by. Control characters and broken UTF-8 in the message are
- * replaced by '?', so that what a peer wrote cannot play with a terminal. */
+ * replaced by '?', so that a peer's text cannot control a terminal. */
 void gs_diagnostics_add(struct gs_diagnostics *diags, bool warning, const char *name, int line, int column,
 			const char *format, ...) __attribute__((format(printf, 6, 7)));
 /* By line and column; those without a place last. */

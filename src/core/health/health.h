@@ -31,8 +31,8 @@ struct gs_health_settings {
 /* 10 s, 10 min, 10 min, 30 s, 1 s. */
 extern const struct gs_health_settings gs_health_defaults;
 
-/* What one look at a GPU saw. `counters` are totals that only a reset or a driver reload sets back (uncorrectable
- * volatile ECC errors, energy in mJ); leave those that cannot be read at UINT64_MAX. */
+/* The findings of one look at a GPU. `counters` are totals that only a reset or a driver reload sets back
+ * (uncorrectable volatile ECC errors, energy in mJ); leave those that cannot be read at UINT64_MAX. */
 enum gs_probe_result {
 	GS_PROBE_OK,
 	GS_PROBE_LOST /* NVML says lost, or no such GPU */,
@@ -75,8 +75,8 @@ struct gs_health {
 void gs_health_init(struct gs_health *health, const struct gs_health_settings *settings,
 		    const struct gs_xid_filter *filter, int64_t now_ns);
 
-/* Events. Each returns whether the GPU turned healthy or unhealthy, so that it must be published; what the filter does
- * not watch changes nothing. */
+/* Events. Each returns whether the GPU turned healthy or unhealthy, so that it must be published; an event that the
+ * filter does not watch changes nothing. */
 bool gs_health_xid(struct gs_health *health, uint64_t xid, int64_t now_ns);
 /* A look at it does not return; the next one that does proves that it answers. */
 bool gs_health_hangs(struct gs_health *health, int64_t now_ns);

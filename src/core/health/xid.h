@@ -10,7 +10,7 @@
 
 enum { GS_XIDS_MAX = 1024 };
 
-/* What must happen until the GPU can be trusted again. */
+/* Classes of XIDs, by what must happen before the GPU can be trusted again. */
 enum gs_xid_class {
 	GS_XID_APPLICATION, /* a program's own fault; ignored unless asked for */
 	GS_XID_CONTAINED,   /* the driver dealt with it, or it says so through other counters: quiet is proof */

@@ -1,4 +1,4 @@
-/* What labels say of the hardware beside the inventory: copies and comparisons. */
+/* Facts about the hardware for labels, beside the inventory: copies and comparisons. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -62,7 +62,7 @@ void gs_label_sanitise(const char *text, char value[GS_LABEL_VALUE_MAX + 1])
 	value[length] = '\0';
 }
 
-/* --- what is described: the node, and alike devices together --- */
+/* --- the node, and groups of alike devices --- */
 
 static const struct gs_gpu_facts *facts_of_gpu(const struct gs_label_facts *facts, const char *uuid)
 {
@@ -80,7 +80,7 @@ struct sharing {
 
 /* GPUs of one model, or MIG devices of one profile. */
 struct group {
-	char resource[GS_LABEL_KEY_SIZE]; /* what the labels' keys begin with */
+	char resource[GS_LABEL_KEY_SIZE]; /* the prefix of the labels' keys */
 	char product[2 * GS_LABEL_VALUE_MAX];
 	size_t count;
 	struct sharing sharing;
@@ -136,7 +136,7 @@ static bool sharing_equal(const struct sharing *a, const struct sharing *b)
 	return strcmp(a->strategy, b->strategy) == 0 && a->replicas == b->replicas && a->marked == b->marked;
 }
 
-/* What most devices have; of equally many the greater number of replicas, then the strategy's name. */
+/* The sharing that most devices have; of equally many the greater number of replicas, then the strategy's name. */
 static struct sharing most_common(const struct sharing *all, size_t count)
 {
 	struct sharing best = {"none", 0, false};

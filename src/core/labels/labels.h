@@ -1,5 +1,5 @@
-/* Node labels: those of NVIDIA's GPU Feature Discovery (GFD), from what hardware there is and what is shared. Pure: the
- * same facts give the same labels, in whatever order NVML lists the GPUs. docs/labels.md explains every label. */
+/* Node labels: those of NVIDIA's GPU Feature Discovery (GFD), made from the hardware and the plan. Pure: the same facts
+ * give the same labels, in whatever order NVML lists the GPUs. docs/labels.md explains every label. */
 #ifndef GPUSHARE_CORE_LABELS_H
 #define GPUSHARE_CORE_LABELS_H
 
@@ -37,7 +37,7 @@ struct gs_mig_facts {
 	uint64_t memory_mib;
 };
 
-/* What labels tell besides inventory and plan. Owns its arrays. */
+/* The facts for labels besides inventory and plan. Owns its arrays. */
 struct gs_label_facts {
 	char driver_version[80];                                        /* "550.54.15"; "" unknown */
 	int cuda_version;                                               /* 12040 is 12.4; 0 unknown */
@@ -84,9 +84,9 @@ void gs_labels_feature_file(const struct gs_labels *labels, struct gs_strbuf *ou
 /* A table of every label there can be, for docs/labels.md. */
 void gs_labels_markdown(struct gs_strbuf *out);
 
-/* Turns any text into a label value as GFD does: what is not a letter, a digit, '-', '_', '.' or blank is dropped, runs of
- * blanks become '-'. Beyond GFD: cut to 63 characters, and begins and ends with a letter or digit, as Kubernetes
- * demands; may end up empty. */
+/* Turns any text into a label value as GFD does: characters other than letters, digits, '-', '_', '.' and blanks are
+ * dropped, runs of blanks become '-'. Beyond GFD: cut to 63 characters, and begins and ends with a letter or digit, as
+ * Kubernetes demands; may end up empty. */
 void gs_label_sanitise(const char *text, char value[GS_LABEL_VALUE_MAX + 1]);
 /* Whether Kubernetes takes this as the key of a label, with its prefix. */
 bool gs_label_key_valid(const char *key);

@@ -70,7 +70,7 @@ struct gs_mig_config {
 };
 
 /* Reads a file's text. All findings go to `diags`, in file order, each with its place. 0: `config` is whole, and the
- * caller frees it; -1: there were errors, and it is empty. What it held before is not freed. */
+ * caller frees it; -1: there were errors, and it is empty. Its earlier content is not freed. */
 int gs_mig_config_parse(const char *file, const char *text, size_t length, struct gs_mig_config *config,
 			struct gs_diagnostics *diags);
 void gs_mig_config_free(struct gs_mig_config *config);
@@ -87,7 +87,7 @@ struct gs_mig_node_gpu {
 	uint32_t pci_device, pci_subsystem;
 };
 
-/* What a configuration wants of one GPU. */
+/* The part of a configuration that concerns one GPU. */
 struct gs_mig_target {
 	bool named;              /* false: the configuration does not speak of this GPU, so it stays as it is */
 	bool enabled;            /* MIG mode */

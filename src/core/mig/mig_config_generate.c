@@ -80,7 +80,7 @@ static int plain_profile(const struct gs_mig_gpu *mig, uint32_t slices)
 	return best;
 }
 
-/* What makes the entry of one kind of GPU in a generated configuration; false: that kind has no part in it. */
+/* Makes the entry of one kind of GPU in a generated configuration; false: that kind has no part in it. */
 typedef bool fill_function(const struct gs_mig_gpu *mig, const char *profile, struct gs_mig_entry *entry);
 
 /* Two of the smallest, then one each of the next sizes while slices last. */

@@ -59,7 +59,7 @@ static bool read_count(struct parser *p, const struct gs_node *node, const char 
 	return false;
 }
 
-/* Says what was probably meant, and how often if the text says that too: "7x1g.10gb". */
+/* Suggests the profile that was probably meant, and its count if the text has one: "7x1g.10gb". */
 static void refuse_profile(struct parser *p, const struct gs_node *key)
 {
 	struct gs_mig_name_meant meant;

@@ -27,7 +27,7 @@ struct gs_mig_placement {
 	uint8_t start, size;
 };
 
-/* What profiles have beside slices; in this order everywhere. */
+/* The engines of a profile, beside its slices; in this order everywhere. */
 enum gs_mig_engine {
 	GS_MIG_COPY,
 	GS_MIG_DECODER,
@@ -51,8 +51,8 @@ struct gs_mig_profile {
 	uint8_t placement_count;
 };
 
-/* What one GPU offers. Fill the profiles, in any order, then call gs_mig_gpu_complete, which orders them from small to
- * large, as nvidia-smi lists them. */
+/* The profiles that one GPU offers. Fill them, in any order, then call gs_mig_gpu_complete, which orders them from
+ * small to large, as nvidia-smi lists them. */
 struct gs_mig_gpu {
 	struct gs_mig_profile profiles[GS_MIG_PROFILES_MAX];
 	uint8_t profile_count;
@@ -88,7 +88,7 @@ struct gs_mig_layout {
 	uint8_t count;
 };
 
-/* Checks what a driver said and fills what follows from it. An error (GS_ERROR_NVML) leaves a GPU that must not be
+/* Checks the driver's values and fills in the derived ones. An error (GS_ERROR_NVML) leaves a GPU that must not be
  * used: more profiles or slices than there can be, a placement that is empty, two profiles with one id, no profile. */
 int gs_mig_gpu_complete(struct gs_mig_gpu *gpu, struct gs_error *err);
 

@@ -21,7 +21,7 @@ static void say(struct gs_mig_plan *plan, const char *format, ...)
 	va_end(args);
 }
 
-/* "GPU instance 9 (1g.10gb on slice 2, used by process 4711, not wished for)". */
+/* "GPU instance 9 (1g.10gb on slice 2, used by process 4711, not in the spec)". */
 static void say_instance(struct gs_mig_plan *plan, const struct gs_mig_gpu *gpu, const struct gs_mig_instance *instance,
 			 bool wished)
 {
