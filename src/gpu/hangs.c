@@ -23,7 +23,7 @@ struct touch {
 	bool is_back;
 };
 
-/* What stands at each index, as far as it answers. */
+/* The GPU at each index, as far as it answers. */
 struct list {
 	uint32_t count;
 	uint64_t answered; /* bits */

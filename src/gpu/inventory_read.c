@@ -66,7 +66,7 @@ static bool not_offered(nvmlReturn_t code)
 	return code == NVML_ERROR_NOT_SUPPORTED || code == NVML_ERROR_FUNCTION_NOT_FOUND;
 }
 
-/* What a GPU can't be published without: 0 or an NVML code, and which call it was. */
+/* Reads the values without which a GPU can't be published: 0 or an NVML code, and the call that failed. */
 static nvmlReturn_t read_identity(const struct gs_nvml *nvml, uint32_t index, nvmlDevice_t *device, struct gs_gpu *gpu,
 				  const char **call)
 {

@@ -5,9 +5,9 @@
 #include "core/labels/labels.h"
 #include "gpu/nvml.h"
 
-/* Fills `facts` (empty before) but for the machine and the start, which are not the GPUs' to tell. What can't be read stays
- * unknown; of a device that does not answer now, what `previous` knew stands. Makes a few NVML calls for each device of
- * `inventory`, so no event loop calls it. */
+/* Fills `facts` (empty before) but for the machine and the start, which are not the GPUs' to tell. Facts that can't be
+ * read stay unknown; a device that does not answer now keeps those in `previous`. Makes a few NVML calls for each
+ * device of `inventory`, so no event loop calls it. */
 void gs_label_facts_read(const struct gs_nvml *nvml, const char *sysfs, const struct gs_inventory *inventory,
 			 const struct gs_label_facts *previous, struct gs_label_facts *facts);
 

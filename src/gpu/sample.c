@@ -64,8 +64,8 @@ static struct gs_place read_place(const char *proc, int pid)
 
 typedef nvmlReturn_t list_processes(nvmlDevice_t device, uint32_t *count, nvmlProcessInfo_t *list);
 
-/* What a list holds now; false when it can't be had. Others may start between the question for the number and the one
- * for the list, so there is room to spare, and another try. */
+/* The entries of a list now; false when NVML does not give it. Processes may start between the call for the number and
+ * the one for the list, so there is room to spare, and another try. */
 static bool fetch_list(list_processes *list, nvmlDevice_t device, nvmlProcessInfo_t **found, uint32_t *count)
 {
 	nvmlReturn_t code = NVML_ERROR_FUNCTION_NOT_FOUND;

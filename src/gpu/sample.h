@@ -5,7 +5,7 @@
 #include "core/usage/sample.h"
 #include "gpu/nvml.h"
 
-/* Never fails: what can't be read is not valid. `proc` is where /proc is mounted. */
+/* Never fails: values that can't be read are not valid. `proc` is where /proc is mounted. */
 void gs_sample_read(const struct gs_nvml *nvml, const char *uuid, const char *proc, struct gs_gpu_sample *sample);
 void gs_sample_free(struct gs_gpu_sample *sample);
 

@@ -1,4 +1,5 @@
-/* What a container runtime tells a hook: the container's state, and the bundle that it names (OCI runtime specification). */
+/* The input of a hook from the container runtime: the container's state, and the bundle that it names (OCI runtime
+ * specification). */
 #ifndef GPUSHARE_HOOK_STATE_H
 #define GPUSHARE_HOOK_STATE_H
 
@@ -8,7 +9,7 @@
  * EINVAL) or has no such member. */
 char *state_member(const char *text, size_t size, const char *object, const char *name);
 
-/* The root of the container whose state is read from `fd`; a descriptor, or -1 when that was said on standard error. */
+/* The root of the container whose state is read from `fd`; a descriptor, or -1 after an error on standard error. */
 int state_open_root(int fd);
 
 /* Says on standard error what failed, with errno; returns -1. */

@@ -18,8 +18,7 @@ const char *gs_mig_board_label(const struct gs_mig_board *board, char text[32])
 	return text;
 }
 
-/* What the GPU can be divided into
- * ---- */
+/* The profiles of a GPU ---- */
 
 static void set_name(struct gs_mig_profile *profile, const char *name)
 {

@@ -384,8 +384,8 @@ static int do_task(const struct gs_mig_session *session, const struct gs_mig_tas
 	return 0;
 }
 
-/* Takes back what was done on the first `count` GPUs, of which the last may be half done. Fills `err`, which says why,
- * with what became of it. */
+/* Undoes the steps on the first `count` GPUs, of which the last may be half done. Adds the outcome to `err`, which has
+ * the reason. */
 static int undo(struct gs_mig_session *session, const struct gs_mig_record *change, size_t count, gs_mig_reset *reset,
 		void *user, struct gs_error *err)
 {

@@ -24,7 +24,7 @@ struct gs_mig_session {
 	const struct gs_nvml *nvml;
 	const char *state_dir, *proc;
 	int lock;
-	struct gs_mig_record pending; /* what was cut off earlier and can't be settled now; owned */
+	struct gs_mig_record pending; /* earlier changes that were cut off and can't be settled now; owned */
 	/* Set (by a signal, say) when the change is to stop: it is undone then. NULL: it never is. */
 	const volatile sig_atomic_t *interrupted;
 };
@@ -38,12 +38,12 @@ int gs_mig_begin(struct gs_mig_session *session, const struct gs_nvml *nvml, con
 		 char **recovered, struct gs_error *err);
 void gs_mig_end(struct gs_mig_session *session);
 
-/* Settles what was cut off, and nothing else. 0 also when another process is at work now; -1 when something is left to be
- * settled, `recovered` says then what was done nevertheless. */
+/* Settles the changes that were cut off, and does no more. 0 also when another process is at work now; -1 when some
+ * could not be settled: `recovered` then names the steps that were taken nevertheless. */
 int gs_mig_recover(const struct gs_nvml *nvml, const char *state_dir, const char *proc, char **recovered,
 		   struct gs_error *err);
 
-/* What one GPU should become. */
+/* The desired state of one GPU. */
 struct gs_mig_task {
 	const struct gs_mig_board *board; /* as it was when the plan was made */
 	bool enabled;                     /* the MIG mode that it should have; where off, no step creates anything */
@@ -77,7 +77,7 @@ struct gs_mig_smi {
 /* Below the first of `roots` that has it (NULL ends them), where PATH does not. The strings are freed by gs_mig_smi_free. */
 void gs_mig_smi_find(const char *const *roots, struct gs_mig_smi *smi);
 void gs_mig_smi_free(struct gs_mig_smi *smi);
-/* By nvidia-smi; `user` is a struct gs_mig_smi. What it prints goes to standard error. */
+/* By nvidia-smi; `user` is a struct gs_mig_smi. Its output goes to standard error. */
 int gs_mig_reset_by_smi(const struct gs_mig_board *board, void *user, struct gs_error *err);
 
 /* Does all tasks; GPUs on which there is nothing to do are not touched, and without any nothing is written. On failure all

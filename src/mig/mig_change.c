@@ -161,7 +161,7 @@ static enum gs_mig_outcome check_modes(struct gs_mig_change *change)
 		const struct gs_mig_board *board = task->board;
 		if (task->enabled == board->enabled || gs_mig_task_is_left(task))
 			continue;
-		/* What waits for a reset that can't be had goes on waiting. */
+		/* A mode that waits for an impossible reset goes on waiting. */
 		if (!can_reset(change) && task->when_restarted && task->enabled == board->pending) {
 			task->plan.step_count = 0;
 			continue;

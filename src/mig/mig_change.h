@@ -28,7 +28,7 @@ struct gs_mig_allocation {
 };
 
 struct gs_mig_change {
-	/* What to do. Owned by the caller. */
+	/* Input. Owned by the caller. */
 	gs_mig_planner *plan;
 	void *user; /* of the planner */
 	bool dry_run;
@@ -38,17 +38,17 @@ struct gs_mig_change {
 		*reset; /* NULL: a GPU that needs a reset waits for one where when_restarted, else that is a failure */
 	const volatile sig_atomic_t *interrupted; /* see struct gs_mig_session */
 
-	/* What is known. Owned by the change. */
+	/* Kept from attempt to attempt. Owned by the change. */
 	GS_VEC(char *) withdrawn;                   /* UUIDs that are not handed out now */
 	GS_VEC(struct gs_mig_allocation) allocated; /* of all devices: in use though perhaps no process shows it */
 
 	char *refused; /* why a reset was refused, in any attempt: none is asked for again; NULL: none was */
 
-	/* What came of the last attempt. */
+	/* Result of the last attempt. */
 	enum gs_mig_outcome outcome;
 	bool touched;    /* something may have been done, and undone */
 	char *text;      /* NULL: the planner has said it elsewhere */
-	char *recovered; /* what was settled of a change that was cut off; NULL: nothing */
+	char *recovered; /* how a change that was cut off was settled; NULL: there was none */
 	GS_VEC(char *) devices;
 	struct gs_mig_boards boards;
 	struct gs_mig_task *tasks;

@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 
-/* What a way is worth, as one number: the more important, the higher its digits. Each digit has room for whatever 16
+/* The value of a way, as one number: the more important, the higher its digits. Each digit has room for whatever 16
  * instances can add to it. */
 enum { OPEN_BITS = 13, WAIT_BITS = 5, COMPUTE_BITS = 8, IDLE_BITS = 5, BUSY_BITS = 5 };
 #define WORTH_WAIT    ((int64_t)1 << OPEN_BITS)       /* a new instance needs the slices of an old one */
@@ -29,7 +29,7 @@ struct search {
 	uint8_t size[GS_MIG_INSTANCES_MAX][GS_MIG_SLICES_MAX];
 	/* Of a want and those after it: slices that they take at least, and how many are equal to it. */
 	uint16_t slices_left[GS_MIG_INSTANCES_MAX + 1], equal_left[GS_MIG_INSTANCES_MAX + 1];
-	/* What gs_mig_open_places says of each set of slices; filled once it is asked for often. */
+	/* The result of gs_mig_open_places for each set of slices; filled once it is needed often. */
 	uint16_t open[1 << GS_MIG_SLICES_MAX];
 	unsigned open_asked;
 	/* By row and taken slices, once the bit of the same position says that it is known. A want has one row, or one for each first place when it is equal
@@ -167,7 +167,7 @@ static uint32_t open_places(struct search *s, uint32_t taken)
 	return s->open[taken];
 }
 
-/* What a full arrangement is worth by itself, given all its slices. */
+/* The value of a full arrangement by itself, given all its slices. */
 static int64_t worth_of(struct search *s, uint32_t taken)
 {
 	int64_t worth = WORTH_BASE;

@@ -15,7 +15,7 @@
 enum { ENTRY_MAX = 80 };
 
 #define FAIL(err, ...) gs_fail((err), GS_ERROR_INPUT, 0, __VA_ARGS__)
-/* What would be wrong of any GPU. */
+/* Errors that hold for every GPU. */
 #define FAIL_SYNTAX(err, ...) gs_fail((err), GS_ERROR_INPUT, EINVAL, __VA_ARGS__)
 
 /* A whole number without sign, at most `most`; false: it is none. */
@@ -37,8 +37,8 @@ static char *list_profiles(const struct gs_mig_gpu *gpu)
 	return gs_strbuf_take(&text);
 }
 
-/* What was probably meant: the same number of slices and attributes with another memory size, as names differ between
- * models; else the name that looks most alike. NULL: no idea. */
+/* The profile that was probably meant: the same number of slices and attributes with another memory size, as names
+ * differ between models; else the name that looks most alike. NULL: no idea. */
 static const char *suggest_profile(const struct gs_mig_gpu *gpu, const char *name)
 {
 	const char *names[GS_MIG_PROFILES_MAX];

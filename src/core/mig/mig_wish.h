@@ -14,7 +14,7 @@ struct gs_mig_want {
 	uint8_t compute_count;               /* 0 only in the spec made of a layout */
 };
 
-/* What a GPU should have, or get in addition. Start with {0}. */
+/* The spec: the instances that a GPU should have, or get in addition. Start with {0}. */
 struct gs_mig_wish {
 	struct gs_mig_want items[GS_MIG_INSTANCES_MAX];
 	uint8_t count;

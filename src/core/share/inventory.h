@@ -1,4 +1,4 @@
-/* What hardware a node has, as plain values: GPUs, the devices shares hang on, and how GPUs are linked. */
+/* The hardware of a node, as plain values: GPUs, the devices shares hang on, and how GPUs are linked. */
 #ifndef GPUSHARE_CORE_INVENTORY_H
 #define GPUSHARE_CORE_INVENTORY_H
 

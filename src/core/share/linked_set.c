@@ -3,8 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* One number orders sets: score, then what is left, then load. With 64 GPUs and scores below 2^12 the sums stay below
- * 2^23, 2^24 and 2^13, so none spills into the one before and twice the whole fits 64 bits. */
+/* One number orders sets: the score, then that of the remaining GPUs, then the load. With 64 GPUs and scores below 2^12
+ * the sums stay below 2^23, 2^24 and 2^13, so none spills into the one before and twice the whole fits 64 bits. */
 enum { SCORE_MAX = 4095, SCORE_SHIFT = 37, REST_SHIFT = 13 };
 
 struct problem {
@@ -36,9 +36,9 @@ static void set_up(const struct gs_linked_query *query, struct problem *problem)
 			problem->weight[i][j] = pair << SCORE_SHIFT;
 			to_others += pair;
 		}
-		/* What is left scores the sum of all, less the links of each chosen one to the others, plus those inside
-		 * the set, since they were taken off twice; and among sets of one score, the links inside are that score
-		 * less the links to the required ones. */
+		/* The score of the remaining GPUs is the sum of all, less the links of each chosen one to the others,
+		 * plus those inside the set, since they were taken off twice; and among sets of one score, the links
+		 * inside are that score less the links to the required ones. */
 		problem->gain[i] = (to_required << SCORE_SHIFT) - ((to_others + to_required) << REST_SHIFT) -
 				   query->load_percent[query->candidates[i]];
 	}

@@ -12,7 +12,7 @@
 
 #define DEFAULT_NAME "nvidia.com/gpu"
 
-/* Who has a device. */
+/* The entry that has a device. */
 struct claim {
 	const struct gs_strategy *strategy;
 	const struct gs_sharing *sharing;

@@ -1,4 +1,4 @@
-/* What the files that plan share; not for others. */
+/* Shared by the files of the planner, and by no others. */
 #ifndef GPUSHARE_CORE_PLAN_INTERNAL_H
 #define GPUSHARE_CORE_PLAN_INTERNAL_H
 

@@ -97,7 +97,7 @@ struct patterns {
 	bool mig;
 };
 
-/* What a pattern is compared with; NULL: not with this device. */
+/* The text that a pattern is compared with; NULL: not with this device. */
 static const char *name_of(const struct gs_inventory *inventory, const struct gs_device *device, bool mig)
 {
 	if (device->mig != mig)

@@ -91,8 +91,8 @@ struct gs_strategy {
 		     struct gs_resource *resource);
 	/* Refuses (gs_plan_refuse) the devices that all it planned together does not fit; NULL: it always does. */
 	void (*check)(const struct gs_inventory *inventory, struct gs_plan *plan);
-	/* What a container that gets these shares (all of this strategy) needs beyond the devices; NULL: nothing. What it has to
-	 * know of the node is in the strategy's instance there; NULL: nothing is known. */
+	/* The needs of a container that gets these shares (all of this strategy), beyond the devices; NULL: none.
+	 * `instance` is the strategy's on this node and holds its facts about the node; NULL: none are known. */
 	int (*edit)(const void *instance, const struct gs_config *config, const struct gs_inventory *inventory,
 		    const struct gs_resource *resource, const uint32_t *shares, size_t count,
 		    struct gs_container_edit *edit, struct gs_error *err);

@@ -23,7 +23,8 @@ enum {
 	GS_USAGE_CLAIMS_MAX = 8192,
 	/* Names that are read of one environment; the kernel lets a variable be 128 KiB. */
 	GS_USAGE_NAMES_MAX = 4096,
-	/* What no pod holds, as the kubelet says, may be so new that the kubelet did not count it yet. */
+	/* A share that no pod holds by the kubelet's answer may be allocated so recently that the kubelet does not
+	 * count it yet. */
 	GS_USAGE_NEW_SECONDS = 10,
 	/* Where the kubelet does not say: a container starts its first process within this time, or is thought to be gone. */
 	GS_USAGE_PROMISE_SECONDS = 120,
@@ -47,7 +48,8 @@ struct gs_usage_time {
 	int64_t seconds; /* since the epoch, from the record of allocations */
 };
 
-/* What a GPU has, and where it went: attributed + unattributed + idle = total, exactly. Either all of it is known, or nothing. */
+/* The total of a GPU, and its parts: attributed + unattributed + idle = total, exactly. Either all of it is known, or
+ * nothing. */
 struct gs_balance {
 	struct gs_figure total;
 	struct gs_figure attributed; /* to shares: the sum of their figures that are known */
@@ -144,7 +146,7 @@ int64_t gs_usage_age_ms(const struct gs_usage *usage, const struct gs_figure *fi
  * are more than the rest, idle is less, and where they are more than the whole, they are made smaller in proportion. */
 void gs_usage_balance(uint64_t total, uint64_t idle, uint64_t *parts, size_t count, struct gs_balance *balance);
 
-/* Who has a share, whether or not a process shows it. */
+/* The holder of a share, whether or not a process runs on it. */
 enum gs_usage_holder {
 	GS_HELD_BY_NOBODY, /* as far as is known */
 	GS_HELD_BY_POD,    /* share->pods[0], says the kubelet */

@@ -67,8 +67,8 @@ struct api_watch;
 
 struct api_watch_owner {
 	void *user;
-	/* ADDED, MODIFIED or DELETED. The object is the callee's for the time of the call. False when it is not what was
-	 * asked for: then nothing of this answer is believed, and the watch begins from the start. */
+	/* ADDED, MODIFIED or DELETED. The object is the callee's for the time of the call. False when it is another
+	 * object than the requested one: then the whole answer is dropped, and the watch begins from the start. */
 	bool (*event)(void *user, enum api_event_type type, const json_t *object);
 	/* The server accepted the watch (""), it ended after its time and goes on (NULL), or it ended with a problem and will
 	 * be begun again. */

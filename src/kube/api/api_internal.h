@@ -1,4 +1,4 @@
-/* What api.c and api_watch.c share. */
+/* Shared by api.c and api_watch.c. */
 #ifndef GPUSHARE_KUBE_API_INTERNAL_H
 #define GPUSHARE_KUBE_API_INTERNAL_H
 
@@ -70,7 +70,7 @@ int api_exchange_begin(struct api_exchange *exchange, const char *method, const 
 void api_exchange_end(struct api_exchange *exchange);
 /* The token is read again at the next request, whatever its file's time. */
 void api_forget_token(struct api *api);
-/* What an exchange that ended came to, as a sentence owned by the caller. `status` is 0 without a whole answer. */
+/* The result of a finished exchange, as a sentence owned by the caller. `status` is 0 without a whole answer. */
 char *api_exchange_problem(const struct api_exchange *exchange, CURLcode code, long status, const char *body,
 			   size_t length);
 unsigned api_exchange_retry_after_ms(const struct api_exchange *exchange);

@@ -1,4 +1,5 @@
-/* What an API server sends, as text: a watch's lines and their events, error statuses. No I/O; any bytes are survived. */
+/* The texts that an API server sends: a watch's lines and their events, error statuses. No I/O; any bytes are
+ * survived. */
 #ifndef GPUSHARE_KUBE_API_TEXT_H
 #define GPUSHARE_KUBE_API_TEXT_H
 
@@ -45,8 +46,8 @@ void api_event_free(struct api_event *event);
  * size in memory. */
 json_t *api_json_load(const char *text, size_t length, json_error_t *where);
 
-/* What a reply that is no success says: `message` of its Status object, else the first line of the text. Never NULL;
- * owned by the caller; at most 300 bytes, without control characters. */
+/* The reason in a reply that is no success: `message` of its Status object, else the first line of the text. Never
+ * NULL; owned by the caller; at most 300 bytes, without control characters. */
 char *api_error_message(const char *body, size_t length);
 
 /* How long to wait before attempt number `attempt` (0: the first repetition): doubles from 500 ms up to a minute, then

@@ -107,8 +107,8 @@ static json_t *gpu_devices(const struct gs_config *config, const struct gs_inven
 	return devices;
 }
 
-/* What every device of class gpu needs. The environment variable keeps NVIDIA's own runtime, where it is in charge too,
- * from adding every GPU because an image asks for all. */
+/* The edits that every device of class gpu needs. The environment variable keeps NVIDIA's own runtime, where it is in
+ * charge too, from adding every GPU because an image asks for all. */
 static json_t *gpu_common(const struct gs_config *config, const struct gs_node_check *check)
 {
 	json_t *nodes = json_array();
@@ -320,8 +320,8 @@ static bool gs_cdi_is_ours(const char *text)
 	return strstr(text, "\"" GS_CDI_MARK "\"") != NULL;
 }
 
-/* What the file is now. Text is owned by the caller, NULL when it is no text of ours or there is no file. -1 when that
- * cannot be told now. */
+/* The file's present state. Text is owned by the caller, NULL when it is no text of ours or there is no file. -1 when
+ * the file can't be read now. */
 static int look(const char *path, bool *there, char **text, struct gs_error *err)
 {
 	struct stat about;

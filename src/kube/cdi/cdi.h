@@ -48,7 +48,7 @@ char *gs_cdi_path(const char *dir, const char *class_name);
  * makes DIR. A file that has this content already is left alone (`written` tells); one that is not ours is put aside. A
  * NULL text: as gs_cdi_remove. */
 int gs_cdi_write(const char *dir, const char *class_name, const char *text, bool *written, struct gs_error *err);
-/* Removes the file of a class if it is ours, and gives its place back to what was put aside. */
+/* Removes the file of a class if it is ours, and gives its place back to the file that was put aside. */
 int gs_cdi_remove(const char *dir, const char *class_name, bool *removed, struct gs_error *err);
 
 #endif

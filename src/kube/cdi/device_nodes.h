@@ -28,7 +28,7 @@ extern const char *const gs_control_nodes[];
 /* "/dev/nvidia-caps-imex-channels/channel<n>" */
 void gs_imex_node(int64_t channel, gs_device_node path);
 
-/* What goes along with GPUs when a flag says so. */
+/* The extra device nodes that a flag adds to those of GPUs. */
 struct gs_extra {
 	const char *class_name; /* of the CDI device "all": "gdrcopy" */
 	const char *env;        /* set to "enabled" for NVIDIA's container runtime */

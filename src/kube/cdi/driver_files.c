@@ -20,7 +20,7 @@
 /* A folder of some driver with this many files is none. */
 enum { FILES_MAX = 512 };
 
-/* What a container finds the libraries in when the root itself is their folder: where images of NVIDIA look. */
+/* The container's folder of the libraries when the root itself is their folder: where NVIDIA's images look. */
 #define PLAIN_FOLDER "/usr/local/nvidia/lib64"
 /* Windows' driver for its Linux: libraries without a version, which load others from the second folder. */
 #define WSL_FOLDER  "/usr/lib/wsl/lib"

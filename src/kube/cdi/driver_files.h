@@ -16,7 +16,7 @@ struct gs_driver_link {
 	char *path, *target; /* in the container */
 };
 
-/* What a hook program is asked to do, by NVIDIA's names of its sub-commands. */
+/* The tasks of a hook program, by NVIDIA's names of its sub-commands. */
 enum gs_hook {
 	GS_HOOK_CREATE_SYMLINKS = 1 << 0,
 	GS_HOOK_ENABLE_CUDA_COMPAT = 1 << 1, /* an image's newer libcuda goes before the node's */

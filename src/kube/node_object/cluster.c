@@ -88,7 +88,7 @@ static bool on_node(void *user, enum api_event_type type, const json_t *object)
 	const json_t *metadata = json_object_get(object, "metadata");
 	const char *name = json_string_value(json_object_get(metadata, "name"));
 	const char *uid = json_string_value(json_object_get(metadata, "uid"));
-	/* A server that sends what was not asked for is not believed. */
+	/* Another object than the requested one: the answer is dropped. */
 	if (!name || strcmp(name, cluster->node_name) != 0)
 		return false;
 	if (cluster->stopping) /* the watch's owner may be gone */

@@ -1,4 +1,4 @@
-/* What cluster.c and cluster_write.c share. */
+/* Shared by cluster.c and cluster_write.c. */
 #ifndef GPUSHARE_NODE_CLUSTER_INTERNAL_H
 #define GPUSHARE_NODE_CLUSTER_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* What the daemon says about the node: kept as what should be, and sent until the API server has it.
+/* The daemon's writes to the Node: kept as desired state, and sent until the API server has them.
  *
  * Each kind of change is a job of its own with its own back-off, so that a right that is missing for one of them does
  * not hold up the others. */
@@ -287,7 +287,8 @@ void cluster_check_managed(struct cluster *cluster)
 	uint64_t now = uv_now(cluster->loop);
 	for (size_t i = 0; i < cluster->managed_count && !cluster->leaves_metadata; i++) {
 		struct managed *managed = &cluster->managed[i];
-		/* The watch may tell now what was so before our change; or, while one is under way, what that made. */
+		/* The watch may still report the state before our change; or, while a write is under way, the state
+		 * that it makes. */
 		if (managed->path || managed->sent || !managed->delivered ||
 		    cluster->version < managed->delivered_version)
 			continue;

@@ -245,7 +245,7 @@ static int edit_device_specs(const struct request *request, struct gs_error *err
 	return 0;
 }
 
-/* What NVIDIA's container runtime reads; with CDI only, nothing of it is wanted. */
+/* The variables that NVIDIA's container runtime reads; with CDI only, none is set. */
 static int edit_for_runtime(const struct request *request, struct gs_error *err)
 {
 	const struct gs_config *config = request->config;

@@ -24,7 +24,7 @@ enum {
 	AWAY_MS = 500,
 };
 
-/* Tells the owner what changed; the same failure again and again is told once. */
+/* Reports a change to the owner; a failure that repeats is reported once. */
 static void report(struct kube_plugin *plugin, const struct gs_error *err)
 {
 	const char *text = err ? err->text : "";

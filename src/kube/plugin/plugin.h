@@ -14,7 +14,7 @@
 #include "core/share/container_edit.h"
 #include "core/share/share.h"
 
-/* What a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop. */
+/* The resource that a plugin publishes. Borrowed: valid until the next kube_plugin_update or the plugin's stop. */
 struct kube_view {
 	const struct gs_resource *resource;
 	const struct gs_inventory *inventory;
@@ -67,7 +67,7 @@ bool kube_plugin_is_away(struct kube_plugin *plugin);
  * another process serves there, as it is for kube_plugin_start. */
 int kube_plugin_check_socket(struct kube_plugin *plugin, struct gs_error *err);
 
-/* What Allocate has come to since the plugin started. */
+/* Counts of Allocate's results since the plugin started. */
 struct kube_allocations {
 	uint64_t containers, shares; /* that were given, and what they were given */
 	uint64_t bad_requests;       /* refused: such a request cannot be met */

@@ -49,7 +49,7 @@ struct kube_plugin {
 
 extern const struct rpc_method kube_plugin_methods[];
 
-/* Encodes the view's list into plugin->list; false if it is what was there already. */
+/* Encodes the view's list into plugin->list; false if it did not change. */
 bool kube_plugin_encode_list(struct kube_plugin *plugin);
 /* Sends the current list to every stream. */
 void kube_plugin_push_list(struct kube_plugin *plugin);

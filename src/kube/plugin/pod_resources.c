@@ -169,7 +169,7 @@ static void make_table(struct reading *reading, struct kube_pod_table *table)
 							   .container = table->texts + place->container};
 	}
 	qsort(table->holders, count, sizeof *table->holders, compare_holders);
-	/* A device that a container is said to hold twice is held once. */
+	/* A device that the kubelet lists twice for a container is held once. */
 	for (size_t i = 0; i < count; i++)
 		if (table->count == 0 || compare_holders(&table->holders[table->count - 1], &table->holders[i]) != 0)
 			table->holders[table->count++] = table->holders[i];
