@@ -22,7 +22,7 @@ class Foreign:
         self.ended = threading.Event()
         self.watchers = 0
         self.server = None
-        self.known = None  # how the kubelet knows it
+        self.known = None  # how the kubelet knows it; None: a real one does not tell
 
     def start(self):
         os.makedirs(self.directory, exist_ok=True)
@@ -45,7 +45,7 @@ class Foreign:
         with grpc.insecure_channel("unix:" + kubelet.socket) as channel:
             channel.unary_unary("/v1beta1.Registration/Register", pb.RegisterRequest.SerializeToString, pb.Empty.FromString)(
                 pb.RegisterRequest(version="v1beta1", endpoint=self.endpoint, resource_name=self.resource), timeout=WAIT)
-        self.known = kubelet.plugins[self.resource]
+        self.known = getattr(kubelet, "plugins", {}).get(self.resource)
         return self
 
     def _allocate(self, request, _):
