@@ -48,7 +48,7 @@ struct bar {
 	bool is_wide; /* 64 bits, which takes the next number too, and prefetchable */
 };
 
-/* Registers, the window to the board's memory, and what is left, where no other board's are. */
+/* The three regions of a board: its registers, the window to its memory, and a third of 32 MiB. No two boards overlap. */
 static void fill_bars(const struct sim_gpu *gpu, struct bar bars[3])
 {
 	const uint64_t mebibyte = UINT64_C(1) << 20, slot = gpu->minor;

@@ -83,7 +83,7 @@ int32_t sim_pid_of(const struct sim_node *node, int slot)
 
 int sim_pids_create(int dir_fd, const char *dir, struct gs_error *err)
 {
-	/* A new file, as what is left of an earlier node keeps its locks in the old one. */
+	/* The file is new: processes of an earlier node may still hold locks in the old one. */
 	if (unlinkat(dir_fd, "pids", 0) < 0 && errno != ENOENT)
 		return gs_fail_errno(err, "cannot replace %s/pids", dir);
 	if (mknodat(dir_fd, "pids", S_IFREG | 0600, 0) < 0)

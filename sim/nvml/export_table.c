@@ -71,7 +71,7 @@ static nvmlReturn_t handle_by_index(uint32_t index, nvmlDevice_t *device)
 	return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
-/* `-i BUSID`: what is asked for, and then where each GPU is. */
+/* `-i BUSID`: nvidia-smi gives the bus id that its user asked for, then reads the bus id of each GPU. */
 static nvmlReturn_t parse_bus_id(const char *text, uint32_t *domain, uint32_t *bus, uint32_t *device,
 				 uint32_t *function)
 {

@@ -52,7 +52,7 @@ enum mps_action {
 	MPS_END_SERVERS,  /* those in FAULT, whose clients did not go */
 	MPS_END_ORPHANS,  /* and wait for wait_ms */
 	MPS_QUIT,         /* ask it to end once its clients are gone */
-	MPS_FINISH,       /* its process is gone for good: mps_next_end tells what is left to do */
+	MPS_FINISH,       /* its process ended and is not started again: mps_next_end gives the remaining steps */
 	MPS_BEGIN_AGAIN,  /* it is wanted again: mps_next tells */
 	MPS_RESTORE_MODE, /* give the GPU its compute mode back */
 	MPS_FORGET,       /* nothing is left of it */

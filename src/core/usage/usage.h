@@ -148,7 +148,7 @@ void gs_usage_balance(uint64_t total, uint64_t idle, uint64_t *parts, size_t cou
 
 /* The holder of a share, whether or not a process runs on it. */
 enum gs_usage_holder {
-	GS_HELD_BY_NOBODY, /* as far as is known */
+	GS_HELD_BY_NOBODY, /* no source names a holder */
 	GS_HELD_BY_POD,    /* share->pods[0], says the kubelet */
 	GS_HELD_LATELY,    /* a container that got it lately, which the kubelet does not name */
 };
